@@ -1,0 +1,63 @@
+"""Checks from its program whether a function is affine in its input.
+
+Rules that forward accumulated spikes rely on f(Σ λᵏ x) / Λ = Σ λᵏ f(x) / Λ, which holds for affine f only. A wrong
+synapse would train on wrong numbers without any sign of it, so it is refused when a rule meets a net. The check reads
+the traced operations: sums, linear maps and products with at most one input-dependent factor pass.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend import core
+
+_LINEAR = {
+    "add", "add_any", "sub", "neg", "concatenate", "reshape", "transpose", "broadcast_in_dim", "slice", "pad", "rev",
+    "squeeze", "expand_dims", "convert_element_type", "reduce_sum", "reduce_window_sum", "cumsum", "copy", "copy_p",
+    "real", "imag", "reduce_precision", "sharding_constraint", "split", "optimization_barrier", "device_put",
+}  # fmt: skip
+_PRODUCT = {"mul", "dot_general", "conv_general_dilated", "ragged_dot"}
+# Linear in the first operand; the others choose or divide.
+_LINEAR_IN_FIRST = {"div", "dynamic_slice", "gather"}
+_PLAIN_NAMES = {
+    "reduce_window_max": "max pooling", "reduce_max": "a maximum over an axis", "max": "a maximum (ReLU)",
+    "logistic": "a sigmoid", "rsqrt": "division by a standard deviation (normalisation over the input)",
+}  # fmt: skip
+
+
+def nonaffine_operation(function: Callable[..., Any], weights: Any, x: jax.Array) -> str | None:
+    """The first operation through which `function(weights, x)` is not affine in x, in words; None if there is none.
+
+    The answer is conservative: an operation that is not known to be affine counts as not affine.
+    """
+    closed = jax.make_jaxpr(function)(weights, x)
+    depends = [False] * len(jax.tree.leaves(weights)) + [True] * len(jax.tree.leaves(x))
+    return _scan(closed.jaxpr, depends)[0]
+
+
+def _scan(jaxpr, depends: list[bool]) -> tuple[str | None, list[bool]]:
+    dependent = {v for v, d in zip(jaxpr.invars, depends, strict=True) if d}
+    for eqn in jaxpr.eqns:
+        flags = [not isinstance(v, core.Literal) and v in dependent for v in eqn.invars]
+        if not any(flags):
+            continue
+        problem, out_flags = _equation(eqn, flags)
+        if problem is not None:
+            return problem, []
+        dependent.update(v for v, d in zip(eqn.outvars, out_flags, strict=True) if d)
+    return None, [not isinstance(v, core.Literal) and v in dependent for v in jaxpr.outvars]
+
+
+def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
+    name, everything = eqn.primitive.name, [True] * len(eqn.outvars)
+    if name in _LINEAR or (name in _PRODUCT and sum(flags) == 1) or (name in _LINEAR_IN_FIRST and not any(flags[1:])):
+        return None, everything
+    if name == "select_n" and not flags[0]:
+        return None, everything
+    if name == "cond" and not flags[0]:
+        problems = [_scan(branch.jaxpr, flags[1:])[0] for branch in eqn.params["branches"]]
+        return next((p for p in problems if p is not None), None), everything
+    inner = list(core.jaxprs_in_params(eqn.params)) if name not in ("scan", "while", "cond") else []
+    if inner and len(inner[0].invars) == len(flags):
+        return _scan(inner[0], flags)
+    return _PLAIN_NAMES.get(name, f"the operation '{name}'"), everything

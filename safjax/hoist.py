@@ -1,0 +1,104 @@
+"""Moves what does not change with time out of the time loop.
+
+A step function f(weights, constants, varying) usually computes much that depends on `weights` and `constants` alone: a
+standardised kernel, a dropout mask, the first synapse of a static image. `hoist` traces f once and cuts it in two,
+
+    f(w, c, v) = body(*prelude(w, c), v),
+
+so that a loop evaluates `prelude` once and `body` T times. A rule that takes a gradient at every step then
+differentiates `body` with respect to the prelude's results, adds those gradients up, and pulls the sum back through
+`prelude` once; by linearity that is the same gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+# Operations that only repeat or relabel their input. Their results are recomputed in the body rather than handed over,
+# so that a bias is not stored as large as the map it is added to.
+_RELABELLING = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"}
+
+
+def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: Any) -> tuple[Callable, Callable]:
+    """Splits `function(weights, constants, varying)` at the border of what depends on `varying`.
+
+    Args:
+      function: traced once; must be pure. The three arguments may be any pytrees.
+      weights: example of the first argument (arrays or shapes); its dependents are meant to be differentiated.
+      constants: example of the second argument.
+      varying: example of the third argument.
+
+    Returns:
+      prelude: (weights, constants) ↦ (from_weights, from_constants), two lists of arrays. `from_weights` holds the
+        real-valued results that depend on `weights`, `from_constants` all others.
+      body: (from_weights, from_constants, varying) ↦ function(weights, constants, varying).
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(weights, constants, varying)
+    jaxpr, structure = closed.jaxpr, jax.tree.structure(shapes)
+    n_weights, n_constants = len(jax.tree.leaves(weights)), len(jax.tree.leaves(constants))
+    fixed_inputs = jaxpr.invars[: n_weights + n_constants]
+    varying_inputs = jaxpr.invars[n_weights + n_constants :]
+
+    fixed = _dependents(jaxpr, fixed_inputs) - _dependents(jaxpr, varying_inputs)
+    inside = _needed(jaxpr, jaxpr.outvars, lambda eqn: not fixed.intersection(eqn.outvars) or _relabels(eqn))
+    border = _inputs_of(inside, jaxpr.outvars).intersection(fixed)
+    border = [v for v in [*fixed_inputs, *(v for e in jaxpr.eqns for v in e.outvars)] if v in border]
+    outside = _needed(jaxpr, border, lambda eqn: True)
+
+    learned = _dependents(jaxpr, jaxpr.invars[:n_weights])
+    first = [v for v in border if v in learned and jnp.issubdtype(v.aval.dtype, jnp.inexact)]
+    second = [v for v in border if v not in first]
+    run_outside = _function(closed, fixed_inputs, outside, first + second)
+    run_inside = _function(closed, first + second + varying_inputs, inside, jaxpr.outvars)
+
+    def prelude(weights, constants):
+        results = run_outside(*jax.tree.leaves((weights, constants)))
+        return results[: len(first)], results[len(first) :]
+
+    def body(from_weights, from_constants, varying):
+        results = run_inside(*from_weights, *from_constants, *jax.tree.leaves(varying))
+        return jax.tree.unflatten(structure, results)
+
+    return prelude, body
+
+
+def _variables(atoms) -> list:
+    return [a for a in atoms if not isinstance(a, core.Literal)]
+
+
+def _dependents(jaxpr, sources) -> set:
+    """The variables of `jaxpr` that depend on any of `sources`, themselves included."""
+    found = set(sources)
+    for eqn in jaxpr.eqns:
+        if eqn.effects or found.intersection(_variables(eqn.invars)):
+            found.update(eqn.outvars)
+    return found
+
+
+def _relabels(eqn) -> bool:
+    return eqn.primitive.name in _RELABELLING
+
+
+def _needed(jaxpr, results, allowed) -> list:
+    """The equations, in order, that compute `results`, going back through the allowed ones only."""
+    wanted, equations = set(_variables(results)), []
+    for eqn in reversed(jaxpr.eqns):
+        if allowed(eqn) and (eqn.effects or wanted.intersection(eqn.outvars)):
+            wanted.update(_variables(eqn.invars))
+            equations.append(eqn)
+    return equations[::-1]
+
+
+def _inputs_of(equations, results) -> set:
+    made = {v for eqn in equations for v in eqn.outvars}
+    read = {v for eqn in equations for v in _variables(eqn.invars)}
+    return read.union(_variables(results)) - made
+
+
+def _function(closed, inputs, equations, outputs) -> Callable[..., list]:
+    effects = frozenset().union(*(eqn.effects for eqn in equations))
+    part = core.Jaxpr(closed.jaxpr.constvars, inputs, outputs, equations, effects)
+    return core.jaxpr_as_fun(core.ClosedJaxpr(part, closed.consts))

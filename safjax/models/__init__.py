@@ -1,0 +1,5 @@
+"""Published spiking networks."""
+
+from safjax.models.vgg import SpikingVGG
+
+__all__ = ["SpikingVGG"]

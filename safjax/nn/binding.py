@@ -1,0 +1,242 @@
+"""Binding: from a Flax NNX net and a rule to one pure step function.
+
+A spiking module knows nothing of rules or of its state until it is bound. Binding works on a copy of the net: it tells
+every spiking module what travels between layers, runs the net once on shapes alone to find out which states there are,
+and splits it into (params, constants, carry). States start from zero in every sequence, because every sequence starts
+from a fresh copy: there is nothing to reset.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from safjax.messages import is_message
+from safjax.rules import Rule
+from safjax.rules.propagation import Propagation
+
+
+class NeuronState(nnx.Variable):
+    """State of a spiking module that changes from step to step and is zero before the first."""
+
+
+class Observation(nnx.Variable):
+    """What a neuron reports of one step: its firing rate, or its spikes."""
+
+
+class Observed(NamedTuple):
+    """A neuron's report of one step, by the neuron's path in the net."""
+
+    path: str
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Binding:
+    """What a spiking module is told when its net meets a rule.
+
+    Attributes:
+      rule: the rule's name, for messages to the user.
+      propagation: how synapses, neurons and readouts compute under the rule.
+      decay: the net's one decay λ; None where it has several.
+      static: whether the input is one image for all steps.
+      path: the module's own path in the net.
+      observe: what a neuron reports of its spikes.
+      discovering: true while shapes are being found out; what may not happen at all is refused then.
+    """
+
+    rule: str
+    propagation: Propagation
+    decay: float | None
+    static: bool
+    path: str
+    observe: Callable[[jax.Array], jax.Array]
+    discovering: bool
+
+
+class SpikingModule(nnx.Module):
+    """Base of all modules that act differently under different rules."""
+
+    binding: Binding | None = None
+
+    def bound(self) -> Binding:
+        """This module's binding.
+
+        Raises:
+          RuntimeError: the module was called outside a rule.
+        """
+        if self.binding is None:
+            raise RuntimeError(
+                f"{type(self).__name__} was called by itself. What a spiking layer computes depends on the rule and on "
+                "time, so a spiking net is run by safjax.predict(net, x, steps), safjax.value_and_grad(loss, rule, "
+                "steps)(net, x, ...) or safjax.train_step(...)."
+            )
+        return self.binding
+
+    def message(self, x: Any) -> Any:
+        """x as a message of the rule: a plain array is this step's input and is encoded."""
+        binding = self.bound()
+        if is_message(x) or not binding.propagation.accumulates:
+            return x
+        assert binding.decay is not None
+        state, message = binding.propagation.encode(self.read("encoder"), x, binding.decay, binding.static)
+        self.write("encoder", state)
+        return message
+
+    def read(self, name: str) -> Any:
+        """The state `name`; None before the first step."""
+        variable = getattr(self, name, None)
+        if variable is not None and self.bound().discovering:
+            raise ValueError(
+                f"{type(self).__name__} at '{self.bound().path}' is called twice in one time step, but it has one "
+                "state. Give each place in the net a module of its own."
+            )
+        return None if variable is None else variable.get_value()
+
+    def write(self, name: str, value: Any) -> None:
+        """Stores the state `name` for the next step; None stores nothing."""
+        if value is None:
+            return
+        variable = getattr(self, name, None)
+        if variable is None:
+            setattr(self, name, NeuronState(value))
+        else:
+            variable.set_value(value)
+
+
+class Bound(NamedTuple):
+    """A net under a rule, as pure data and one pure function.
+
+    Attributes:
+      step: (params, constants, carry, x[t]) ↦ (carry, output[t], observations[t]).
+      params: the learned parameters.
+      constants: other variables that a step reads and leaves unchanged.
+      carry: (neuron states, other variables that a step changes), at the start of the sequence.
+    """
+
+    step: Callable
+    params: nnx.State
+    constants: dict
+    carry: tuple[nnx.State, dict]
+
+
+def mean_rate(spikes: jax.Array) -> jax.Array:
+    """The fraction of neurons that fire, over batch and layer."""
+    return jnp.mean(jax.lax.stop_gradient(spikes))
+
+
+def bind(net: nnx.Module, rule: Rule, x: Any, static: bool, observe: Callable = mean_rate) -> Bound:
+    """Binds `net` to `rule` for inputs like x, one step's input (arrays or shapes); changes `net` itself.
+
+    Raises:
+      ValueError: the net cannot be trained by the rule; the message names the layer and the way out.
+    """
+    decay = _net_decay(net, rule)
+    for path, module in nnx.iter_modules(net):
+        if isinstance(module, SpikingModule):
+            module.binding = Binding(rule.name, rule.propagation, decay, static, _join(path), observe, discovering=True)
+            module.start_sequence() if hasattr(module, "start_sequence") else None
+    graphdef, params, rest = nnx.split(net, nnx.Param, ...)
+    box = []
+
+    def discover(params, rest, x):
+        net = nnx.merge(graphdef, params, rest, copy=True)
+        _check_output(net(x), rule)
+        nnx.pop(net, Observation)
+        _end_discovery(net)
+        found, _, states, _ = nnx.split(net, nnx.Param, NeuronState, ...)
+        box.append(found)
+        return nnx.as_pure(states)
+
+    states = jax.eval_shape(discover, params, rest, x)
+    states = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
+    params, rest = nnx.as_pure((params, rest))
+    step = _step_function(box[0])
+    changing = _changing(step, params, _flat(rest), states, x)
+    constants = {path: value for path, value in _flat(rest).items() if path not in changing}
+    carry = states, {path: value for path, value in _flat(rest).items() if path in changing}
+    return Bound(step, params, constants, carry)
+
+
+def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
+    """The net's variables that are neither parameters nor neuron states, after a run that ended with `carry`."""
+    return nnx.from_flat_state({**bound.constants, **carry[1]})
+
+
+def _step_function(graphdef):
+    def step(params, constants, carry, x):
+        states, changing = carry
+        rest = nnx.from_flat_state({**constants, **changing})
+        net = nnx.merge(graphdef, params, states, rest, copy=True)
+        output = net(x)
+        observed = nnx.as_pure(nnx.pop(net, Observation))
+        _, _, states, rest = nnx.split(net, nnx.Param, NeuronState, ...)
+        after = _flat(nnx.as_pure(rest))
+        observations = {_join(path[:-1]): value for path, value in _flat(observed).items()}
+        return (nnx.as_pure(states), {path: after[path] for path in changing}), output, observations
+
+    return step
+
+
+def _changing(step, params, rest: dict, states, x) -> set:
+    """The paths of those variables in `rest` that a step returns as other values than it was given."""
+
+    def after(rest):
+        (_, rest), _, _ = step(params, {}, (states, rest), x)
+        return rest
+
+    x = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), x) if rest else x
+    jaxpr = jax.make_jaxpr(after)(rest).jaxpr if rest else None
+    paths = sorted(rest) if rest else []
+    leaves = jax.tree.structure(rest).num_leaves if rest else 0
+    if jaxpr is None or leaves != len(paths):
+        return set(paths)
+    return {path for path, a, b in zip(paths, jaxpr.invars, jaxpr.outvars, strict=True) if a is not b}
+
+
+def _net_decay(net: nnx.Module, rule: Rule) -> float | None:
+    """The one decay of the net's neurons and readouts, None where they differ."""
+    modules = [(_join(p), m) for p, m in nnx.iter_modules(net) if isinstance(m, SpikingModule)]
+    if not modules:
+        raise ValueError(
+            f"The net, a {type(net).__name__}, holds no spiking layer, so there is nothing for the rule '{rule.name}' "
+            "to train in time. Build it from safjax.nn (Synapse, LIF, IF, LeakyReadout ...), or train it with "
+            "nnx.value_and_grad."
+        )
+    decays = {path: decay for path, m in modules if (decay := getattr(m, "decay", None)) is not None}
+    if len(set(decays.values())) == 1:
+        return next(iter(decays.values()))
+    if rule.propagation.accumulates:
+        listed = ", ".join(f"'{path}' {decay}" for path, decay in decays.items())
+        raise ValueError(
+            f"The rule '{rule.name}' accumulates over time with one decay for the whole net, but this net's layers "
+            f"have {listed or 'none'}. Give all neurons and readouts the same decay, or train this net with bptt() or "
+            "sltt(), which take any."
+        )
+    return None
+
+
+def _check_output(output: Any, rule: Rule) -> None:
+    if any(is_message(leaf) for leaf in jax.tree.leaves(output, is_leaf=is_message)):
+        raise ValueError(
+            f"The net returned a spiking layer's message. Under the rule '{rule.name}' that is not an output yet: end "
+            "the spiking part with safjax.nn.LeakyReadout() or InstantReadout(), whose result is a plain array that "
+            "any further layer or loss may use."
+        )
+
+
+def _end_discovery(net: nnx.Module) -> None:
+    for _, module in nnx.iter_modules(net):
+        if isinstance(module, SpikingModule) and module.binding is not None:
+            module.binding = dataclasses.replace(module.binding, discovering=False)
+
+
+def _flat(state: nnx.State) -> dict:
+    return dict(nnx.to_flat_state(state))
+
+
+def _join(path) -> str:
+    return ".".join(str(part) for part in path) or "the net itself"

@@ -1,0 +1,50 @@
+"""Dropout with one mask a sequence."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from safjax.messages import Message
+from safjax.nn.binding import SpikingModule
+
+
+class SequenceKey(nnx.Variable):
+    """The random key of the present sequence."""
+
+
+class Dropout(SpikingModule):
+    """Silences each neuron with probability p for a whole sequence and scales the others by 1/(1 − p).
+
+    The mask is drawn once for each sequence and each sample, so spikes and their traces or sums lose the same neurons.
+    `net.eval()` turns it off, `net.train()` on; `safjax.predict` runs without it.
+
+    Args:
+      rate: p ∈ [0, 1).
+      rngs: its stream "dropout" gives the keys.
+    """
+
+    def __init__(self, rate: float, *, rngs: nnx.Rngs):
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout(rate={rate!r}): the fraction of silenced neurons must lie in [0, 1).")
+        self.rate = rate
+        self.deterministic = False
+        self.rngs = rngs["dropout"].fork()
+        self.key = SequenceKey(self.rngs())
+
+    def start_sequence(self) -> None:
+        """Draws the key of the next sequence."""
+        self.key.set_value(self.rngs())
+
+    def __call__(self, x: Any) -> Any:
+        self.bound()
+        if self.deterministic or self.rate == 0:
+            return x
+        if isinstance(x, Message):
+            return x.map_linear(lambda a: self._mask(a) * a)
+        return self._mask(x) * x
+
+    def _mask(self, like: jax.Array) -> jax.Array:
+        keep = jax.random.bernoulli(self.key.get_value(), 1 - self.rate, like.shape)
+        return jnp.where(keep, jnp.asarray(1 / (1 - self.rate), like.dtype), 0)

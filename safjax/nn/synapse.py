@@ -1,0 +1,90 @@
+"""The synapse: everything that stands between two neurons."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from safjax.affine import nonaffine_operation
+from safjax.hoist import hoist
+from safjax.nn.binding import SpikingModule
+
+
+class Synapse(SpikingModule):
+    """Makes an ordinary layer or function act on messages, as the rule that trains the net prescribes.
+
+        Synapse(nnx.Linear(64, 10, rngs=rngs))
+        Synapse(nnx.Sequential(pool, nnx.Conv(64, 128, (3, 3), rngs=rngs)))
+        Synapse(lambda x: 2.74 * x)
+
+    Under spike rules (BPTT, SLTT) it is the layer itself. Under rules that accumulate (OTTT, SAF, SR) the layer must
+    be affine in its input and the same at every step: convolutions, dense layers, average pooling, reshapes, sums.
+
+    Args:
+      layer: an `nnx.Module` or a function, from [B, ...] to [B, ...].
+
+    Raises (when a rule meets the net):
+      ValueError: the rule accumulates and the layer is not affine, or it changes its own state from step to step.
+    """
+
+    def __init__(self, layer: nnx.Module | Callable[[jax.Array], jax.Array]):
+        if not callable(layer):
+            raise TypeError(f"Synapse expected a layer or a function of one array, but was given {layer!r}.")
+        self.layer = layer
+
+    def __call__(self, x: Any) -> Any:
+        binding = self.bound()
+        message = self.message(x)
+        if binding.discovering:
+            self._refuse_neurons()
+        if not binding.propagation.accumulates:
+            return binding.propagation.synapse(lambda _, x: self.layer(x), (), message)
+        graphdef, params, rest = nnx.split(self.layer, nnx.Param, ...)
+
+        def function(params, rest, x):
+            layer = nnx.merge(graphdef, params, rest, copy=True)
+            return layer(x)
+
+        if binding.discovering:
+            self._refuse_changes(graphdef, params, rest, message.value)
+            self._refuse_nonaffine(lambda weights, x: function(*weights, x), (params, rest), message.value)
+        # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
+        # step differentiates, and so leaves the time loop.
+        prelude, body = hoist(function, params, rest, message.value)
+        return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
+
+    def _refuse_neurons(self) -> None:
+        if isinstance(self.layer, nnx.Module):
+            for path, module in nnx.iter_modules(self.layer):
+                if isinstance(module, SpikingModule):
+                    raise ValueError(
+                        f"The Synapse at '{self.bound().path}' holds a {type(module).__name__} at {path}. A synapse is "
+                        "what stands between neurons; put neurons, readouts and dropout beside it, not inside."
+                    )
+
+    def _refuse_nonaffine(self, function, weights, x) -> None:
+        operation = nonaffine_operation(function, weights, x)
+        if operation is not None:
+            raise ValueError(
+                f"The rule '{self.bound().rule}' sends sums over time through the Synapse at '{self.bound().path}', "
+                f"so it must be affine in its input, but it contains {operation}. Use an affine layer (average pooling "
+                "instead of max pooling, a neuron instead of ReLU), or train this net with bptt() or sltt()."
+            )
+
+    def _refuse_changes(self, graphdef, params, rest, x) -> None:
+        def after(params, rest, x):
+            layer = nnx.merge(graphdef, params, rest, copy=True)
+            layer(x)
+            return nnx.split(layer, nnx.Param, ...)[2]
+
+        jaxpr = jax.make_jaxpr(after)(params, rest, x).jaxpr
+        first = len(jax.tree.leaves(params))
+        before = jaxpr.invars[first : first + len(jax.tree.leaves(rest))]
+        if list(jaxpr.outvars) != list(before):
+            raise ValueError(
+                f"The Synapse at '{self.bound().path}' changes its own state when called (a fresh dropout mask, batch "
+                f"statistics), but the rule '{self.bound().rule}' needs the same map at every step. Use "
+                "safjax.nn.Dropout beside the synapse, weight standardisation (safjax.nn.WSConv) instead of batch "
+                "normalisation, or train this net with bptt() or sltt()."
+            )

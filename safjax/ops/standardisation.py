@@ -1,0 +1,28 @@
+"""Scaled weight standardisation."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def standardise(kernel: jax.Array, gain: jax.Array, epsilon: float = 1e-4) -> jax.Array:
+    """Ŵ = g (W − mean W) / √(n var W + ε), for each output unit.
+
+    With unit-variance inputs the outputs have variance g²: normalisation that needs no statistics of the batch and does
+    not change with time. Brock, De & Smith, "Characterizing signal propagation to close the performance gap in
+    unnormalized ResNets", 2021, Eq. (3).
+
+    Args:
+      kernel: W[..., fan-in axes, features], features last; n is the product of all other axes.
+      gain: g[features].
+      epsilon: added inside the root.
+
+    Returns:
+      Ŵ, of the shape of W. The variance is the unbiased one (divisor n − 1), as in the published OTTT code.
+    """
+    axes = tuple(range(kernel.ndim - 1))
+    fan_in = math.prod(kernel.shape[:-1])
+    centred = kernel - jnp.mean(kernel, axes, keepdims=True)
+    variance = jnp.sum(centred**2, axes) / (fan_in - 1)
+    return centred * (gain * jax.lax.rsqrt(variance * fan_in + epsilon))

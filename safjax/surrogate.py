@@ -1,0 +1,146 @@
+"""Surrogate gradients of the spike function.
+
+A neuron fires when its potential reaches the threshold, s = H(x) with x = u − θ and H(0) = 1. The derivative of H is
+zero almost everywhere, so learning replaces it by a bump around the threshold (Neftci, Mostafa & Zenke, "Surrogate
+gradient learning in spiking neural networks", 2019). A surrogate here is a small frozen value: called, it spikes; its
+`slope` is the derivative that every gradient uses. Any other smooth callable x ↦ s may stand in its place.
+"""
+
+import abc
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _spike(x: jax.Array, surrogate: "Surrogate") -> jax.Array:
+    del surrogate
+    return (x >= 0).astype(x.dtype)
+
+
+@_spike.defjvp
+def _spike_jvp(surrogate, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _spike(x, surrogate), surrogate.slope(x) * dx
+
+
+class Surrogate(abc.ABC):
+    """Heaviside step forward, `slope` backward: ds/dx := slope(x)."""
+
+    @abc.abstractmethod
+    def slope(self, x: jax.Array) -> jax.Array:
+        """The pseudo-derivative at x = u − θ, same shape as x."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """s = 1 where x ≥ 0, else 0; same shape and dtype as x."""
+        return _spike(x, self)
+
+
+def _require_positive(surrogate: Surrogate, **values: float) -> None:
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(
+                f"{type(surrogate).__name__}({name}={value!r}): {name} must be a positive number, "
+                "since it sets how wide or how steep the pseudo-derivative is."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid(Surrogate):
+    """ds/dx = α σ(αx) (1 − σ(αx)), the slope of a logistic function; peak α/4.
+
+    Used with α = 4 by OTTT (Xiao et al., "Online training through time for spiking neural networks", 2022).
+    """
+
+    alpha: float = 4.0
+
+    def __post_init__(self):
+        _require_positive(self, alpha=self.alpha)
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        s = jax.nn.sigmoid(self.alpha * x)
+        return self.alpha * s * (1 - s)
+
+
+@dataclasses.dataclass(frozen=True)
+class Triangle(Surrogate):
+    """ds/dx = max(0, 1 − |x|/w) / w; peak 1/w, zero beyond ±w.
+
+    Bellec et al., "Long short-term memory and learning-to-learn in networks of spiking neurons", 2018; with w = 1 the
+    default of SLTT (Meng et al., "Towards memory- and time-efficient backpropagation for training SNNs", 2023).
+    """
+
+    width: float = 1.0
+
+    def __post_init__(self):
+        _require_positive(self, width=self.width)
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        return jnp.maximum(0.0, 1 - jnp.abs(x) / self.width) / self.width
+
+
+@dataclasses.dataclass(frozen=True)
+class Rectangle(Surrogate):
+    """ds/dx = 1[|x| < w/2] / w.
+
+    Wu et al., "Spatio-temporal backpropagation for training high-performance spiking neural networks", 2018, Eq. (24).
+    """
+
+    width: float = 1.0
+
+    def __post_init__(self):
+        _require_positive(self, width=self.width)
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        return (jnp.abs(x) < self.width / 2).astype(x.dtype) / self.width
+
+
+@dataclasses.dataclass(frozen=True)
+class Arctan(Surrogate):
+    """ds/dx = (α/2) / (1 + (π α x / 2)²); peak α/2.
+
+    Fang et al., "Incorporating learnable membrane time constant to enhance learning of SNNs", 2021.
+    """
+
+    alpha: float = 2.0
+
+    def __post_init__(self):
+        _require_positive(self, alpha=self.alpha)
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        return (self.alpha / 2) / (1 + (jnp.pi / 2 * self.alpha * x) ** 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exponential(Surrogate):
+    """ds/dx = (c/w) exp(−|x|/w); peak c/w.
+
+    Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018.
+    """
+
+    width: float = 0.5
+    scale: float = 1.0
+
+    def __post_init__(self):
+        _require_positive(self, width=self.width, scale=self.scale)
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        return self.scale / self.width * jnp.exp(-jnp.abs(x) / self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian(Surrogate):
+    """ds/dx = exp(−x²/2σ²) / (σ √(2π)).
+
+    Yin, Corradi & Bohté, "Accurate and efficient time-domain classification with adaptive SNNs", 2021.
+    """
+
+    sigma: float = 0.5
+
+    def __post_init__(self):
+        _require_positive(self, sigma=self.sigma)
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        return jnp.exp(-0.5 * (x / self.sigma) ** 2) / (self.sigma * jnp.sqrt(2 * jnp.pi).astype(x.dtype))
