@@ -100,5 +100,11 @@ def _inputs_of(equations, results) -> set:
 
 def _function(closed, inputs, equations, outputs) -> Callable[..., list]:
     effects = frozenset().union(*(eqn.effects for eqn in equations))
-    part = core.Jaxpr(closed.jaxpr.constvars, inputs, outputs, equations, effects)
+    part = closed.jaxpr.replace(
+        invars=inputs,
+        outvars=outputs,
+        eqns=equations,
+        effects=effects,
+        debug_info=closed.jaxpr.debug_info.with_unknown_names(),
+    )
     return core.jaxpr_as_fun(core.ClosedJaxpr(part, closed.consts))

@@ -1,0 +1,163 @@
+"""Small nets, inputs and comparisons for the equivalence tests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from safjax import ops
+from safjax.nn import LIF, LeakyReadout, Synapse, WSConv
+from safjax.surrogate import Sigmoid
+
+DTYPE = jnp.float64
+STEPS, BATCH, CLASSES = 5, 3, 4
+
+
+def loss(output, labels):
+    """0.95 cross-entropy + 0.05 mean squared error to one-hot: a loss of one step, averaged over the batch."""
+    one_hot = jax.nn.one_hot(labels, output.shape[-1], dtype=output.dtype)
+    return 0.95 * optax.softmax_cross_entropy(output, one_hot).mean() + 0.05 * jnp.mean((output - one_hot) ** 2)
+
+
+def labels():
+    return jnp.arange(BATCH) % CLASSES
+
+
+def image(seed=0, size=6, channels=2):
+    """A batch of images with power at low frequencies: pooling leaves their variance, so deep layers fire."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(-1.0, 3.0, (BATCH, size // 2, size // 2, channels))
+    return jnp.asarray(coarse.repeat(2, 1).repeat(2, 2) + rng.normal(0, 0.2, (BATCH, size, size, channels)), DTYPE)
+
+
+def video(seed=0, steps=STEPS, size=6, channels=2):
+    """A batch of image sequences x[T, B, H, W, C]."""
+    return jnp.stack([image(seed + 100 * t, size, channels) for t in range(steps)])
+
+
+class Dense(nnx.Module):
+    """Two hidden layers with biases, dense."""
+
+    def __init__(self, readout=LeakyReadout, decay=0.5, surrogate=Sigmoid(), sizes=(7, 9, 8), threshold=1.0, seed=0):  # noqa: B008
+        rngs = nnx.Rngs(seed)
+        a, b, c = sizes
+        self.first = Synapse(_dense(a, b, rngs))
+        self.lif1 = LIF(decay, threshold, surrogate)
+        self.second = Synapse(_dense(b, c, rngs))
+        self.lif2 = LIF(decay, threshold, surrogate)
+        self.last = Synapse(_dense(c, CLASSES, rngs))
+        self.readout = readout()
+
+    def __call__(self, x):
+        return self.readout(self.last(self.lif2(self.second(self.lif1(self.first(x))))))
+
+
+def _dense(n_in, n_out, rngs):
+    normal = nnx.initializers.normal
+    return nnx.Linear(
+        n_in, n_out, kernel_init=normal(1.5 / n_in**0.5), bias_init=normal(0.3), param_dtype=DTYPE, rngs=rngs
+    )
+
+
+class Conv(nnx.Module):
+    """A standardised and a plain convolution, both with bias, average pooling between them, dense readout."""
+
+    def __init__(self, readout=LeakyReadout, decay=0.5):
+        rngs = nnx.Rngs(1)
+        pool = nnx.Sequential(lambda x: 2.0 * ops.avg_pool(x, (2, 2)), _conv(5, 6, rngs))
+        self.first = Synapse(_randomised(WSConv(2, 5, param_dtype=DTYPE, rngs=rngs)))
+        self.lif1 = LIF(decay)
+        self.second = Synapse(pool)
+        self.lif2 = LIF(decay)
+        self.last = Synapse(nnx.Sequential(lambda x: x.reshape(x.shape[0], -1), _dense(3 * 3 * 6, CLASSES, rngs)))
+        self.readout = readout()
+
+    def __call__(self, x):
+        return self.readout(self.last(self.lif2(self.second(self.lif1(self.first(x))))))
+
+
+def _conv(n_in, n_out, rngs):
+    normal = nnx.initializers.normal
+    return nnx.Conv(
+        n_in, n_out, (3, 3), kernel_init=normal(0.45), bias_init=normal(0.3), param_dtype=DTYPE, rngs=rngs
+    )
+
+
+def _randomised(convolution):
+    rng = np.random.default_rng(5)
+    features = convolution.bias[...].shape
+    convolution.bias[...] = jnp.asarray(rng.normal(0.2, 0.3, features), DTYPE)
+    convolution.gain[...] = jnp.asarray(rng.uniform(0.7, 1.3, features), DTYPE)
+    return convolution
+
+
+class Block(nnx.Module):
+    """A foreign residual block: currents in, currents out, with a projection on the shortcut."""
+
+    def __init__(self, n_in, n_out, rngs):
+        self.lif1, self.lif2 = LIF(), LIF()
+        self.conv1, self.conv2 = Synapse(_conv(n_in, n_out, rngs)), Synapse(_conv(n_out, n_out, rngs))
+        self.shortcut = Synapse(nnx.Conv(n_in, n_out, (1, 1), use_bias=False, param_dtype=DTYPE, rngs=rngs))
+
+    def __call__(self, x):
+        spikes = self.lif1(x)
+        return 0.7 * self.conv2(self.lif2(self.conv1(spikes))) + self.shortcut(spikes)
+
+
+class Residual(nnx.Module):
+    """Two residual blocks whose stream of currents goes on to a readout without a last neuron."""
+
+    def __init__(self, readout=LeakyReadout):
+        rngs = nnx.Rngs(2)
+        self.stem = Synapse(nnx.Sequential(lambda x: 0.5 * x, _conv(2, 4, rngs)))
+        self.blocks = nnx.List([Block(4, 5, rngs), Block(5, 4, rngs)])
+        self.head = Synapse(nnx.Sequential(ops.global_avg_pool, _dense(4, CLASSES, rngs)))
+        self.readout = readout()
+
+    def __call__(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.readout(self.head(x))
+
+
+class Hybrid(nnx.Module):
+    """Stock nonlinear layers before and after a spiking part."""
+
+    def __init__(self, readout=LeakyReadout):
+        rngs = nnx.Rngs(3)
+        self.before = _conv(2, 3, rngs)
+        self.synapse = Synapse(_conv(3, 4, rngs))
+        self.lif = LIF()
+        self.last = Synapse(nnx.Sequential(ops.global_avg_pool, _dense(4, 8, rngs)))
+        self.readout = readout()
+        self.after = _dense(8, CLASSES, rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(nnx.max_pool(self.before(x), (2, 2), (2, 2)))
+        return self.after(nnx.tanh(self.readout(self.last(self.lif(self.synapse(x))))))
+
+
+def assert_fires(rates, low=0.05, high=0.6):
+    """Every layer fires, so that an agreement of gradients means something."""
+    bad = {path: float(rate) for path, rate in rates.items() if not low <= rate <= high}
+    assert rates and not bad, f"silent or saturated layers: {bad}"
+
+
+def assert_trees_close(actual, expected, rtol=1e-12, atol=None):
+    """Leaf by leaf, relative to the largest entry of the expected leaf; same structure required."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
+        scale = float(jnp.max(jnp.abs(b)))
+        assert scale > 0, f"{jax.tree_util.keystr(path)}: the expected gradient is zero, the comparison proves nothing"
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale if atol is None else atol, err_msg=str(path))
+
+
+def distance(a, b):
+    """Relative distance of two gradient trees."""
+    return float(optax.tree.norm(optax.tree.sub(a, b)) / optax.tree.norm(b))
+
+
+def cosine(a, b):
+    return float(optax.tree.vdot(a, b) / (optax.tree.norm(a) * optax.tree.norm(b)))
