@@ -1,0 +1,41 @@
+"""Data sets as arrays, batches as indices, augmentation as jitted functions.
+
+    dataset = load("cifar10", "~/tensorflow_datasets")
+    augment, prepare = recipes.cifar(dataset), recipes.evaluation(dataset)
+    for indices in epoch_indices(seed, epoch, len(dataset.train_labels), batch_size=128):
+        images = augment(key, dataset.train_images[indices])  # inside jit
+
+Importing this package imports no data library; `load` does, for the data sets that need one.
+"""
+
+from experiments.data import recipes
+from experiments.data.augment import (
+    Transform,
+    compose,
+    cutout,
+    normalise,
+    random_crop,
+    random_flip,
+)
+from experiments.data.batches import EvaluationBatches, epoch_indices, evaluation_batches
+from experiments.data.dataset import Dataset
+from experiments.data.errors import DataCorrupt, DataUnavailable
+from experiments.data.loaders import LOADERS, load
+
+__all__ = [
+    "LOADERS",
+    "DataCorrupt",
+    "DataUnavailable",
+    "Dataset",
+    "EvaluationBatches",
+    "Transform",
+    "compose",
+    "cutout",
+    "epoch_indices",
+    "evaluation_batches",
+    "load",
+    "normalise",
+    "random_crop",
+    "random_flip",
+    "recipes",
+]
