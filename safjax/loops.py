@@ -74,7 +74,7 @@ class Schedule(Protocol):
 def simulate(task: Task, params: Params, carry: Carry) -> tuple[Carry, Any, Any]:
     """Runs the sequence without any gradient; returns (carry, outputs[T, ...], rates[T, ...])."""
     prelude, tick = _prepare(task, params, carry)
-    return _forward(task, tick, *prelude(params), carry, task.inputs, task.steps)
+    return _forward(task, tick, *prelude(params), carry)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ class WholeSequence:
         prelude, tick = _prepare(task, params, carry)
 
         def objective(params):
-            last, outputs, rates = _forward(task, tick, *prelude(params), carry, task.inputs, task.steps)
+            last, outputs, rates = _forward(task, tick, *prelude(params), carry)
             value = jnp.mean(jax.vmap(task.loss)(outputs))
             return value, Run(value, outputs, rates, last)
 
@@ -107,10 +107,21 @@ class LastStep:
     def gradients(self, task, params, carry, key):
         prelude, tick = _prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
-        before = task.inputs if task.static else jax.tree.map(lambda x: x[:-1], task.inputs)
-        carry, outputs, rates = _forward(task, tick, weights, fixed, carry, before, task.steps - 1)
-        x = None if task.static else jax.tree.map(lambda x: x[-1], task.inputs)
-        (value, (carry, *last)), grads = _differentiate(task, tick)(weights, fixed, carry, x)
+
+        def at(t):
+            """x[t], read in place: a slice x[:-1] would be a copy of the whole sequence."""
+            return (
+                None
+                if task.static
+                else jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, 0, False), task.inputs)
+            )
+
+        def body(carry, t):
+            carry, *out = tick(weights, fixed, (carry, at(t)))
+            return carry, tuple(out)
+
+        carry, (outputs, rates) = jax.lax.scan(body, carry, jnp.arange(task.steps - 1))
+        (value, (carry, *last)), grads = _differentiate(task, tick)(weights, fixed, carry, at(task.steps - 1))
         outputs, rates = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), (outputs, rates), tuple(last))
         return Run(value, outputs, rates, carry), *pull_back(grads)
 
@@ -219,12 +230,12 @@ def _prepare(task: Task, params: Params, carry: Carry):
     return lambda params: prelude(params, fixed), tick
 
 
-def _forward(task, tick, weights, fixed, carry, inputs, steps):
+def _forward(task, tick, weights, fixed, carry):
     def body(carry, x):
         carry, *out = tick(weights, fixed, (carry, x))
         return carry, tuple(out)
 
-    carry, (outputs, rates) = jax.lax.scan(body, carry, None if task.static else inputs, steps)
+    carry, (outputs, rates) = jax.lax.scan(body, carry, None if task.static else task.inputs, task.steps)
     return carry, outputs, rates
 
 

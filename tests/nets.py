@@ -79,9 +79,7 @@ class Conv(nnx.Module):
 
 def _conv(n_in, n_out, rngs):
     normal = nnx.initializers.normal
-    return nnx.Conv(
-        n_in, n_out, (3, 3), kernel_init=normal(0.45), bias_init=normal(0.3), param_dtype=DTYPE, rngs=rngs
-    )
+    return nnx.Conv(n_in, n_out, (3, 3), kernel_init=normal(0.45), bias_init=normal(0.3), param_dtype=DTYPE, rngs=rngs)
 
 
 def _randomised(convolution):

@@ -104,7 +104,9 @@ def test_theorem_2_saf_f_equals_spike_representation(net):
     """SAF-F is the spike representation whose slope is the surrogate's at u[T] − θ: dr/dv = σ(u − θ) Λ / Λ."""
     net = net()
     *_, grads = gradients(net, rules.saf_f(), nets.image(), nets.STEPS)
-    expected = representation_gradient(net, nets.image(), nets.STEPS, lambda v, u, gain: net.lif1.surrogate.slope(u - 1))
+    expected = representation_gradient(
+        net, nets.image(), nets.STEPS, lambda v, u, gain: net.lif1.surrogate.slope(u - 1)
+    )
     nets.assert_trees_close(grads, expected, rtol=1e-12)
 
 

@@ -31,7 +31,7 @@ class Synapse(SpikingModule):
     def __init__(self, layer: nnx.Module | Callable[[jax.Array], jax.Array]):
         if not callable(layer):
             raise TypeError(f"Synapse expected a layer or a function of one array, but was given {layer!r}.")
-        self.layer = layer
+        self.layer = layer if isinstance(layer, nnx.Module) else nnx.Sequential(layer)
 
     def __call__(self, x: Any) -> Any:
         binding = self.bound()
@@ -55,13 +55,12 @@ class Synapse(SpikingModule):
         return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
 
     def _refuse_neurons(self) -> None:
-        if isinstance(self.layer, nnx.Module):
-            for path, module in nnx.iter_modules(self.layer):
-                if isinstance(module, SpikingModule):
-                    raise ValueError(
-                        f"The Synapse at '{self.bound().path}' holds a {type(module).__name__} at {path}. A synapse is "
-                        "what stands between neurons; put neurons, readouts and dropout beside it, not inside."
-                    )
+        for _, module in nnx.iter_modules(self.layer):
+            if isinstance(module, SpikingModule):
+                raise ValueError(
+                    f"The Synapse at '{self.bound().path}' holds a {type(module).__name__}. A synapse is what stands "
+                    "between neurons; put neurons, readouts and dropout beside it, not inside."
+                )
 
     def _refuse_nonaffine(self, function, weights, x) -> None:
         operation = nonaffine_operation(function, weights, x)

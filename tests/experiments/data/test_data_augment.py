@@ -103,9 +103,7 @@ def toy(channels: int) -> Dataset:
     return Dataset("toy", images, labels, images, labels, num_classes=1, mean=half, std=half)
 
 
-@pytest.mark.parametrize(
-    ("recipe", "channels"), [(recipes.cifar, 3), (recipes.fashion_mnist, 1), (recipes.digits, 1)]
-)
+@pytest.mark.parametrize(("recipe", "channels"), [(recipes.cifar, 3), (recipes.fashion_mnist, 1), (recipes.digits, 1)])
 def test_recipe_is_decided_by_its_key(recipe, channels):
     augment = jax.jit(recipe(toy(channels)))
     draw = jnp.asarray(np.random.default_rng(0).integers(1, 256, (16, 16, 16, channels), np.uint8))

@@ -39,9 +39,7 @@ def test_splits_are_disjoint_and_stratified(digits):
 def test_seed_chooses_the_split(digits):
     other = load_digits(seed=1)
     assert rows(other.test_images) != rows(digits.test_images)
-    assert rows(other.train_images) | rows(other.test_images) == rows(digits.train_images) | rows(
-        digits.test_images
-    )
+    assert rows(other.train_images) | rows(other.test_images) == rows(digits.train_images) | rows(digits.test_images)
 
 
 def test_size_of_the_source_keeps_the_counts():

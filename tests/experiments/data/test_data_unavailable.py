@@ -23,9 +23,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_message_names_the_sources_the_files_and_an_alternative(
-    name, no_network, tmp_path, monkeypatch
-):
+def test_message_names_the_sources_the_files_and_an_alternative(name, no_network, tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "not installed")
     start = time.monotonic()
     with pytest.raises(DataUnavailable) as error:
@@ -81,7 +79,5 @@ def test_import_loads_no_data_library():
         "print([name for name in names if name in sys.modules])"
     )
     root = Path(experiments.__file__).parents[1]
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

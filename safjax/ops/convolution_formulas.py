@@ -1,0 +1,171 @@
+"""A convolution and its two gradients, spelled in the shapes that XLA's CPU compiler runs fast inside a loop.
+
+Inside a loop body that compiler has a fast path only for convolutions written channels last, x[N, *spatial, C] with
+w[*kernel, C, O]. The transposed layouts in which automatic differentiation writes the gradients run there as plain
+nested loops, so the functions below transpose explicitly and convolve channels last.
+
+Notation: n image, i position in the output, k position in the kernel, c and o channels, s strides, d dilation,
+x̄ the padded input, δ = ∂L/∂y.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+
+@dataclass(frozen=True)
+class Window:
+    """The static arguments of a channels-last convolution; tuples hold one entry for each spatial axis.
+
+    image, kernel: sizes of the input's and of the kernel's spatial axes.
+    strides, dilation: distance between neighbouring windows, and between neighbouring entries of one window.
+    padding: zeros (low, high) added to the image; negative numbers crop it.
+    groups: number of feature groups.
+    precision, dtype: `precision` and `preferred_element_type` of `jax.lax.conv_general_dilated`.
+    """
+
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+    precision: lax.PrecisionLike
+    dtype: DTypeLike | None
+
+    def with_unit_axis(self) -> "Window":
+        """The same window with a spatial axis of size 1 in front."""
+        return Window(
+            image=(1, *self.image),
+            kernel=(1, *self.kernel),
+            strides=(1, *self.strides),
+            padding=((0, 0), *self.padding),
+            dilation=(1, *self.dilation),
+            groups=self.groups,
+            precision=self.precision,
+            dtype=self.dtype,
+        )
+
+
+def channels_last(spatial: int) -> lax.ConvDimensionNumbers:
+    """The dimension numbers of x[N, *spatial, C], w[*kernel, C, O] and y[N, *spatial, O]."""
+    image = (0, spatial + 1, *range(1, spatial + 1))
+    return lax.ConvDimensionNumbers(image, (spatial + 1, spatial, *range(spatial)), image)
+
+
+def convolve(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """y[n, i, o] = Σ_{k, c} x̄[n, s i + d k, c] w[k, c, o]."""
+    return lax.conv_general_dilated(
+        x,
+        w,
+        window.strides,
+        window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=channels_last(x.ndim - 2),
+        feature_group_count=window.groups,
+        precision=window.precision,
+        preferred_element_type=window.dtype,
+    )
+
+
+def input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
+    """∂L/∂x[n, j, c] = Σ_{i, k, o: s i + d k = j + low} δ[n, i, o] w[k, c, o]: δ, spread by s, convolved with w reversed.
+
+    Args:
+      w: [*kernel, C / groups, O].
+      δ: [N, *spatial, O].
+
+    Returns:
+      [N, *window.image, C] in the dtype of δ.
+    """
+    spatial = δ.ndim - 2
+    flipped = lax.rev(w, range(spatial)).astype(δ.dtype)
+    # [*k, c, (group, o)] to [*k, o, (group, c)]
+    flipped = flipped.reshape(*w.shape[:-1], window.groups, -1)
+    flipped = jnp.moveaxis(flipped, (-3, -1), (-1, -3)).reshape(*window.kernel, w.shape[-1] // window.groups, -1)
+    padding = []
+    for size, k, s, d, (low, _), out in zip(
+        window.image, window.kernel, window.strides, window.dilation, window.padding, δ.shape[1:-1], strict=True
+    ):
+        reach = d * (k - 1)
+        padding.append((reach - low, size + low - s * (out - 1) - 1))
+    return lax.conv_general_dilated(
+        δ,
+        flipped,
+        (1,) * spatial,
+        padding,
+        lhs_dilation=window.strides,
+        rhs_dilation=window.dilation,
+        dimension_numbers=channels_last(spatial),
+        feature_group_count=window.groups,
+        precision=window.precision,
+    )
+
+
+def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
+    """∂L/∂w[k, c, o] = Σ_{n, i} x̄[n, s i + d k, c] δ[n, i, o].
+
+    The kernel's offsets along all axes but the first are written out: for each of them the matching entries of x̄ are
+    gathered, and stand side by side as further channels. Along the first axis ("rows") the sum is a 1-D convolution,
+    in which those channels are the images, the rows of δ are the kernel and (n, remaining axes) is contracted.
+
+    Args:
+      x: [N, *window.image, C].
+      δ: [N, *spatial, O].
+
+    Returns:
+      [*window.kernel, C / groups, O] in the dtype of δ.
+    """
+    # Double precision has no fast 1-D convolution. With one row the convolution becomes a matrix product.
+    if x.ndim == 3 or δ.dtype == jnp.float64:
+        return weight_gradient_by_rows(x[:, None], δ[:, None], window.with_unit_axis())[0]
+    return weight_gradient_by_rows(x, δ, window)
+
+
+def weight_gradient_by_rows(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
+    """`weight_gradient` of two or more spatial axes."""
+    groups, channels, features = window.groups, x.shape[-1] // window.groups, δ.shape[-1]
+    shifted = shifted_columns(x.astype(δ.dtype), δ.shape[1:-1], window)
+    batch, rows, *columns = shifted.shape[:-1]
+    # [n, row, *column, (shift, group, c)] to images (shift, c), one spatial axis row, contracted (group, n, *column)
+    shifted = shifted.reshape(batch, rows, prod(columns), -1, groups, channels)
+    images = shifted.transpose(3, 5, 1, 4, 0, 2).reshape(-1, rows, groups * batch * prod(columns))
+    kernel = jnp.moveaxis(δ, 1, 0).reshape(δ.shape[1], -1, features)
+    gradient = lax.conv_general_dilated(
+        images,
+        kernel,
+        window.dilation[:1],
+        "VALID",
+        rhs_dilation=window.strides[:1],
+        dimension_numbers=channels_last(1),
+        feature_group_count=groups,
+        precision=window.precision,
+    )
+    gradient = gradient.reshape(*window.kernel[1:], channels, window.kernel[0], features)
+    return jnp.moveaxis(gradient, -2, 0)
+
+
+def shifted_columns(x: jax.Array, out: tuple[int, ...], window: Window) -> jax.Array:
+    """For each kernel offset along all spatial axes but the first, the entries of x̄ that it meets, as channels.
+
+    Args:
+      x: [N, *window.image, C].
+      out: sizes of the output's spatial axes.
+
+    Returns:
+      [N, rows, *out[1:], shifts C], where rows are those that the windows of the output cover.
+    """
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, 0) for p in window.padding), (0, 0, 0)])
+    rows = window.strides[0] * (out[0] - 1) + window.dilation[0] * (window.kernel[0] - 1) + 1
+    shifts = []
+    for offset in product(*map(range, window.kernel[1:])):
+        start = [d * k for d, k in zip(window.dilation[1:], offset, strict=True)]
+        stop = [a + s * (m - 1) + 1 for a, s, m in zip(start, window.strides[1:], out[1:], strict=True)]
+        columns = map(slice, start, stop, window.strides[1:])
+        shifts.append(padded[:, :rows, *columns, :])
+    return jnp.concatenate(shifts, axis=-1)

@@ -1,0 +1,58 @@
+"""One tiny net on the digits, trained once for each set of flags and shared by the tests that only look at it."""
+
+import contextlib
+import functools
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from experiments import cli, digits
+
+TINY = ("--layers", "4", "M", "8", "--steps=2", "--batch-size=256", "--epochs=2")
+
+
+class Ended(NamedTuple):
+    """A run that has ended: its exit code, what it printed, and its work directory."""
+
+    code: int
+    out: str
+    err: str
+    workdir: Path
+
+    @property
+    def summary(self):
+        return json.loads(self.out.splitlines()[-1])
+
+    @property
+    def records(self):
+        return [json.loads(line) for line in (self.workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def run_digits(workdir, *flags):
+    """Runs `python -m experiments.digits` on the tiny net, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(digits.CONFIG, digits.__doc__, [*TINY, f"--workdir={workdir}", *flags])
+    return Ended(code, out.getvalue(), err.getvalue(), Path(workdir))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Call with flags: an `Ended` run of its own, in `tmp_path / "run"`."""
+    return functools.partial(run_digits, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Call with flags: an `Ended` run, shared by all who ask for the same flags."""
+    return functools.cache(lambda *flags: run_digits(tmp_path_factory.mktemp("finished"), *flags))
+
+
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """The current directory, for a test that nothing is written there."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

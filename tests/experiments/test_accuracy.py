@@ -1,0 +1,40 @@
+"""What `make train` promises: real trainings with the defaults, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from safjax.rules import RULES
+
+
+def train(tmp_path, *flags):
+    # The other tests' compiler flags save compilation and cost speed; here speed counts.
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-m", *flags, f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", RULES)
+def test_digits(method, tmp_path):
+    summary = train(tmp_path, "experiments.digits", f"--method={method}")
+    assert summary["test_accuracy"] >= (0.97 if method == "saf_f" else 0.95)
+    assert method != "saf_f" or summary["seconds"] < 240
+
+
+@pytest.mark.slow
+def test_fashion_mnist(tmp_path):
+    summary = train(tmp_path, "experiments.fashion_mnist", "--method=saf_f")
+    assert summary["test_accuracy"] >= 0.90
+    assert summary["seconds"] < 1800
+
+
+@pytest.mark.slow
+def test_cifar_recipe_on_digits(tmp_path):
+    flags = ["--dataset=digits", "--epochs=1", "--width=0.125"]
+    summary = train(tmp_path, "experiments.cifar10", *flags)
+    assert summary["dataset"] == "digits" and summary["epochs"] == 1

@@ -1,0 +1,94 @@
+"""Exit codes and messages, and one real process on a pipe."""
+
+import json
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import safjax
+from experiments import cifar10, cli, digits, trainer, workdir
+from experiments.data import DataUnavailable
+
+EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_module_runs_as_a_program(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    monkeypatch.delitem(sys.modules, f"experiments.{name}", raising=False)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    assert end.value.code == 0 and "--learning-rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch-size=1438"], "1437 training images"),
+        (["--layers", "4", "M", "M", "M", "M", "M"], "16x16"),
+        (["--workdir={folder}/file/run"], "cannot be written"),
+        (["--workdir={folder}"], "not empty"),
+        (["--dataset=fashion_mnist", "--data-dir={folder}/file"], "--data-dir"),
+    ],
+)
+def test_setting_that_does_not_fit_ends_with_2_and_nothing_written(flags, words, empty_folder, capsys):
+    (empty_folder / "file").write_text("")
+    code = cli.main(digits.CONFIG, "", [flag.format(folder=empty_folder) for flag in flags])
+    out, err = capsys.readouterr()
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and words in err and len(err.splitlines()) == 1
+    assert [path.name for path in empty_folder.iterdir()] == ["file"]
+
+
+def test_missing_data_ends_with_2_soon_and_nothing_written(empty_folder, monkeypatch, capsys):
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        # Port 9 is that of the discard service; nothing listens there.
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    start = time.monotonic()
+    assert cli.main(cifar10.CONFIG, "", [f"--data-dir={empty_folder}"]) == 2
+    assert time.monotonic() - start < 10
+    out, err = capsys.readouterr()
+    assert out == "" and "error: " in err and "'digits'" in err and "Traceback" not in err
+    assert not list(empty_folder.rglob("*.json")) and not (empty_folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(DataUnavailable("no data"), 2), (trainer.NonFiniteLoss("nan"), 1), (KeyboardInterrupt(), 130)]
+)
+def test_exit_codes(error, code, monkeypatch, capsys):
+    def fail(config):
+        raise error
+
+    monkeypatch.setattr(cli, "train", fail)
+    assert cli.main(digits.CONFIG, "", []) == code
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+
+
+def test_process_on_a_pipe_interrupted_by_ctrl_c(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "experiments.digits", f"--workdir={folder}", "--epochs=1000000"]
+    command += ["--layers", "4", "M", "8", "--steps=2", "--batch-size=256", "--method=saf_e"]
+    environment = {**os.environ, "FORCE_COLOR": "1"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **streams) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    *lines, last = (first + rest).splitlines()
+    assert all(re.fullmatch(r"epoch +\d+/1000000  [\x20-\x7e]+", line) for line in lines)
+    summary = json.loads(last)
+    assert summary["interrupted"] is True and summary["epochs"] == len(lines)
+    assert "\x1b" not in err and f"interrupted in epoch {len(lines) + 1}" in err
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(lines)
+    assert (folder / "curves.png").exists() and (folder / "firing_rates.png").exists()
+    outputs = safjax.predict(workdir.load_parameters(folder), np.ones((2, 16, 16, 1), np.float32), 2)
+    assert outputs.shape == (2, 2, 10) and np.all(np.isfinite(outputs))

@@ -1,0 +1,157 @@
+"""Flags: every field of the configuration, with its range, in both spellings, and back from JSON."""
+
+import dataclasses
+import json
+import typing
+
+import pytest
+
+from experiments import cifar10, cifar100, digits, fashion_mnist
+from experiments.config import Config, ConfigError, from_json, parse, to_json
+from experiments.data import LOADERS
+from experiments.feed import AUGMENTATIONS
+from experiments.networks import READOUTS, SURROGATES
+from safjax.rules import RULES
+
+EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits]
+FLAGS = {
+    "method": "ottt_a",
+    "dataset": "digits",
+    "augmentation": "none",
+    "width": "0.5",
+    "steps": "3",
+    "decay": "0.25",
+    "threshold": "0.75",
+    "surrogate": "triangle",
+    "readout": "instant",
+    "epochs": "7",
+    "batch-size": "32",
+    "optimizer": "adamw",
+    "learning-rate": "0.01",
+    "momentum": "0.8",
+    "loss-mse": "0.1",
+    "seed": "3",
+    "data-dir": "elsewhere",
+    "workdir": "somewhere",
+}
+BAD = [
+    "--method=backprop",
+    "--dataset=mnist",
+    "--surrogate=box",
+    "--optimizer=lion",
+    "--readout=max",
+    "--steps=0",
+    "--steps=2.5",
+    "--steps=many",
+    "--epochs=0",
+    "--batch-size=0",
+    "--batch-size=-1",
+    "--learning-rate=0",
+    "--learning-rate=-0.1",
+    "--learning-rate=nan",
+    "--learning-rate=inf",
+    "--momentum=1",
+    "--loss-mse=1.5",
+    "--loss-mse=-0.5",
+    "--decay=-0.1",
+    "--decay=1.1",
+    "--decay=nan",
+    "--threshold=-1",
+    "--threshold=0",
+    "--width=0",
+    "--width=-1",
+    "--seed=-1",
+    "--layers=M",
+    "--layers=0",
+    "--no-such-flag=1",
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "table"),
+    [
+        ("method", RULES),
+        ("dataset", LOADERS),
+        ("surrogate", SURROGATES),
+        ("readout", READOUTS),
+        ("augmentation", AUGMENTATIONS),
+    ],
+)
+def test_names_are_those_that_there_are(field, table):
+    assert set(typing.get_args(typing.get_type_hints(Config)[field])) == set(table)
+
+
+def test_published_recipe():
+    expected = {
+        "layers": (64, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512),
+        "width": 1.0,
+        "steps": 6,
+        "decay": 0.5,
+        "threshold": 1.0,
+        "surrogate": "sigmoid",
+        "epochs": 300,
+        "batch_size": 128,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "loss_mse": 0.05,
+        "augmentation": "cifar",
+    }
+    for experiment in (cifar10, cifar100):
+        values = dataclasses.asdict(experiment.CONFIG)
+        assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_dataset_is_named_as_the_module(experiment):
+    assert experiment.__name__ == f"experiments.{experiment.CONFIG.dataset}"
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flag_in_both_spellings(flag):
+    value = FLAGS[flag]
+    together = parse(cifar10.CONFIG, "", [f"--{flag}={value}"])
+    apart = parse(cifar10.CONFIG, "", [f"--{flag}", value])
+    assert together == apart
+    changed = {name for name, old in dataclasses.asdict(cifar10.CONFIG).items() if getattr(together, name) != old}
+    assert changed == {flag.replace("-", "_")}
+
+
+def test_no_flag_is_the_default_and_every_field_has_a_flag():
+    assert parse(digits.CONFIG, "", []) == digits.CONFIG
+    assert {*FLAGS, "layers"} == {field.name.replace("_", "-") for field in dataclasses.fields(Config)}
+    assert parse(digits.CONFIG, "", ["--layers", "8", "M", "16"]).layers == (8, "M", 16)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_help_shows_description_and_defaults(experiment, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(experiment.CONFIG, experiment.__doc__, ["--help"])
+    assert end.value.code == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"python -m {experiment.__name__} --method=saf_f" in shown
+    for name, value in dataclasses.asdict(experiment.CONFIG).items():
+        default = " ".join(map(str, value)) if name == "layers" else value
+        assert f"--{name.replace('_', '-')} " in shown
+        assert f"(default: {default})" in shown or f"(default: {default!r})" in shown
+
+
+@pytest.mark.parametrize("flag", BAD)
+def test_bad_value_ends_with_2_before_anything_is_written(flag, capsys, empty_folder):
+    with pytest.raises(SystemExit) as end:
+        parse(digits.CONFIG, "", [flag])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and flag.split("=")[0] in err and "Traceback" not in err
+    assert not list(empty_folder.iterdir())
+
+
+def test_bad_value_in_python():
+    with pytest.raises(ConfigError, match=r"--decay=2.*\[0, 1\]"):
+        Config(decay=2)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_json_round_trip(experiment):
+    config = dataclasses.replace(experiment.CONFIG, learning_rate=0.1 + 0.2, workdir="a b")
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config

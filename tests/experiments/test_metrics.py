@@ -1,0 +1,67 @@
+"""What is measured of a batch, and averaged over batches."""
+
+import numpy as np
+import pytest
+
+from experiments.losses import example_losses
+from experiments.metrics import Measured, measure, running_means
+from safjax.rules import RULES
+
+LAST = {"saf_f", "spike_representation"}
+
+
+@pytest.fixture
+def batch():
+    random = np.random.default_rng(0)
+    outputs = random.normal(size=(3, 8, 5)).astype(np.float32)
+    return outputs, random.integers(0, 5, 8).astype(np.int32)
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_reads_the_steps_that_the_rule_is_trained_on(batch, method):
+    outputs, labels = batch
+    got = measure(outputs, labels, np.ones(8, np.float32), {}, rule=RULES[method](), mse_weight=0.1)
+    seen = outputs[-1:] if method in LAST else outputs
+    loss = np.mean([np.sum(example_losses(logits, labels, 0.1)) for logits in seen])
+    np.testing.assert_allclose(got.loss, loss, rtol=1e-5)
+    assert got.correct == np.sum(seen.mean(0).argmax(-1) == labels)
+    assert got.examples == 8
+
+
+def test_padding_does_not_count_whatever_it_holds(batch):
+    outputs, labels = batch
+    weights = np.array([1, 1, 1, 1, 1, 0, 0, 0], np.float32)
+    spoilt = outputs.copy()
+    spoilt[:, 5:] = np.nan
+    arguments = {"rule": RULES["bptt"](), "mse_weight": 0.1}
+    got = measure(spoilt, labels, weights, {"layer.0": np.float32(0.5)}, **arguments)
+    expected = measure(outputs[:, :5], labels[:5], np.ones(5, np.float32), {}, **arguments)
+    np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-6)
+    assert (got.examples, got.correct, got.rates["layer.0"]) == (5, expected.correct, 2.5)
+
+
+def test_means_are_over_examples_not_batches():
+    batches = [Measured(4, 8.0, 1, {"a.0": 2.0}), Measured(1, 7.0, 1, {"a.0": 1.0})]
+    first, second = running_means(batches)
+    assert (first.loss, first.accuracy, first.rates) == (2.0, 0.25, {"a.0": 0.5})
+    assert (second.loss, second.accuracy, second.rates) == (3.0, 0.4, {"a.0": 0.6})
+    assert first.images_per_second > 0 and second.images_per_second > 0
+
+
+def test_each_batch_is_read_after_the_next_is_handed_over():
+    handed = []
+
+    def batches():
+        for number in range(3):
+            handed.append(number)
+            yield Measured(1, float(number), 0, {})
+
+    means = running_means(batches())
+    next(means)
+    assert handed == [0, 1]
+
+
+def test_layers_come_in_order_of_depth():
+    rates = {f"features.layers.{number}": 0.0 for number in (1, 11, 13, 3, 5)}
+    (means,) = running_means([Measured(1, 0.0, 0, rates)])
+    assert [path.rsplit(".")[-1] for path in means.rates] == ["1", "3", "5", "11", "13"]

@@ -1,0 +1,56 @@
+"""A bar on a terminal, plain lines elsewhere."""
+
+import io
+import sys
+
+import pytest
+
+from experiments.metrics import Means
+from experiments.progress import ProgressReport
+
+MEANS = Means(loss=0.5, accuracy=0.75, rates={}, images_per_second=1234.5)
+RECORD = {
+    "epoch": 1,
+    "train_loss": 0.5,
+    "train_accuracy": 0.75,
+    "test_loss": 0.6,
+    "test_accuracy": 0.7,
+    "learning_rate": 0.1,
+    "images_per_second": 1234.5,
+    "seconds": 2.0,
+}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def report():
+    with ProgressReport(epochs=10, batches=1) as progress:
+        progress.begin_epoch(1)
+        progress.show(MEANS)
+        progress.end_epoch(RECORD)
+
+
+def test_terminal_has_a_bar_and_stdout_the_line(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    report()
+    bar = sys.stderr.getvalue()
+    for part in ("epoch 1/10", "loss 0.5000", "accuracy 75.00%", "1,234 images/s", "left"):
+        assert part in bar
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "NO_COLOR"])
+def test_elsewhere_there_is_nothing_but_the_line(monkeypatch, capsys, variable):
+    monkeypatch.setenv(variable, "1")
+    report()
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out == (
+        "epoch  1/10  train loss 0.5000 accuracy  75.00%  test loss 0.6000 accuracy  70.00%  learning rate 1.00e-01"
+        "  1,234 images/s  2.0 s\n"
+    )

@@ -1,0 +1,195 @@
+"""Layers inside foreign modules: nothing leaks, nothing is reset, randomness is drawn once a sequence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import safjax
+from safjax import rules
+from safjax.nn import LIF, Dropout, InstantReadout, LeakyReadout, Synapse
+from tests import nets
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+class Dropped(nnx.Module):
+    """Dropout on spikes."""
+
+    def __init__(self, rate=0.5):
+        rngs = nnx.Rngs(0)
+        self.first, self.lif = Synapse(nets._dense(7, 40, rngs)), LIF()
+        self.dropout = Dropout(rate, rngs=rngs)
+        self.last, self.readout = Synapse(nets._dense(40, nets.CLASSES, rngs)), LeakyReadout()
+
+    def __call__(self, x):
+        return self.readout(self.last(self.dropout(self.lif(self.first(x)))))
+
+
+def dense_input(seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(0.3, 1.2, (nets.BATCH, 7)))
+
+
+def compute(net, rule, x=None, steps=nets.STEPS):
+    return safjax.value_and_grad(nets.loss, rule, steps)(net, dense_input() if x is None else x, nets.labels())
+
+
+def test_a_net_is_left_as_it_was():
+    net = nets.Dense()
+    before = nnx.split(net)
+    compute(net, rules.ottt_a())
+    safjax.predict(net, dense_input(), 3)
+    after = nnx.split(net)
+    assert before[0] == after[0]
+    jax.tree.map(np.testing.assert_array_equal, before[1], after[1])
+
+
+def test_every_sequence_starts_from_zero():
+    """Running another batch in between changes nothing: there is no state to reset."""
+    net = nets.Dense()
+    first = safjax.predict(net, dense_input(0), 4)
+    safjax.predict(net, dense_input(1), 4)
+    np.testing.assert_array_equal(first, safjax.predict(net, dense_input(0), 4))
+
+
+def test_the_gradient_tree_is_that_of_the_parameters_under_every_rule():
+    net = nets.Residual()
+    expected = jax.tree.structure(nnx.as_pure(nnx.state(net, nnx.Param)))
+    for make in rules.RULES.values():
+        _, grads = safjax.value_and_grad(nets.loss, make())(net, nets.video(), nets.labels())
+        assert jax.tree.structure(grads) == expected
+
+
+def test_a_static_image_is_the_constant_sequence():
+    net = nets.Conv()
+    x = nets.image()
+    for name in ("bptt", "ottt_a", "saf_f"):
+        rule = rules.RULES[name]()
+        (value, _), grads = safjax.value_and_grad(nets.loss, rule, nets.STEPS)(net, x, nets.labels())
+        sequence = jnp.stack([x] * nets.STEPS)
+        (expected, _), others = safjax.value_and_grad(nets.loss, rule)(net, sequence, nets.labels())
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        nets.assert_trees_close(grads, others, rtol=1e-11)
+
+
+def test_stock_layers_before_and_after_get_their_gradients():
+    """The hybrid net's stock layers learn too; under BPTT exactly as autodiff of an unrolled loop says."""
+    net = nets.Hybrid(InstantReadout)
+    (_, aux), grads = safjax.value_and_grad(nets.loss, rules.bptt(), 3)(net, nets.image(), nets.labels())
+    nets.assert_fires(aux.rates)
+    graphdef, params = nnx.split(net)
+
+    def unrolled(params):
+        net = nnx.merge(graphdef, params)
+        x = nnx.relu(nnx.max_pool(net.before(nets.image()), (2, 2), (2, 2)))
+        membrane, losses = 0.0, []
+        for _ in range(3):
+            potential = net.lif.decay * membrane + net.synapse.layer(x)
+            spikes = net.lif.surrogate(potential - net.lif.threshold)
+            membrane = potential - net.lif.threshold * spikes
+            losses.append(nets.loss(net.after(nnx.tanh(net.last.layer(spikes))), nets.labels()))
+        return sum(losses) / 3
+
+    nets.assert_trees_close(grads, nnx.as_pure(jax.grad(unrolled)(params)), rtol=1e-11)
+
+
+def test_batch_statistics_move_under_spike_rules():
+    class Normalised(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            norm = nnx.BatchNorm(9, param_dtype=nets.DTYPE, rngs=rngs)
+            self.first, self.lif = Synapse(nnx.Sequential(nets._dense(7, 9, rngs), norm)), LIF()
+            self.last, self.readout = Synapse(nets._dense(9, nets.CLASSES, rngs)), LeakyReadout()
+
+        def __call__(self, x):
+            return self.readout(self.last(self.lif(self.first(x))))
+
+    net = Normalised()
+    mean = net.first.layer.layers[1].mean
+    assert not np.any(mean[...])
+    compute(net, rules.bptt())
+    assert np.any(mean[...])
+    step = safjax.train_step(nets.loss, rules.sltt(), optax.sgd(0.1), nets.STEPS)
+    trained, *_ = step(net, step.init(net), dense_input(), nets.labels())
+    assert np.any(trained.first.layer.layers[1].mean[...] != mean[...])
+
+
+@pytest.mark.parametrize("name", rules.RULES)
+def test_dropout_draws_one_mask_a_sequence(name):
+    """Theory holds under dropout: the readout's weights of silenced neurons get no gradient at any step."""
+    net = Dropped()
+    silent = set()
+    for _ in range(2):
+        (_, aux), grads = compute(net, rules.RULES[name]())
+        nets.assert_fires(aux.rates)
+        fired = np.asarray(safjax.simulate(net, dense_input(), nets.STEPS).spikes["lif"]).any((0, 1))
+        quiet = ~np.asarray(grads["last"]["layer"]["kernel"]).any(1) & fired
+        silent.add(tuple(np.flatnonzero(quiet)))
+    assert len(silent) == 2, "each sequence draws its own mask"
+
+
+def test_dropout_keeps_theorem_1():
+    grads = [compute(Dropped(), rule)[1] for rule in (rules.saf_e(), rules.ottt_o())]
+    nets.assert_trees_close(*grads, rtol=1e-12)
+    plain = compute(Dropped(0.0), rules.saf_e())[1]
+    assert nets.distance(grads[0], plain) > 0.1
+
+
+def test_dropout_is_off_in_evaluation():
+    net = Dropped()
+    np.testing.assert_array_equal(safjax.predict(net, dense_input(), 4), safjax.predict(Dropped(0.0), dense_input(), 4))
+    assert not net.dropout.deterministic
+
+
+def test_sampled_steps_average_to_the_full_gradient():
+    """SLTT-K is unbiased: over the T equally likely choices of one step its mean is SLTT; with K = T it is SLTT."""
+    net, steps = nets.Dense(), 3
+    run = safjax.value_and_grad(nets.loss, rules.sltt(sampled=1), steps)
+    seen = {}
+    for seed in range(40):
+        (_, aux), grads = run(net, dense_input(), nets.labels(), key=jax.random.key(seed))
+        seen.setdefault(float(optax.tree.norm(grads)), grads)
+    assert len(seen) == steps
+    _, full = compute(net, rules.sltt(), steps=steps)
+    mean = jax.tree.map(lambda *g: sum(g) / steps, *seen.values())
+    nets.assert_trees_close(mean, full, rtol=1e-11)
+    everything = safjax.value_and_grad(nets.loss, rules.sltt(sampled=steps), steps)
+    _, grads = everything(net, dense_input(), nets.labels(), key=jax.random.key(0))
+    nets.assert_trees_close(grads, full, rtol=1e-12)
+
+
+def test_train_step_is_gradient_and_update():
+    """For rules that update once, a training step is value_and_grad and one optimizer update."""
+    for name in ("saf_f", "ottt_a", "bptt"):
+        net, rule, optimizer = nets.Dense(), rules.RULES[name](), optax.adam(1e-2)
+        _, grads = compute(net, rule)
+        params = nnx.as_pure(nnx.state(net, nnx.Param))
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        step = safjax.train_step(nets.loss, rule, optimizer, nets.STEPS)
+        trained, *_ = step(net, step.init(net), dense_input(), nets.labels())
+        nets.assert_trees_close(nnx.as_pure(nnx.state(trained, nnx.Param)), optax.apply_updates(params, updates))
+
+
+def test_the_net_passed_in_first_is_not_used_up():
+    net = nets.Dense()
+    step = safjax.train_step(nets.loss, rules.saf_f(), optax.sgd(0.1), 3)
+    trained, opt_state, _ = step(net, step.init(net), dense_input(), nets.labels())
+    step(trained, opt_state, dense_input(), nets.labels())
+    assert np.isfinite(safjax.predict(net, dense_input(), 3)).all()
+
+
+def test_it_composes_with_jit_and_vmap():
+    """value_and_grad is an ordinary traced function: under jit, and over an ensemble of nets by nnx.vmap."""
+    net = nets.Dense()
+    run = safjax.value_and_grad(nets.loss, rules.ottt_a(), 3)
+    (value, _), grads = run(net, dense_input(), nets.labels())
+    graphdef, params = nnx.split(net)
+    jitted = jax.jit(lambda params, x, y: run(nnx.merge(graphdef, params), x, y))
+    (again, _), others = jitted(params, dense_input(), nets.labels())
+    np.testing.assert_allclose(value, again, rtol=1e-12)
+    nets.assert_trees_close(grads, others)
+    stacked = jax.tree.map(lambda p: jnp.stack([p, p]), params)
+    (both, _), _ = jax.vmap(jitted, in_axes=(0, None, None))(stacked, dense_input(), nets.labels())
+    np.testing.assert_allclose(both, [value, value], rtol=1e-12)

@@ -1,0 +1,111 @@
+"""Memory, program size and recompilation of training steps, read from the compiler."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import safjax
+from safjax import rules
+
+ONLINE = ["saf_f", "saf_e", "ottt_a", "ottt_o", "sltt", "spike_representation"]
+
+
+def loss(output, labels):
+    return optax.softmax_cross_entropy_with_integer_labels(output, labels).mean()
+
+
+def vgg():
+    return safjax.models.SpikingVGG(3, cfg=(8, "M", 12), in_features=1, rngs=nnx.Rngs(0))
+
+
+def compiled(rule, steps, static):
+    """The lowered and the compiled training step for T = `steps`."""
+    net = vgg()
+    step = safjax.train_step(loss, rule, optax.sgd(0.1), steps if static else None)
+    x = jnp.ones((4, 16, 16, 1) if static else (steps, 4, 16, 16, 1))
+    lowered = step.lower(net, step.init(net), x, jnp.zeros(4, jnp.int32))
+    return lowered, lowered.compile()
+
+
+def temp_bytes(rule, steps, static=True):
+    return compiled(rule, steps, static)[1].memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_online_memory_does_not_grow_with_time(name):
+    few, many = temp_bytes(rules.RULES[name](), 8), temp_bytes(rules.RULES[name](), 64)
+    assert few > 100_000
+    assert abs(many - few) < 0.02 * few
+
+
+@pytest.mark.parametrize("name", ["saf_f", "ottt_a"])
+def test_online_memory_does_not_grow_with_the_length_of_a_sequence(name):
+    """The sequence itself is an argument; only temporary memory counts."""
+    few, many = temp_bytes(rules.RULES[name](), 8, False), temp_bytes(rules.RULES[name](), 64, False)
+    assert abs(many - few) < 0.02 * few
+
+
+def test_bptt_memory_grows_with_time():
+    assert temp_bytes(rules.bptt(), 64) > 3 * temp_bytes(rules.bptt(), 8)
+
+
+@pytest.mark.parametrize("name", rules.RULES)
+def test_the_program_does_not_grow_with_time(name):
+    """Compile time follows the size of the program: it has the same operations for any T."""
+
+    def operations(steps):
+        return compiled(rules.RULES[name](), steps, True)[0].as_text().count(" = ")
+
+    assert operations(8) == operations(64) > 100
+
+
+@pytest.mark.parametrize("name", ["saf_f", "ottt_o", "bptt"])
+def test_a_second_call_never_compiles_again(name):
+    traces = []
+
+    def counting(output, labels):
+        traces.append(1)
+        return loss(output, labels)
+
+    net, x, y = vgg(), jnp.ones((4, 16, 16, 1)), jnp.zeros(4, jnp.int32)
+    step = safjax.train_step(counting, rules.RULES[name](), optax.sgd(0.1), 4)
+    opt_state = step.init(net)
+    net, opt_state, _ = step(net, opt_state, x, y)
+    compute = safjax.value_and_grad(counting, rules.RULES[name](), 4)
+    compute(net, x, y)
+    traced = len(traces)
+    for seed in range(3):
+        x = jnp.asarray(np.random.default_rng(seed).normal(size=x.shape), x.dtype)
+        net, opt_state, _ = step(net, opt_state, x, y)
+        compute(net, x, y)
+        compute(vgg(), x, y)
+    assert traced and len(traces) == traced
+
+
+def test_equal_rules_share_what_is_compiled():
+    """A rule is a static argument of user-level jit: equal rules do not compile twice."""
+    calls = []
+
+    def f(rule, x):
+        calls.append(rule)
+        return x
+
+    jitted = jax.jit(f, static_argnums=0)
+    for _ in range(2):
+        jitted(rules.sltt(sampled=3), 1.0)
+        jitted(rules.ottt_a(), 1.0)
+    assert len(calls) == 2
+
+
+def test_what_does_not_change_with_time_leaves_the_loop():
+    """Under SAF-F neither the kernels' standardisation (rsqrt) nor the image's convolution stands in the loop's body."""
+    text = compiled(rules.saf_f(), 8, True)[0].as_text()
+    start = text.index(" do {", text.index("stablehlo.while"))
+    loop = text[start : text.index("stablehlo.return", start)]
+    first_kernel, second_kernel = "3x3x1x8xf32", "3x3x8x12xf32"
+    assert "rsqrt" in text and "rsqrt" not in loop
+    assert first_kernel in text and first_kernel not in loop
+    assert second_kernel in loop
