@@ -5,7 +5,8 @@ step = safjax.train_step(loss, safjax.rules.saf_f(), optax.sgd(0.1), steps=6)
 """
 
 from safjax import models, nn, ops, rules, surrogate
-from safjax.nn.training import Aux, Simulation, TrainStep, predict, simulate, train_step, value_and_grad
+from safjax.nn.inference import Simulation, predict, simulate
+from safjax.nn.training import Aux, TrainStep, train_step, value_and_grad
 
 __all__ = [
     "Aux",

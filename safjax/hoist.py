@@ -44,8 +44,8 @@ def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: A
 
     fixed = _dependents(jaxpr, fixed_inputs) - _dependents(jaxpr, varying_inputs)
     inside = _needed(jaxpr, jaxpr.outvars, lambda eqn: not fixed.intersection(eqn.outvars) or _relabels(eqn))
-    border = _inputs_of(inside, jaxpr.outvars).intersection(fixed)
-    border = [v for v in [*fixed_inputs, *(v for e in jaxpr.eqns for v in e.outvars)] if v in border]
+    handed_over = _inputs_of(inside, jaxpr.outvars).intersection(fixed)
+    border = [v for v in [*fixed_inputs, *(v for e in jaxpr.eqns for v in e.outvars)] if v in handed_over]
     outside = _needed(jaxpr, border, lambda eqn: True)
 
     learned = _dependents(jaxpr, jaxpr.invars[:n_weights])

@@ -42,7 +42,7 @@ def gains(n_steps, decay):
 
 def bptt(weights, xs, targets, decay, threshold, detach_reset=False):
     """Back-propagation through time, by hand. Returns (value, gradients)."""
-    (w1, _), (w2, _), (w3, _) = weights
+    (w2, _), (w3, _) = weights[1:]
     u1, s1, u2, s2, outputs = forward(weights, xs, decay, threshold)
     n_steps, gain = len(xs), gains(len(xs), decay)
     value = np.mean([loss_gradient(o, targets)[0] for o in outputs])
@@ -68,7 +68,7 @@ def through_neuron(later, from_spikes, u, decay, threshold, detach_reset):
 
 def online(weights, xs, targets, decay, threshold, traced):
     """SLTT (traced=False) or OTTT (True): spatial errors δ[t]; weight gradients at spikes or at their traces."""
-    (w1, _), (w2, _), (w3, _) = weights
+    (w2, _), (w3, _) = weights[1:]
     u1, s1, u2, s2, outputs = forward(weights, xs, decay, threshold)
     n_steps, gain = len(xs), gains(len(xs), decay)
     grads = [[np.zeros_like(w), np.zeros_like(b)] for w, b in weights]

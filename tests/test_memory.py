@@ -101,7 +101,7 @@ def test_equal_rules_share_what_is_compiled():
 
 
 def test_what_does_not_change_with_time_leaves_the_loop():
-    """Under SAF-F neither the kernels' standardisation (rsqrt) nor the image's convolution stands in the loop's body."""
+    """Under SAF-F neither the kernels' standardisation (rsqrt) nor the image's convolution stands in the loop."""
     text = compiled(rules.saf_f(), 8, True)[0].as_text()
     start = text.index(" do {", text.index("stablehlo.while"))
     loop = text[start : text.index("stablehlo.return", start)]

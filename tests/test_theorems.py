@@ -116,7 +116,10 @@ def test_theorem_2_with_the_clamp_slope():
     for layer in (net.lif1, net.lif2):
         layer.threshold = 1.3
     *_, grads = gradients(net, rules.spike_representation(), nets.image(), nets.STEPS)
-    inside = lambda v, u, gain: jnp.logical_and(v > 0, v < 1.3) / 1.3
+
+    def inside(v, u, gain):
+        return jnp.logical_and(v > 0, v < 1.3) / 1.3
+
     nets.assert_trees_close(grads, representation_gradient(net, nets.image(), nets.STEPS, inside), rtol=1e-12)
     *_, surrogate = gradients(net, rules.saf_f(), nets.image(), nets.STEPS)
     assert nets.cosine(grads, surrogate) < 0.999

@@ -54,7 +54,8 @@ class SpikingVGG(nnx.Module):
         rngs: nnx.Rngs,
     ):
         _check(num_classes, cfg, width)
-        layers, channels, poolings = [], in_features, 0
+        layers: list[Synapse | LIF] = []
+        channels, poolings = in_features, 0
         for entry in cfg:
             if entry == "M":
                 poolings += 1

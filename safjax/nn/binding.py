@@ -15,96 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import is_message
+from safjax.nn.module import Binding, NeuronState, Observation, SpikingModule
 from safjax.rules import Rule
-from safjax.rules.propagation import Propagation
-
-
-class NeuronState(nnx.Variable):
-    """State of a spiking module that changes from step to step and is zero before the first."""
-
-
-class Observation(nnx.Variable):
-    """What a neuron reports of one step: its firing rate, or its spikes."""
-
-
-class Observed(NamedTuple):
-    """A neuron's report of one step, by the neuron's path in the net."""
-
-    path: str
-    value: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Binding:
-    """What a spiking module is told when its net meets a rule.
-
-    Attributes:
-      rule: the rule's name, for messages to the user.
-      propagation: how synapses, neurons and readouts compute under the rule.
-      decay: the net's one decay λ; None where it has several.
-      static: whether the input is one image for all steps.
-      path: the module's own path in the net.
-      observe: what a neuron reports of its spikes.
-      discovering: true while shapes are being found out; what may not happen at all is refused then.
-    """
-
-    rule: str
-    propagation: Propagation
-    decay: float | None
-    static: bool
-    path: str
-    observe: Callable[[jax.Array], jax.Array]
-    discovering: bool
-
-
-class SpikingModule(nnx.Module):
-    """Base of all modules that act differently under different rules."""
-
-    binding: Binding | None = None
-
-    def bound(self) -> Binding:
-        """This module's binding.
-
-        Raises:
-          RuntimeError: the module was called outside a rule.
-        """
-        if self.binding is None:
-            raise RuntimeError(
-                f"{type(self).__name__} was called by itself. What a spiking layer computes depends on the rule and on "
-                "time, so a spiking net is run by safjax.predict(net, x, steps), safjax.value_and_grad(loss, rule, "
-                "steps)(net, x, ...) or safjax.train_step(...)."
-            )
-        return self.binding
-
-    def message(self, x: Any) -> Any:
-        """x as a message of the rule: a plain array is this step's input and is encoded."""
-        binding = self.bound()
-        if is_message(x) or not binding.propagation.accumulates:
-            return x
-        assert binding.decay is not None
-        state, message = binding.propagation.encode(self.read("encoder"), x, binding.decay, binding.static)
-        self.write("encoder", state)
-        return message
-
-    def read(self, name: str) -> Any:
-        """The state `name`; None before the first step."""
-        variable = getattr(self, name, None)
-        if variable is not None and self.bound().discovering:
-            raise ValueError(
-                f"{type(self).__name__} at '{self.bound().path}' is called twice in one time step, but it has one "
-                "state. Give each place in the net a module of its own."
-            )
-        return None if variable is None else variable.get_value()
-
-    def write(self, name: str, value: Any) -> None:
-        """Stores the state `name` for the next step; None stores nothing."""
-        if value is None:
-            return
-        variable = getattr(self, name, None)
-        if variable is None:
-            setattr(self, name, NeuronState(value))
-        else:
-            variable.set_value(value)
 
 
 class Bound(NamedTuple):
@@ -138,8 +50,8 @@ def bind(net: nnx.Module, rule: Rule, x: Any, static: bool, observe: Callable = 
     for path, module in nnx.iter_modules(net):
         if isinstance(module, SpikingModule):
             module.binding = Binding(rule.name, rule.propagation, decay, static, _join(path), observe, discovering=True)
-            module.start_sequence() if hasattr(module, "start_sequence") else None
-    graphdef, params, rest = nnx.split(net, nnx.Param, ...)
+            module.start_sequence()
+    graphdef, params, rest = split(net, nnx.Param)
     box = []
 
     def discover(params, rest, x):
@@ -147,18 +59,23 @@ def bind(net: nnx.Module, rule: Rule, x: Any, static: bool, observe: Callable = 
         _check_output(net(x), rule)
         nnx.pop(net, Observation)
         _end_discovery(net)
-        found, _, states, _ = nnx.split(net, nnx.Param, NeuronState, ...)
+        found, _, states, _ = split(net, nnx.Param, NeuronState)
         box.append(found)
-        return nnx.as_pure(states)
+        return states
 
     states = jax.eval_shape(discover, params, rest, x)
     states = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
-    params, rest = nnx.as_pure((params, rest))
     step = _step_function(box[0])
     changing = _changing(step, params, _flat(rest), states, x)
     constants = {path: value for path, value in _flat(rest).items() if path not in changing}
     carry = states, {path: value for path, value in _flat(rest).items() if path in changing}
     return Bound(step, params, constants, carry)
+
+
+def split(module: nnx.Module, *types: type[nnx.Variable]) -> tuple:
+    """(graphdef, state of each type, state of all others), the states as plain arrays."""
+    graphdef, *states = nnx.split(module, *types, ...)
+    return graphdef, *nnx.as_pure(tuple(states))
 
 
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
@@ -173,27 +90,27 @@ def _step_function(graphdef):
         net = nnx.merge(graphdef, params, states, rest, copy=True)
         output = net(x)
         observed = nnx.as_pure(nnx.pop(net, Observation))
-        _, _, states, rest = nnx.split(net, nnx.Param, NeuronState, ...)
-        after = _flat(nnx.as_pure(rest))
+        _, _, states, rest = split(net, nnx.Param, NeuronState)
+        after = _flat(rest)
         observations = {_join(path[:-1]): value for path, value in _flat(observed).items()}
-        return (nnx.as_pure(states), {path: after[path] for path in changing}), output, observations
+        return (states, {path: after[path] for path in changing}), output, observations
 
     return step
 
 
 def _changing(step, params, rest: dict, states, x) -> set:
     """The paths of those variables in `rest` that a step returns as other values than it was given."""
-
-    def after(rest):
-        (_, rest), _, _ = step(params, {}, (states, rest), x)
-        return rest
-
-    x = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), x) if rest else x
-    jaxpr = jax.make_jaxpr(after)(rest).jaxpr if rest else None
-    paths = sorted(rest) if rest else []
-    leaves = jax.tree.structure(rest).num_leaves if rest else 0
-    if jaxpr is None or leaves != len(paths):
+    paths = sorted(rest)
+    values = [rest[path] for path in paths]
+    if len(jax.tree.leaves(values)) != len(paths):
         return set(paths)
+
+    def after(values):
+        (_, rest), _, _ = step(params, {}, (states, dict(zip(paths, values, strict=True))), zeros)
+        return [rest[path] for path in paths]
+
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), x)
+    jaxpr = jax.make_jaxpr(after)(values).jaxpr
     return {path for path, a, b in zip(paths, jaxpr.invars, jaxpr.outvars, strict=True) if a is not b}
 
 

@@ -41,7 +41,7 @@ class WSConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
-        self.padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
+        self.padding = padding if isinstance(padding, str) else tuple((before, after) for before, after in padding)
         shape = (*kernel_size, in_features, out_features)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
         self.gain = nnx.Param(jnp.ones((out_features,), param_dtype))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import Message
-from safjax.nn.binding import SpikingModule
+from safjax.nn.module import SpikingModule
 
 
 class SequenceKey(nnx.Variable):

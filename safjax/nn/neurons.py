@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from safjax.neurons import Cell
-from safjax.nn.binding import Observation, SpikingModule
+from safjax.nn.module import Observation, SpikingModule
 from safjax.surrogate import Sigmoid
 
 

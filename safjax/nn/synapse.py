@@ -8,7 +8,8 @@ from flax import nnx
 
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
-from safjax.nn.binding import SpikingModule
+from safjax.nn.binding import split
+from safjax.nn.module import SpikingModule
 
 
 class Synapse(SpikingModule):
@@ -40,15 +41,16 @@ class Synapse(SpikingModule):
             self._refuse_neurons()
         if not binding.propagation.accumulates:
             return binding.propagation.synapse(lambda _, x: self.layer(x), (), message)
-        graphdef, params, rest = nnx.split(self.layer, nnx.Param, ...)
+        graphdef, params, rest = split(self.layer, nnx.Param)
 
         def function(params, rest, x):
-            layer = nnx.merge(graphdef, params, rest, copy=True)
-            return layer(x)
+            return nnx.merge(graphdef, params, rest, copy=True)(x)
 
         if binding.discovering:
             self._refuse_changes(graphdef, params, rest, message.value)
-            self._refuse_nonaffine(lambda weights, x: function(*weights, x), (params, rest), message.value)
+            self._refuse_nonaffine(
+                lambda weights, x: function(weights[0], weights[1], x), (params, rest), message.value
+            )
         # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, message.value)
@@ -75,7 +77,7 @@ class Synapse(SpikingModule):
         def after(params, rest, x):
             layer = nnx.merge(graphdef, params, rest, copy=True)
             layer(x)
-            return nnx.split(layer, nnx.Param, ...)[2]
+            return split(layer, nnx.Param)[2]
 
         jaxpr = jax.make_jaxpr(after)(params, rest, x).jaxpr
         first = len(jax.tree.leaves(params))

@@ -10,7 +10,6 @@ x̄ the padded input, δ = ∂L/∂y.
 
 from dataclasses import dataclass
 from itertools import product
-from math import prod
 
 import jax
 import jax.numpy as jnp
@@ -110,9 +109,9 @@ def input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
 def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     """∂L/∂w[k, c, o] = Σ_{n, i} x̄[n, s i + d k, c] δ[n, i, o].
 
-    The kernel's offsets along all axes but the first are written out: for each of them the matching entries of x̄ are
-    gathered, and stand side by side as further channels. Along the first axis ("rows") the sum is a 1-D convolution,
-    in which those channels are the images, the rows of δ are the kernel and (n, remaining axes) is contracted.
+    The kernel's offsets along all axes but the first are written out: for each of them x̄ is shifted. Along the first
+    axis ("rows") the sum is a 1-D convolution, in which each channel of each shifted x̄ is an image, δ is the kernel and
+    (n, remaining axes) is contracted.
 
     Args:
       x: [N, *window.image, C].
@@ -131,10 +130,10 @@ def weight_gradient_by_rows(x: jax.Array, δ: jax.Array, window: Window) -> jax.
     """`weight_gradient` of two or more spatial axes."""
     groups, channels, features = window.groups, x.shape[-1] // window.groups, δ.shape[-1]
     shifted = shifted_columns(x.astype(δ.dtype), δ.shape[1:-1], window)
-    batch, rows, *columns = shifted.shape[:-1]
-    # [n, row, *column, (shift, group, c)] to images (shift, c), one spatial axis row, contracted (group, n, *column)
-    shifted = shifted.reshape(batch, rows, prod(columns), -1, groups, channels)
-    images = shifted.transpose(3, 5, 1, 4, 0, 2).reshape(-1, rows, groups * batch * prod(columns))
+    shifts, _, rows = shifted.shape[:3]
+    # [shift, (group, c), row, ...] to images (shift, c), one spatial axis row, contracted (group, n, *column)
+    shifted = shifted.reshape(shifts, groups, channels, rows, -1)
+    images = jnp.moveaxis(shifted, 1, 3).reshape(shifts * channels, rows, -1)
     kernel = jnp.moveaxis(δ, 1, 0).reshape(δ.shape[1], -1, features)
     gradient = lax.conv_general_dilated(
         images,
@@ -151,21 +150,24 @@ def weight_gradient_by_rows(x: jax.Array, δ: jax.Array, window: Window) -> jax.
 
 
 def shifted_columns(x: jax.Array, out: tuple[int, ...], window: Window) -> jax.Array:
-    """For each kernel offset along all spatial axes but the first, the entries of x̄ that it meets, as channels.
+    """For each kernel offset along all spatial axes but the first, the entries of x̄ that it meets.
 
     Args:
       x: [N, *window.image, C].
       out: sizes of the output's spatial axes.
 
     Returns:
-      [N, rows, *out[1:], shifts C], where rows are those that the windows of the output cover.
+      [shifts, C, rows, N, *out[1:]], where rows are those that the windows of the output cover.
     """
-    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, 0) for p in window.padding), (0, 0, 0)])
+    spatial = x.ndim - 2
+    # Transposing before padding and shifting measures three times faster than after.
+    x = x.transpose(spatial + 1, 1, 0, *range(2, spatial + 1))
+    first, *others = ((low, high, 0) for low, high in window.padding)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), first, (0, 0, 0), *others])
     rows = window.strides[0] * (out[0] - 1) + window.dilation[0] * (window.kernel[0] - 1) + 1
     shifts = []
     for offset in product(*map(range, window.kernel[1:])):
         start = [d * k for d, k in zip(window.dilation[1:], offset, strict=True)]
         stop = [a + s * (m - 1) + 1 for a, s, m in zip(start, window.strides[1:], out[1:], strict=True)]
-        columns = map(slice, start, stop, window.strides[1:])
-        shifts.append(padded[:, :rows, *columns, :])
-    return jnp.concatenate(shifts, axis=-1)
+        shifts.append(x[:, :rows, :, *map(slice, start, stop, window.strides[1:])])
+    return jnp.stack(shifts)

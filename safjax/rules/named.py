@@ -1,10 +1,10 @@
 """The published learning rules, each a composition of one propagation and one schedule."""
 
-from safjax.loops import EachStep, EachStepUpdated, LastStep, WholeSequence
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.rule import Rule
 from safjax.rules.spikes import SpikePropagation
 from safjax.rules.traces import TracePropagation
+from safjax.schedules import EachStep, EachStepUpdated, LastStep, WholeSequence
 
 
 def bptt(*, detach_reset: bool = False) -> Rule:

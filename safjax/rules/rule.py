@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from safjax.loops import Schedule
 from safjax.rules.propagation import Propagation
+from safjax.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,9 @@ class TracedState(NamedTuple):
 
 
 class InputState(NamedTuple):
-    trace: jax.Array | None
+    """Trace of the input, a scalar zero where the input is static and needs none, and gain Λ."""
+
+    trace: jax.Array
     gain: jax.Array
 
 
@@ -102,13 +104,15 @@ class TracePropagation:
         self, state: InputState | None, x: jax.Array, decay: float, static: bool
     ) -> tuple[InputState, Traced | Presented]:
         if state is None:
-            state = InputState(None if static else jnp.zeros_like(x), jnp.zeros((), x.dtype))
+            zero = jnp.zeros((), x.dtype)
+            state = InputState(zero if static else jnp.zeros_like(x), zero)
         gain = gain_step(state.gain, decay)
         if static and self.trace_input == self.trace_bias:
-            return InputState(None, gain), Presented(x, gain if self.trace_input else jnp.ones_like(gain))
-        trace = None if static else decay * state.trace + x
-        accumulated = gain * x if static else trace
-        return InputState(trace, gain), Traced(x, accumulated if self.trace_input else x, gain)
+            factor = gain if self.trace_input else jnp.ones_like(gain)
+            return InputState(state.trace, gain), Presented(x, factor)
+        trace = gain * x if static else decay * state.trace + x
+        kept = state.trace if static else trace
+        return InputState(kept, gain), Traced(x, trace if self.trace_input else x, gain)
 
     def synapse(self, function: SynapseFn, weights: Any, message: Traced | Presented) -> Traced:
         if isinstance(message, Presented):

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import cli, digits
 
@@ -37,6 +39,20 @@ def run_digits(workdir, *flags):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main(digits.CONFIG, digits.__doc__, [*TINY, f"--workdir={workdir}", *flags])
     return Ended(code, out.getvalue(), err.getvalue(), Path(workdir))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_once(tmp_path_factory):
+    """Runs of the same net share what they compile, in this test session only."""
+    folder = tmp_path_factory.getbasetemp() / "compiled"
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for values in (settings, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is settings:
+            yield
 
 
 @pytest.fixture

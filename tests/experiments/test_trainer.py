@@ -92,7 +92,13 @@ def test_other_seed_other_metrics(finished, run):
 
 
 def test_recipe_runs_on_other_data_with_every_flag(run):
-    flags = "--augmentation=cifar --readout=instant --surrogate=arctan --optimizer=sgd --learning-rate=0.1".split()
+    flags = [
+        "--augmentation=cifar",
+        "--readout=instant",
+        "--surrogate=arctan",
+        "--optimizer=sgd",
+        "--learning-rate=0.1",
+    ]
     ended = run("--epochs=1", "--width=0.5", "--decay=1", "--threshold=0.5", *flags)
     assert ended.code == 0 and ended.summary["parameters"] == 2 * (9 + 2) + 4 * (18 + 2) + 10 * 5
 

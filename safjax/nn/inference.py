@@ -1,0 +1,56 @@
+"""Entry points of inference: plain spiking simulation of a net, whatever rule trained it."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+
+from safjax import loops
+from safjax.nn.binding import split
+from safjax.nn.task import check_call, make_task
+from safjax.rules import bptt
+
+
+class Simulation(NamedTuple):
+    """A recorded run: the net's outputs [T, B, ...] and every neuron module's spikes [T, B, ...] by its path."""
+
+    outputs: Any
+    spikes: dict[str, jax.Array]
+
+
+def predict(net: nnx.Module, x: Any, steps: int | None = None) -> Any:
+    """Plain spiking inference, whatever rule trained the net; dropout off.
+
+    Args:
+      net: a spiking net; left unchanged.
+      x: a static image [B, ...] with `steps`, or a sequence [T, B, ...] without.
+      steps: T, or None.
+
+    Returns:
+      The outputs of all steps, [T, B, ...]. A net trained on its last step is read at outputs[-1], one trained on every
+      step as outputs.mean(0).
+    """
+    check_call(net, x, steps, bptt(), None)
+    return _simulate(*_evaluating(net), x, steps, False)[0]
+
+
+def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
+    """As `predict`, and records the spikes of every neuron: for rasters and firing-rate plots."""
+    check_call(net, x, steps, bptt(), None)
+    return Simulation(*_simulate(*_evaluating(net), x, steps, True))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _simulate(graphdef, params, rest, x, steps, record):
+    rule = bptt()
+    observe = {"observe": lambda spikes: spikes} if record else {}
+    bound, task = make_task(graphdef, params, rest, rule, lambda output: 0.0, (), x, steps, **observe)
+    _, outputs, observations = loops.simulate(task, bound.params, bound.carry)
+    return outputs, observations
+
+
+def _evaluating(net: nnx.Module):
+    net = nnx.clone(net)
+    net.eval()
+    return split(net, nnx.Param)

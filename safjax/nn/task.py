@@ -1,0 +1,70 @@
+"""From a net, a rule and a batch to the task that a time loop runs; and the checks of what users hand in."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from safjax import loops
+from safjax.nn.binding import Bound, bind
+from safjax.rules import Rule
+
+
+def make_task(
+    graphdef: Any,
+    params: Any,
+    rest: Any,
+    rule: Rule,
+    loss: Any,
+    targets: tuple,
+    x: Any,
+    steps: int | None,
+    **observe: Any,
+) -> tuple[Bound, loops.Task]:
+    """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x."""
+    net = nnx.merge(graphdef, params, rest)
+    static = steps is not None
+    example = jax.eval_shape(lambda x: x if static else jax.tree.map(lambda a: a[0], x), x)
+    bound = bind(net, rule, example, static, **observe)
+    length = steps if steps is not None else len(jax.tree.leaves(x)[0])
+    task = loops.Task(bound.step, lambda output: loss(output, *targets), bound.constants, x, length, static)
+    return bound, task
+
+
+def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
+    """Refuses a loss, a rule or a number of steps that is none."""
+    if not callable(loss):
+        raise TypeError(f"loss must be a function of (output, *targets), but was {loss!r}.")
+    if not isinstance(rule, Rule):
+        called = f" Write {rule.__name__}() to make one." if callable(rule) and hasattr(rule, "__name__") else ""
+        raise TypeError(f"rule must be a safjax.rules.Rule such as safjax.rules.saf_f(), but was {rule!r}.{called}")
+    _check_steps(steps)
+
+
+def _check_steps(steps) -> None:
+    if steps is None or (isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1):
+        return
+    raise ValueError(
+        f"steps={steps!r}: expected a whole number ≥ 1, how often a static image x[B, ...] is presented, or None for a "
+        "time-major sequence x[T, B, ...]."
+    )
+
+
+def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
+    """Refuses a net or an input that does not fit the number of steps, and a missing random key."""
+    _check_steps(steps)
+    if not isinstance(net, nnx.Module):
+        raise TypeError(
+            f"Expected the net, a flax.nnx.Module, as first argument, but was given a {type(net).__name__}."
+        )
+    lengths = {leaf.shape[0] if getattr(leaf, "ndim", 0) else None for leaf in jax.tree.leaves(x)}
+    if steps is None and (len(lengths) != 1 or lengths & {0, None}):
+        raise ValueError(
+            f"Without steps, x must be a time-major sequence x[T, B, ...] with T ≥ 1, but its leading axes are "
+            f"{sorted(lengths, key=str)}. For a static image x[B, ...] give steps=T."
+        )
+    if rule.schedule.draws and key is None:
+        raise ValueError(
+            f"The rule '{rule.name}' draws its time steps at random and needs a key: pass key=jax.random.key(...), a "
+            "fresh one for every batch."
+        )

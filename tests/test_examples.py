@@ -1,0 +1,89 @@
+"""The code that documentation shows runs and prints what it says: README.md and docstrings."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import safjax
+from safjax.hoist import hoist
+from safjax.models import SpikingVGG
+from safjax.nn import LIF, Synapse
+from safjax.ops.standardisation import standardise
+from safjax.surrogate import Sigmoid
+
+README = Path(__file__).parent.parent / "README.md"
+
+SHOWN = [
+    safjax.value_and_grad,
+    safjax.train_step,
+    safjax.predict,
+    safjax.simulate,
+    Synapse,
+    LIF,
+    SpikingVGG,
+    Sigmoid,
+    standardise,
+    hoist,
+]
+"""What a newcomer meets first: each shows itself at work."""
+
+
+def python_blocks(text):
+    """(line of the opening fence, source) of every ```python block."""
+    fenced = re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, block.start()) + 1, block[1]) for block in fenced]
+
+
+def run_blocks(path):
+    """Runs the blocks of a Markdown file in order in one namespace; an error names its line in the file."""
+    namespace = {"__name__": "__main__"}
+    for line, source in python_blocks(path.read_text()):
+        exec(compile("\n" * line + source, str(path), "exec"), namespace)
+    return namespace
+
+
+def docstring_examples():
+    """The examples of every docstring, by its name. They start from nothing: who copies one has its imports too."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    names = ["safjax", *(module.name for module in pkgutil.walk_packages(safjax.__path__, "safjax."))]
+    found = [test for name in names for test in finder.find(importlib.import_module(name), globs={})]
+    return {test.name: test for test in found if test.examples}
+
+
+EXAMPLES = docstring_examples()
+
+
+def test_blocks_are_read_as_written(tmp_path):
+    """Blocks share one namespace, other languages are left alone, and an error points at its line."""
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\na = 1\n```\n\n```sh\nfalse\n```\n\n```python\nb = a + 1\n```\n")
+    assert [line for line, _ in python_blocks(page.read_text())] == [3, 11]
+    assert run_blocks(page)["b"] == 2
+    page.write_text("```python\na = 1\n```\n\n```python\n\nassert a == 2\n```\n")
+    with pytest.raises(AssertionError) as error:
+        run_blocks(page)
+    assert error.traceback[-1].lineno + 1 == 7
+
+
+def test_readme_examples_run(tmp_path, monkeypatch):
+    if not python_blocks(README.read_text()):
+        pytest.skip("README.md shows no Python")
+    monkeypatch.chdir(tmp_path)
+    run_blocks(README)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_docstring_examples_print_what_they_say(name):
+    report = []
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(EXAMPLES[name], out=report.append)
+    assert result.failed == 0, "".join(report)
+
+
+@pytest.mark.parametrize("value", SHOWN, ids=lambda value: value.__name__)
+def test_entry_points_show_themselves_at_work(value):
+    name = f"{value.__module__}.{value.__qualname__}"
+    assert name in EXAMPLES, f"the docstring of {name} has no >>> example"

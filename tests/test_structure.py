@@ -1,0 +1,123 @@
+"""How the source files hang together: who may import whom, and how long a file may be."""
+
+import ast
+import graphlib
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LONGEST_FILE = 300
+
+FLAX_FACE = ("safjax.models", "safjax.nn")
+"""The packages made of Flax modules. All other modules are the core, which also serves people with plain functions."""
+
+EXPERIMENTS_ONLY = {"matplotlib", "orbax", "rich", "sklearn", "tensorflow", "tensorflow_datasets", "tyro"}
+
+
+def dotted(path):
+    """safjax/nn/synapse.py ↦ safjax.nn.synapse; a package goes by the name of its folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {dotted(path): path for package in ("safjax", "experiments") for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+def imported(name, node):
+    """The full names that one import statement in the module `name` reads."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    package = name if FILES[name].name == "__init__.py" else name.rpartition(".")[0]
+    above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+    base = ".".join([*above, *([node.module] if node.module else [])])
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def imports(name):
+    """Everything the module `name` imports, at its top or inside functions."""
+    return {target for node in ast.walk(ast.parse(FILES[name].read_text())) for target in imported(name, node)}
+
+
+def modules(name):
+    """The project's own modules that the module `name` imports: `from a.b import c` reads a.b.c, or else a.b."""
+    found = set()
+    for target in imports(name):
+        while target and target not in FILES:
+            target = target.rpartition(".")[0]
+        found.add(target)
+    return found - {""}
+
+
+def libraries(name):
+    """The installed libraries that the module `name` imports."""
+    tops = {target.partition(".")[0] for target in imports(name)}
+    return tops - sys.stdlib_module_names - {"safjax", "experiments"}
+
+
+def is_flax_face(name):
+    return f"{name}.".startswith(tuple(f"{package}." for package in FLAX_FACE))
+
+
+def is_core(name):
+    return name.startswith("safjax.") and not is_flax_face(name)
+
+
+def test_the_files_are_found():
+    """An empty list would pass everything below."""
+    assert {"safjax", "safjax.nn.training", "safjax.rules", "experiments", "experiments.data.digits"} <= set(FILES)
+    assert "safjax.surrogate" in modules("safjax.models.vgg")
+    assert is_core("safjax.neurons") and not is_core("safjax.nn.neurons") and not is_core("safjax.nn")
+
+
+def test_imports_have_no_circle():
+    try:
+        graphlib.TopologicalSorter({name: modules(name) for name in FILES}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" ← ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.partition(".")[0] == "safjax"])
+def test_the_library_knows_nothing_of_experiments(name):
+    assert not [other for other in modules(name) if other.partition(".")[0] == "experiments"]
+    assert libraries(name) & EXPERIMENTS_ONLY == set()
+    assert is_flax_face(name) or "flax" not in libraries(name)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if is_core(name)])
+def test_the_core_needs_jax_only(name):
+    """In particular no Flax, neither by itself nor through the modules that are made of it."""
+    assert libraries(name) <= {"jax"}
+    assert [other for other in modules(name) if not is_core(other)] == []
+
+
+@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+def declared(requirements):
+    """The names of distributions in a list of requirements, in their normal form."""
+    return {normal(re.match(r"[\w.-]+", requirement).group()) for requirement in requirements}
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("package", ["safjax", "experiments"])
+def test_every_library_in_use_is_declared(package):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    allowed = declared(project["dependencies"])
+    if package == "experiments":
+        allowed |= declared(project["optional-dependencies"]["experiments"])
+    providers = importlib.metadata.packages_distributions()
+    used = {library for name in FILES if name.partition(".")[0] == package for library in libraries(name)}
+    undeclared = [u for u in sorted(used) if not allowed & {normal(d) for d in providers.get(u, [u])}]
+    assert undeclared == []
