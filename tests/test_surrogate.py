@@ -1,0 +1,71 @@
+"""Spike functions: a step forward, the stated bump backward."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from safjax import surrogate
+
+SURROGATES = [
+    surrogate.Sigmoid(),
+    surrogate.Sigmoid(2.5),
+    surrogate.Triangle(),
+    surrogate.Triangle(0.5),
+    surrogate.Rectangle(0.7),
+    surrogate.Arctan(),
+    surrogate.Exponential(),
+    surrogate.Gaussian(),
+]
+POINTS = np.array([-2.0, -0.4, -0.1, 0.0, 0.1, 0.3, 2.0])
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+@pytest.mark.parametrize("spike", SURROGATES, ids=str)
+def test_forward_is_the_step_with_h_of_zero_one(spike):
+    np.testing.assert_array_equal(spike(jnp.asarray(POINTS)), (POINTS >= 0).astype(float))
+    assert spike(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("spike", SURROGATES, ids=str)
+def test_both_modes_of_differentiation_give_the_slope(spike):
+    x = jnp.asarray(POINTS)
+    reverse = jax.vmap(jax.grad(spike))(x)
+    forward = jax.jvp(spike, (x,), (jnp.ones_like(x),))[1]
+    np.testing.assert_allclose(reverse, spike.slope(x), rtol=1e-14)
+    np.testing.assert_allclose(forward, spike.slope(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("spike", SURROGATES, ids=str)
+def test_the_slope_is_an_even_bump_of_unit_area(spike):
+    """Each is the derivative of a smoothed step from 0 to 1 (the exponential: of one twice as high)."""
+    x = np.linspace(-60, 60, 240_001)
+    slope = np.asarray(spike.slope(jnp.asarray(x)))
+    assert slope.argmax() == len(x) // 2 or np.isclose(slope.max(), slope[len(x) // 2])
+    np.testing.assert_allclose(slope, slope[::-1], atol=1e-12)
+    area = 2.0 if isinstance(spike, surrogate.Exponential) else 1.0
+    np.testing.assert_allclose(np.trapezoid(slope, x), area, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "spike, x, expected",
+    [
+        (surrogate.Sigmoid(4.0), 0.0, 1.0),
+        (surrogate.Sigmoid(4.0), 0.5, 4 * np.exp(-2) / (1 + np.exp(-2)) ** 2),
+        (surrogate.Triangle(1.0), -0.25, 0.75),
+        (surrogate.Triangle(0.5), 0.25, 1.0),
+        (surrogate.Rectangle(0.5), 0.2, 2.0),
+        (surrogate.Rectangle(0.5), 0.3, 0.0),
+        (surrogate.Arctan(2.0), 1.0, 1 / (1 + np.pi**2)),
+        (surrogate.Exponential(0.5, 1.0), -0.5, 2 / np.e),
+        (surrogate.Gaussian(0.5), 0.5, np.exp(-0.5) / (0.5 * np.sqrt(2 * np.pi))),
+    ],
+)
+def test_values_worked_out_by_hand(spike, x, expected):
+    np.testing.assert_allclose(spike.slope(jnp.asarray(x)), expected, rtol=1e-12)
+
+
+def test_they_are_values():
+    assert surrogate.Sigmoid(4.0) == surrogate.Sigmoid() != surrogate.Sigmoid(2.0)
+    assert hash(surrogate.Triangle()) == hash(surrogate.Triangle(1.0))
