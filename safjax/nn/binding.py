@@ -16,6 +16,7 @@ from flax import nnx
 
 from safjax.messages import is_message
 from safjax.nn.module import Binding, NeuronState, Observation, SpikingModule
+from safjax.ops import conv_general_dilated
 from safjax.rules import Rule
 
 
@@ -48,6 +49,9 @@ def bind(net: nnx.Module, rule: Rule, x: Any, static: bool, observe: Callable = 
     """
     decay = _net_decay(net, rule)
     for path, module in nnx.iter_modules(net):
+        if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
+            # Same values; the stock gradients are slow inside a loop on CPU.
+            module.conv_general_dilated = conv_general_dilated
         if isinstance(module, SpikingModule):
             module.binding = Binding(rule.name, rule.propagation, decay, static, _join(path), observe, discovering=True)
             module.start_sequence()

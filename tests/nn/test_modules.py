@@ -10,6 +10,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.nn import LIF, Dropout, InstantReadout, LeakyReadout, Synapse
+from safjax.nn.binding import bind
 from tests import nets
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -193,3 +194,11 @@ def test_it_composes_with_jit_and_vmap():
     stacked = jax.tree.map(lambda p: jnp.stack([p, p]), params)
     (both, _), _ = jax.vmap(jitted, in_axes=(0, None, None))(stacked, dense_input(), nets.labels())
     np.testing.assert_allclose(both, [value, value], rtol=1e-12)
+
+
+def test_stock_convolutions_take_the_gradients_that_are_fast_in_a_loop():
+    net = nnx.clone(nets.Conv())
+    plain = net.second.layer.layers[1]
+    assert plain.conv_general_dilated is jax.lax.conv_general_dilated
+    bind(net, rules.bptt(), nets.image(), static=True)
+    assert plain.conv_general_dilated is safjax.ops.conv_general_dilated
