@@ -35,6 +35,19 @@ def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: A
       prelude: (weights, constants) ↦ (from_weights, from_constants), two lists of arrays. `from_weights` holds the
         real-valued results that depend on `weights`, `from_constants` all others.
       body: (from_weights, from_constants, varying) ↦ function(weights, constants, varying).
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from safjax.hoist import hoist
+      >>> def step(weight, constant, x):
+      ...     return jnp.sin(weight) * constant + x
+      >>> prelude, body = hoist(step, 1.0, 2.0, 3.0)
+      >>> results = prelude(1.0, 2.0)
+      >>> [bool(body(*results, x) == step(1.0, 2.0, x)) for x in (3.0, 4.0)]
+      [True, True]
+      >>> "sin" in str(jax.make_jaxpr(body)(*results, 3.0))
+      False
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(weights, constants, varying)
     jaxpr, structure = closed.jaxpr, jax.tree.structure(shapes)

@@ -52,6 +52,16 @@ class Sigmoid(Surrogate):
     """ds/dx = α σ(αx) (1 − σ(αx)), the slope of a logistic function; peak α/4.
 
     Used with α = 4 by OTTT (Xiao et al., "Online training through time for spiking neural networks", 2022).
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> spike, x = safjax.surrogate.Sigmoid(alpha=4.0), jnp.array([-0.5, 0.0, 0.5])
+      >>> spike(x).tolist()
+      [0.0, 1.0, 1.0]
+      >>> [round(float(slope), 2) for slope in jax.vmap(jax.grad(spike))(x)]
+      [0.42, 1.0, 0.42]
     """
 
     alpha: float = 4.0

@@ -37,7 +37,9 @@ def run(folder, patch):
     notebook = stored()
     notebook.cells.append(nbformat.v4.new_code_cell(REPORT))
     work = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, km=manager, timeout=SECONDS_A_CELL, resources=work).execute(cleanup_kc=True)
+    plain = ["--InteractiveShell.colors=nocolor"]
+    client = NotebookClient(notebook, km=manager, timeout=SECONDS_A_CELL, resources=work, extra_arguments=plain)
+    client.execute(cleanup_kc=True)
     return notebook
 
 

@@ -17,9 +17,7 @@ class EvaluationBatches(NamedTuple):
     weights: np.ndarray
 
 
-def epoch_indices(
-    seed: int, epoch: int, n: int, batch_size: int, drop_last: bool = True
-) -> list[np.ndarray]:
+def epoch_indices(seed: int, epoch: int, n: int, batch_size: int, drop_last: bool = True) -> list[np.ndarray]:
     """The batches of one epoch, shuffled by (seed, epoch) alone.
 
     Args:

@@ -52,6 +52,5 @@ def _read(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise DataCorrupt(
-            f"{path} is not a readable array ({error}). "
-            f"Delete the folder {path.parent}; the next start makes it again."
+            f"{path} is not a readable array ({error}). Delete the folder {path.parent}; the next start makes it again."
         ) from error

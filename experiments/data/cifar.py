@@ -47,8 +47,7 @@ def read_members(archive: Path, members: Iterable[str]) -> dict[str, bytes]:
             return {member: _content(tar, member) for member in members}
     except (tarfile.TarError, EOFError, KeyError, OSError) as error:
         raise DataCorrupt(
-            f"{archive} is not a complete CIFAR archive in the binary version ({error}). "
-            "Delete it and fetch it again."
+            f"{archive} is not a complete CIFAR archive in the binary version ({error}). Delete it and fetch it again."
         ) from error
 
 

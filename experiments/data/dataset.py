@@ -81,13 +81,9 @@ def _check_images(what: str, images: np.ndarray) -> None:
 
 def _check_labels(what: str, labels: np.ndarray, count: int, num_classes: int) -> None:
     if labels.shape != (count,):
-        raise ValueError(
-            f"{what} has shape {labels.shape}, expected ({count},): one class index per image."
-        )
+        raise ValueError(f"{what} has shape {labels.shape}, expected ({count},): one class index per image.")
     if labels.dtype != np.int32:
-        raise ValueError(
-            f"{what} has dtype {labels.dtype}, expected int32; write labels.astype(np.int32)."
-        )
+        raise ValueError(f"{what} has dtype {labels.dtype}, expected int32; write labels.astype(np.int32).")
     low, high = labels.min(), labels.max()
     if low < 0 or high >= num_classes:
         raise ValueError(
@@ -96,9 +92,7 @@ def _check_labels(what: str, labels: np.ndarray, count: int, num_classes: int) -
         )
 
 
-def _check_statistics(
-    name: str, mean: tuple[float, ...], std: tuple[float, ...], channels: int
-) -> None:
+def _check_statistics(name: str, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:
     if len(mean) != channels or len(std) != channels:
         raise ValueError(
             f"{name}: mean has {len(mean)} entries and std {len(std)}, "

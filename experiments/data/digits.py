@@ -26,9 +26,7 @@ def load_digits(size: int = 16, seed: int = 0) -> Dataset:
 
     pixels, labels = sklearn_digits(return_X_y=True)
     images = _resized(np.asarray(pixels).reshape(-1, 8, 8), size)
-    train, test = train_test_split(
-        np.arange(len(images)), test_size=TEST_IMAGES, stratify=labels, random_state=seed
-    )
+    train, test = train_test_split(np.arange(len(images)), test_size=TEST_IMAGES, stratify=labels, random_state=seed)
     labels = np.asarray(labels).astype(np.int32)
     return Dataset(
         name="digits",

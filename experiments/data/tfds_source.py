@@ -65,9 +65,7 @@ def _is_local(builder: Any, url: str, downloads: Path) -> bool:
     by_hand = _by_hand(url, downloads)
     kept_as = resource.get_dl_fname(url, by_hand.sha256)
     earlier = (downloads / builder.name / kept_as, downloads / kept_as)
-    return by_hand.path.exists() or any(
-        resource.is_locally_cached(epath.Path(path)) for path in earlier
-    )
+    return by_hand.path.exists() or any(resource.is_locally_cached(epath.Path(path)) for path in earlier)
 
 
 def _by_hand(url: str, downloads: Path) -> ByHand:

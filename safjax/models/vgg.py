@@ -37,6 +37,14 @@ class SpikingVGG(nnx.Module):
 
     Raises:
       ValueError: num_classes or width not positive, a cfg of other entries or without any convolution.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> net = safjax.models.SpikingVGG(10, cfg=(8, "M", 16), in_features=1, rngs=nnx.Rngs(0))
+      >>> safjax.predict(net, jnp.ones((2, 8, 8, 1)), steps=4).shape
+      (4, 2, 10)
     """
 
     def __init__(

@@ -11,7 +11,8 @@ from safjax.ops.standardisation import standardise
 
 
 class WSConv(nnx.Module):
-    """2-D convolution whose kernel is standardised, Ŵ = g (W − mean W) / √(n var W + ε); see `safjax.ops.standardise`.
+    """2-D convolution whose kernel is standardised, Ŵ = g (W − mean W) / √(n var W + ε); see
+    `safjax.ops.standardisation`.
 
     An ordinary layer: put it into a `Synapse`. Parameters: `kernel` [kh, kw, in, out], `gain` [out] (starts at 1),
     `bias` [out] (starts at 0).

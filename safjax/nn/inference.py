@@ -30,13 +30,35 @@ def predict(net: nnx.Module, x: Any, steps: int | None = None) -> Any:
     Returns:
       The outputs of all steps, [T, B, ...]. A net trained on its last step is read at outputs[-1], one trained on every
       step as outputs.mean(0).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, LeakyReadout, Synapse
+      >>> net = nnx.Sequential(Synapse(nnx.Linear(4, 2, rngs=nnx.Rngs(0))), LIF(), LeakyReadout())
+      >>> safjax.predict(net, jnp.ones((3, 4)), steps=6).shape
+      (6, 3, 2)
+      >>> safjax.predict(net, jnp.ones((9, 3, 4))).shape
+      (9, 3, 2)
     """
     check_call(net, x, steps, bptt(), None)
     return _simulate(*_evaluating(net), x, steps, False)[0]
 
 
 def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
-    """As `predict`, and records the spikes of every neuron: for rasters and firing-rate plots."""
+    """As `predict`, and records the spikes of every neuron: for rasters and firing-rate plots.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, LeakyReadout, Synapse
+      >>> net = nnx.Sequential(Synapse(nnx.Linear(4, 2, rngs=nnx.Rngs(0))), LIF(), LeakyReadout())
+      >>> run = safjax.simulate(net, jnp.ones((3, 4)), steps=6)
+      >>> run.outputs.shape, {path: spikes.shape for path, spikes in run.spikes.items()}
+      ((6, 3, 2), {'layers.1': (6, 3, 2)})
+    """
     check_call(net, x, steps, bptt(), None)
     return Simulation(*_simulate(*_evaluating(net), x, steps, True))
 

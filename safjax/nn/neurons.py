@@ -34,6 +34,16 @@ class LIF(SpikingModule):
     Raises:
       ValueError: decay outside [0, 1], threshold not positive.
       TypeError: surrogate is not callable.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, LeakyReadout
+      >>> net = nnx.Sequential(LIF(decay=0.5), LeakyReadout())
+      >>> run = safjax.simulate(net, jnp.array([[0.6]]), steps=9)
+      >>> run.spikes["layers.0"].ravel().astype(int).tolist()
+      [0, 0, 1, 0, 0, 1, 0, 0, 1]
     """
 
     def __init__(

@@ -27,6 +27,16 @@ class Synapse(SpikingModule):
 
     Raises (when a rule meets the net):
       ValueError: the rule accumulates and the layer is not affine, or it changes its own state from step to step.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, LeakyReadout, Synapse
+      >>> pooled = nnx.Sequential(lambda x: safjax.ops.avg_pool(x, (2, 2)), nnx.Conv(1, 3, (3, 3), rngs=nnx.Rngs(0)))
+      >>> net = nnx.Sequential(Synapse(pooled), LIF(), Synapse(lambda x: x.reshape(len(x), -1)), LeakyReadout())
+      >>> safjax.predict(net, jnp.ones((5, 8, 8, 1)), steps=4).shape
+      (4, 5, 48)
     """
 
     def __init__(self, layer: nnx.Module | Callable[[jax.Array], jax.Array]):

@@ -49,6 +49,20 @@ def value_and_grad(
 
     Raises:
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, LeakyReadout, Synapse
+      >>> net = nnx.Sequential(Synapse(nnx.Linear(4, 2, rngs=nnx.Rngs(0))), LIF(), LeakyReadout())
+      >>> loss = lambda output, target: jnp.mean((output - target) ** 2)
+      >>> loss_and_grad = safjax.value_and_grad(loss, safjax.rules.saf_f(), steps=6)
+      >>> (value, aux), grads = loss_and_grad(net, jnp.ones((3, 4)), jnp.zeros((3, 2)))
+      >>> value.shape, aux.outputs.shape, list(aux.rates)
+      ((), (6, 3, 2), ['layers.1'])
+      >>> grads["layers"][0]["layer"]["kernel"].shape
+      (4, 2)
     """
     check_arguments(loss, rule, steps)
 
@@ -124,6 +138,22 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
     Args:
       loss, rule, steps: as of `value_and_grad`.
       optimizer: an `optax.GradientTransformation`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, LeakyReadout, Synapse
+      >>> net = nnx.Sequential(LIF(), Synapse(nnx.Linear(4, 2, rngs=nnx.Rngs(0))), LeakyReadout())
+      >>> loss = lambda output, target: jnp.mean((output - target) ** 2)
+      >>> step = safjax.train_step(loss, safjax.rules.ottt_o(), optax.sgd(0.1), steps=6)
+      >>> opt_state, values = step.init(net), []
+      >>> for _ in range(20):
+      ...     net, opt_state, (value, aux) = step(net, opt_state, jnp.ones((3, 4)), jnp.full((3, 2), 0.4))
+      ...     values.append(float(value))
+      >>> values[-1] < 0.01 * values[0]
+      True
     """
     return TrainStep(loss, rule, optimizer, steps)
 

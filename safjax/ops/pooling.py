@@ -1,13 +1,11 @@
-"""Average pooling of channels-last arrays, with a cheap gradient for disjoint windows."""
+"""Average pooling of channels-last arrays."""
 
 from collections.abc import Sequence
 from math import prod
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import lax
-
-__all__ = ["avg_pool", "global_avg_pool"]
 
 
 def avg_pool(
@@ -16,23 +14,69 @@ def avg_pool(
     strides: Sequence[int] | None = None,
     padding: str | Sequence[tuple[int, int]] = "VALID",
 ) -> jax.Array:
-    """Mean over a sliding window."""
-    n = len(window)
+    """y[..., i, c] = (1 / |K|) Σ_{k ∈ K} x̄[..., s i + k, c]: the mean over windows K, x̄ the zero-padded input.
+
+    The divisor is the full window size, also where the window overlaps the padding, as in the published networks.
+    Windows that tile the input exactly are averaged by a reshape, which is faster forwards and backwards.
+
+    Args:
+      x: [..., *spatial, C], any number of leading axes.
+      window: the window's size along each spatial axis; its length is their number.
+      strides: distance of neighbouring windows along each spatial axis; default `window`.
+      padding: "VALID", "SAME", or (low, high) for each spatial axis.
+
+    Returns:
+      [..., *pooled, C].
+
+    Raises:
+      ValueError: if the arguments do not fit together or a window is larger than the padded input.
+    """
     window = tuple(window)
     strides = window if strides is None else tuple(strides)
-    spatial = x.shape[-n - 1 : -1]
-    lead = x.ndim - n - 1
-    if strides == window and padding == "VALID" and all(s % k == 0 for s, k in zip(spatial, window, strict=True)):
-        split = [m for s, k in zip(spatial, window, strict=True) for m in (s // k, k)]
-        y = x.reshape(*x.shape[:lead], *split, x.shape[-1])
-        return y.mean(axis=tuple(range(lead + 1, lead + 2 * n, 2)))
-    ones = (1,) * lead
-    if not isinstance(padding, str):
-        padding = [(0, 0)] * lead + [tuple(p) for p in padding] + [(0, 0)]
-    total = lax.reduce_window(x, jnp.zeros((), x.dtype), lax.add, (*ones, *window, 1), (*ones, *strides, 1), padding)
+    _check(x, window, strides, padding)
+    lead = x.ndim - len(window) - 1
+    spatial = x.shape[lead:-1]
+    if padding == "VALID" and strides == window and all(m % k == 0 for m, k in zip(spatial, window, strict=True)):
+        split = [size for m, k in zip(spatial, window, strict=True) for size in (m // k, k)]
+        return x.reshape(*x.shape[:lead], *split, x.shape[-1]).mean(
+            axis=tuple(range(lead + 1, x.ndim + len(window) - 1, 2))
+        )
+    pads = padding if isinstance(padding, str) else [*[(0, 0)] * lead, *((low, high) for low, high in padding), (0, 0)]
+    total = lax.reduce_window(
+        x, np.zeros((), x.dtype), lax.add, (*[1] * lead, *window, 1), (*[1] * lead, *strides, 1), pads
+    )
     return total / prod(window)
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
-    """Mean over the spatial axes of ``[batch, *spatial, channel]``."""
+    """The mean over all spatial axes, x[N, *spatial, C] ↦ [N, C].
+
+    Raises:
+      ValueError: if x has no spatial axis.
+    """
+    if x.ndim < 3:
+        raise ValueError(f"global_avg_pool takes x[N, *spatial, C], at least three axes; got shape {x.shape}.")
     return x.mean(axis=tuple(range(1, x.ndim - 1)))
+
+
+def _check(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], padding) -> None:
+    shape = f"got x of shape {x.shape} and window {window}"
+    if not 0 < len(window) < x.ndim:
+        raise ValueError(f"avg_pool takes x[..., *spatial, C] and one window size for each spatial axis; {shape}.")
+    if len(strides) != len(window) or min(*window, *strides) < 1:
+        raise ValueError(
+            f"avg_pool takes one window size and one stride, both at least 1, for each spatial axis; {shape}, "
+            f"strides {strides}. For 2×2 blocks write avg_pool(x, (2, 2))."
+        )
+    if isinstance(padding, str):
+        if padding not in ("VALID", "SAME"):
+            raise ValueError(f'avg_pool takes padding "VALID", "SAME" or (low, high) for each axis; got {padding!r}.')
+        pads = [(0, 0)] * len(window)
+    else:
+        pads = [tuple(p) for p in padding]
+        if [len(p) for p in pads] != [2] * len(window):
+            raise ValueError(f"avg_pool takes padding (low, high) for each spatial axis; {shape}, padding {padding}.")
+    if padding != "SAME" and any(
+        m + sum(p) < k for m, p, k in zip(x.shape[-len(window) - 1 : -1], pads, window, strict=True)
+    ):
+        raise ValueError(f"avg_pool's window must fit into the padded input; {shape}, padding {padding}.")

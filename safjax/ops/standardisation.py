@@ -20,6 +20,16 @@ def standardise(kernel: jax.Array, gain: jax.Array, epsilon: float = 1e-4) -> ja
 
     Returns:
       Ŵ, of the shape of W. The variance is the unbiased one (divisor n − 1), as in the published OTTT code.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from safjax.ops.standardisation import standardise
+      >>> kernel = standardise(jax.random.normal(jax.random.key(0), (3, 3, 8, 16)), jnp.ones(16))
+      >>> bool(jnp.allclose(kernel.mean((0, 1, 2)), 0, atol=1e-6))
+      True
+      >>> bool(jnp.allclose((kernel**2).sum((0, 1, 2)), 1, rtol=0.03))
+      True
     """
     axes = tuple(range(kernel.ndim - 1))
     fan_in = math.prod(kernel.shape[:-1])

@@ -15,17 +15,16 @@ from safjax.rules.propagation import Fired, SynapseFn
 
 
 class ReadoutState(NamedTuple):
+    """Membrane m and gain Λ of a leaky readout."""
+
     membrane: jax.Array
     gain: jax.Array
 
 
-def initial_readout(current: jax.Array) -> ReadoutState:
-    return ReadoutState(jnp.zeros_like(current), jnp.zeros((), current.dtype))
-
-
 def spiking_readout(state: ReadoutState | None, current: jax.Array, decay: float) -> tuple[ReadoutState, jax.Array]:
     """`leaky_readout_step` together with its gain."""
-    state = initial_readout(current) if state is None else state
+    if state is None:
+        state = ReadoutState(jnp.zeros_like(current), jnp.zeros((), current.dtype))
     gain = gain_step(state.gain, decay)
     membrane, output = leaky_readout_step(state.membrane, gain, current, decay)
     return ReadoutState(membrane, gain), output

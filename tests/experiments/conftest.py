@@ -44,15 +44,21 @@ def run_digits(workdir, *flags):
 @pytest.fixture(scope="module", autouse=True)
 def compile_once(tmp_path_factory):
     """Runs of the same net share what they compile, in this test session only."""
-    folder = tmp_path_factory.getbasetemp() / "compiled"
-    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1}
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }
     before = {name: getattr(jax.config, name) for name in settings}
-    for values in (settings, before):
-        for name, value in values.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if values is settings:
-            yield
+    configure_cache(settings)
+    yield
+    configure_cache(before)
+
+
+def configure_cache(settings):
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    # The cache looks at its settings once.
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

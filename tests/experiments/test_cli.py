@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 import safjax
-from experiments import cifar10, cli, digits, trainer, workdir
+from experiments import cifar10, cli, digits, feed, trainer, workdir
 from experiments.data import DataUnavailable
 
 EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits"]
@@ -35,7 +36,6 @@ def test_module_runs_as_a_program(name, monkeypatch, capsys):
         (["--layers", "4", "M", "M", "M", "M", "M"], "16x16"),
         (["--workdir={folder}/file/run"], "cannot be written"),
         (["--workdir={folder}"], "not empty"),
-        (["--dataset=fashion_mnist", "--data-dir={folder}/file"], "--data-dir"),
     ],
 )
 def test_setting_that_does_not_fit_ends_with_2_and_nothing_written(flags, words, empty_folder, capsys):
@@ -45,6 +45,16 @@ def test_setting_that_does_not_fit_ends_with_2_and_nothing_written(flags, words,
     assert code == 2 and out == ""
     assert err.startswith("error: ") and words in err and len(err.splitlines()) == 1
     assert [path.name for path in empty_folder.iterdir()] == ["file"]
+
+
+def test_data_folder_that_cannot_be_used(empty_folder, monkeypatch, capsys):
+    def load(name, data_dir):
+        raise PermissionError(13, "Permission denied", data_dir)
+
+    monkeypatch.setattr(feed, "load", load)
+    assert cli.main(digits.CONFIG, "", ["--data-dir=/locked"]) == 2
+    assert "--data-dir=/locked cannot be used" in capsys.readouterr().err
+    assert not list(empty_folder.iterdir())
 
 
 def test_missing_data_ends_with_2_soon_and_nothing_written(empty_folder, monkeypatch, capsys):
@@ -75,13 +85,18 @@ def test_exit_codes(error, code, monkeypatch, capsys):
 def test_process_on_a_pipe_interrupted_by_ctrl_c(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "experiments.digits", f"--workdir={folder}", "--epochs=1000000"]
-    command += ["--layers", "4", "M", "8", "--steps=2", "--batch-size=256", "--method=saf_e"]
-    environment = {**os.environ, "FORCE_COLOR": "1"}
+    command += ["--layers", "4", "M", "8", "--steps=2", "--batch-size=256", "--method=saf_f"]
+    environment = {
+        **os.environ,
+        "FORCE_COLOR": "1",
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **streams) as process:
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        rest, err = process.communicate(timeout=60)
+        rest, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in err
     *lines, last = (first + rest).splitlines()
     assert all(re.fullmatch(r"epoch +\d+/1000000  [\x20-\x7e]+", line) for line in lines)

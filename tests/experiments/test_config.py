@@ -95,7 +95,7 @@ def test_published_recipe():
         "learning_rate": 0.1,
         "momentum": 0.9,
         "loss_mse": 0.05,
-        "augmentation": "cifar",
+        "augmentation": "crop_flip_cutout",
     }
     for experiment in (cifar10, cifar100):
         values = dataclasses.asdict(experiment.CONFIG)

@@ -93,7 +93,7 @@ def test_other_seed_other_metrics(finished, run):
 
 def test_recipe_runs_on_other_data_with_every_flag(run):
     flags = [
-        "--augmentation=cifar",
+        "--augmentation=crop_flip_cutout",
         "--readout=instant",
         "--surrogate=arctan",
         "--optimizer=sgd",

@@ -1,0 +1,25 @@
+"""Handwritten digits: scikit-learn's 1,797 real images, resized to 16x16, on a small VGG.
+
+    python -m experiments.digits --method=saf_f
+
+Test accuracy 99 % (360 images, so one is 0.3 %); with any other --method, 98.6 to 99.4 %. Needs no download.
+"""
+
+import sys
+
+from experiments import cli
+from experiments.config import Config
+
+CONFIG = Config(
+    dataset="digits",
+    augmentation="crop",
+    layers=(16, "M", 32, "M", 64),
+    steps=5,
+    epochs=30,
+    batch_size=64,
+    optimizer="adam",
+    learning_rate=3e-3,
+)
+
+if __name__ == "__main__":
+    sys.exit(cli.main(CONFIG, __doc__))

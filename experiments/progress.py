@@ -1,0 +1,70 @@
+"""What a user sees while a net is trained: a bar on a terminal, and one plain line an epoch."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments.metrics import Means
+
+
+class ProgressReport:
+    """A bar on stderr, where that is a terminal, and lines on stdout, wherever they go.
+
+    Args:
+      epochs: epochs of the run.
+      batches: batches of an epoch.
+    """
+
+    def __init__(self, epochs: int, batches: int):
+        self._epochs = epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            # Cleared before a line is printed, which would run into it otherwise.
+            transient=True,
+            console=Console(file=sys.stderr),
+            # rich also believes in terminals on the word of environment variables.
+            disable=not sys.stderr.isatty(),
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task("", total=epochs * batches, numbers="compiling")
+
+    def __enter__(self) -> "ProgressReport":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Names the epoch, counted from 1."""
+        self._bar.update(self._task, description=f"epoch {epoch}/{self._epochs}")
+        self._bar.start()
+
+    def show(self, means: Means) -> None:
+        """Shows the means of the epoch so far, after another batch of it."""
+        numbers = f"loss {means.loss:.4f}  accuracy {means.accuracy:.2%}  {means.images_per_second:,.0f} images/s"
+        self._bar.update(self._task, advance=1, numbers=numbers)
+
+    def end_epoch(self, record: Mapping[str, Any]) -> None:
+        """Prints the line of an epoch."""
+        self._bar.stop()
+        print(line(record, self._epochs), flush=True)
+
+
+def line(record: Mapping[str, Any], epochs: int) -> str:
+    """One epoch in words."""
+    return (
+        f"epoch {record['epoch']:{len(str(epochs))}d}/{epochs}"
+        f"  train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:7.2%}"
+        f"  test loss {record['test_loss']:.4f} accuracy {record['test_accuracy']:7.2%}"
+        f"  learning rate {record['learning_rate']:.2e}"
+        f"  {record['images_per_second']:,.0f} images/s  {record['seconds']:.1f} s"
+    )
