@@ -1,5 +1,6 @@
 """The loss of the experiments."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,6 +19,8 @@ def example_losses(logits: jax.Array, labels: jax.Array, mse_weight: float) -> j
     Returns:
       [B].
     """
+    chex.assert_rank([logits, labels], [2, 1])
+    chex.assert_equal_shape_prefix([logits, labels], 1)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     squared_error = jnp.mean((logits - jax.nn.one_hot(labels, logits.shape[-1])) ** 2, axis=-1)
     return (1 - mse_weight) * cross_entropy + mse_weight * squared_error

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from experiments.losses import example_losses
 from safjax.rules import Rule
-from safjax.schedules import LastStep
 
 
 class Measured(NamedTuple):
@@ -67,7 +66,7 @@ def measure(
       weights: [B], 1 for an example that counts and 0 for padding.
       rates: mean firing rate of every layer over the batch.
     """
-    seen = outputs[-1:] if isinstance(rule.schedule, LastStep) else outputs
+    seen = outputs[-1:] if rule.schedule.last_step_only else outputs
     losses = jax.vmap(lambda logits: example_losses(logits, labels, mse_weight))(seen).mean(0)
     correct = seen.mean(0).argmax(-1) == labels
     counts, examples = weights > 0, jnp.sum(weights)

@@ -4,12 +4,6 @@ import optax
 
 from experiments.config import Config
 from safjax.rules import Rule
-from safjax.schedules import EachStepUpdated
-
-
-def updates_per_batch(rule: Rule, steps: int) -> int:
-    """How often a training step applies the optimizer: T times under rules that update at every step, else once."""
-    return steps if isinstance(rule.schedule, EachStepUpdated) else 1
 
 
 def learning_rate(config: Config, batches: int) -> optax.Schedule:
@@ -30,7 +24,7 @@ def make_optimizer(config: Config, rule: Rule, batches: int) -> optax.GradientTr
     Args:
       batches: all batches of the run.
     """
-    per_batch = updates_per_batch(rule, config.steps)
+    per_batch = rule.schedule.updates(config.steps)
     by_batch = learning_rate(config, batches)
 
     def by_update(count):

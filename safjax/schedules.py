@@ -22,6 +22,16 @@ class Schedule(abc.ABC):
         """Whether `gradients` needs a random key."""
         return False
 
+    @property
+    def last_step_only(self) -> bool:
+        """Whether the loss is that of the last step; then that step's output is the net's answer."""
+        return False
+
+    def updates(self, steps: int) -> int:
+        """How often `train` applies the optimizer in a sequence of so many steps: what an optax schedule counts."""
+        del steps
+        return 1
+
     @abc.abstractmethod
     def gradients(self, task: Task, params: Params, carry: Carry, key: jax.Array | None) -> tuple[Run, Params]:
         """Runs the sequence at the given parameters; returns the run and the gradient."""
@@ -58,6 +68,10 @@ class WholeSequence(Schedule):
 @dataclasses.dataclass(frozen=True)
 class LastStep(Schedule):
     """L = L[T]: T − 1 steps forward without any gradient, then one step differentiated. Memory O(1)."""
+
+    @property
+    def last_step_only(self) -> bool:
+        return True
 
     def gradients(self, task, params, carry, key):
         prelude, tick = prepare(task, params, carry)
@@ -136,6 +150,9 @@ class EachStep(Schedule):
 @dataclasses.dataclass(frozen=True)
 class EachStepUpdated(EachStep):
     """As `EachStep`, but training applies the optimizer at every step, with the gradient of L[t] / T. Memory O(1)."""
+
+    def updates(self, steps: int) -> int:
+        return steps
 
     def train(self, task, params, carry, key, optimizer, opt_state):
         # The weights change with time now; only what depends on the input alone can leave the loop.

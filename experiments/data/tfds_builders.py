@@ -52,15 +52,15 @@ class _CifarBinary:
             yield index, example | {"id": f"{prefix}{index:05d}", "image": Image.fromarray(image)}
 
 
-class Cifar10(_CifarBinary, stock_cifar.Cifar10, skip_registration=True):
+class Cifar10(_CifarBinary, stock_cifar.Cifar10, skip_registration=True):  # type: ignore[call-arg]
     """CIFAR-10 under its stock name and version."""
 
 
-class Cifar100(_CifarBinary, stock_cifar.Cifar100, skip_registration=True):
+class Cifar100(_CifarBinary, stock_cifar.Cifar100, skip_registration=True):  # type: ignore[call-arg]
     """CIFAR-100 under its stock name and version."""
 
 
-class FashionMNIST(stock_mnist.FashionMNIST, skip_registration=True):
+class FashionMNIST(stock_mnist.FashionMNIST, skip_registration=True):  # type: ignore[call-arg]
     """Fashion-MNIST under its stock name and version."""
 
     def published_urls(self) -> list[str]:

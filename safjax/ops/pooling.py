@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from math import prod
 
 import jax
-import numpy as np
 from jax import lax
 
 
@@ -43,7 +42,7 @@ def avg_pool(
         )
     pads = padding if isinstance(padding, str) else [*[(0, 0)] * lead, *((low, high) for low, high in padding), (0, 0)]
     total = lax.reduce_window(
-        x, np.zeros((), x.dtype), lax.add, (*[1] * lead, *window, 1), (*[1] * lead, *strides, 1), pads
+        x, x.dtype.type(0), lax.add, (*[1] * lead, *window, 1), (*[1] * lead, *strides, 1), pads
     )
     return total / prod(window)
 

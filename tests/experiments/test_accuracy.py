@@ -23,14 +23,12 @@ def train(tmp_path, *flags):
 def test_digits(method, tmp_path):
     summary = train(tmp_path, "experiments.digits", f"--method={method}")
     assert summary["test_accuracy"] >= (0.97 if method == "saf_f" else 0.95)
-    assert method != "saf_f" or summary["seconds"] < 240
 
 
 @pytest.mark.slow
 def test_fashion_mnist(tmp_path):
     summary = train(tmp_path, "experiments.fashion_mnist", "--method=saf_f")
     assert summary["test_accuracy"] >= 0.90
-    assert summary["seconds"] < 1800
 
 
 @pytest.mark.slow

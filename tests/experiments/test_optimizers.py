@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from experiments.config import Config
-from experiments.optimizers import learning_rate, make_optimizer, updates_per_batch
+from experiments.optimizers import learning_rate, make_optimizer
 from safjax.rules import RULES
 
 CONFIG = Config(steps=3, learning_rate=0.5, momentum=0.0)
@@ -20,7 +20,7 @@ def rates(method):
     rule = RULES[method]()
     optimizer = make_optimizer(dataclasses.replace(CONFIG, method=method), rule, BATCHES)
     state, updates = optimizer.init(jnp.zeros(())), []
-    per_batch = updates_per_batch(rule, CONFIG.steps)
+    per_batch = rule.schedule.updates(CONFIG.steps)
     for _ in range(BATCHES * per_batch):
         update, state = optimizer.update(jnp.ones(()), state)
         updates.append(-float(update))
