@@ -2,7 +2,10 @@
 
     python -m experiments.fashion_mnist --method=saf_f
 
-Test accuracy 89 % after one epoch (--epochs=1). The images are those of Debian's package dataset-fashion-mnist where it
+Test accuracy 89 % after one epoch (--epochs=1). Measured on two CPU cores with saf_f and seed 0: test accuracy 92.2 % after 5 epochs, 12.5 minutes (the machine was
+shared).
+
+The images are those of Debian's package dataset-fashion-mnist where it
 is installed, else they are fetched once.
 """
 

@@ -113,7 +113,7 @@ def _value(x, w, window: Window):
 
 
 def _forward(x, w, window: Window):
-    return _value(x.value, w.value, window), (x.value, w.value)
+    return _value(x, w, window), (x, w)
 
 
 def _backward(window: Window, residuals, δ):
@@ -122,7 +122,7 @@ def _backward(window: Window, residuals, δ):
 
 
 _convolution = jax.custom_vjp(_value, nondiff_argnums=(2,))
-_convolution.defvjp(_forward, _backward, symbolic_zeros=True)
+_convolution.defvjp(_forward, _backward)
 
 
 # Outside of jit, a jitted gradient is compiled once for each window; inside, `inline` leaves no trace of it.

@@ -41,9 +41,7 @@ def avg_pool(
             axis=tuple(range(lead + 1, x.ndim + len(window) - 1, 2))
         )
     pads = padding if isinstance(padding, str) else [*[(0, 0)] * lead, *((low, high) for low, high in padding), (0, 0)]
-    total = lax.reduce_window(
-        x, x.dtype.type(0), lax.add, (*[1] * lead, *window, 1), (*[1] * lead, *strides, 1), pads
-    )
+    total = lax.reduce_window(x, x.dtype.type(0), lax.add, (*[1] * lead, *window, 1), (*[1] * lead, *strides, 1), pads)
     return total / prod(window)
 
 
