@@ -297,22 +297,20 @@ def test_in_a_loop_on_cpu_every_convolution_is_channels_last():
 
 
 @pytest.mark.parametrize("wanted", [0, 1, (0, 1)])
-def test_an_unwanted_gradient_is_neither_computed_nor_prepared(wanted):
-    x, w = normal(5, 2, 6, 6, 3), normal(3, 3, 3, 4)
+def test_an_unwanted_gradient_is_not_computed(wanted):
+    x, w = normal(2, 6, 6, 3), normal(3, 3, 3, 4)
+    program = jax.jit(jax.grad(partial(loss, conv_general_dilated), wanted)).lower(x, w).compile()
+    assert len(re.findall(r" convolution\(", program.as_text())) == 1 + np.size(wanted)
 
-    def total(convolution, x, w):
-        return lax.scan(lambda sum, x: (sum + loss(convolution, x, w), None), 0.0, x)[0]
 
-    def kept(convolution):
-        jaxpr = jax.make_jaxpr(jax.grad(partial(total, convolution), wanted))(x, w)
-        return [sorted(v.aval.shape for v in e.outvars) for e in jaxpr.eqns if e.primitive.name == "scan"]
+def test_inputs_are_not_stored_for_an_unwanted_weight_gradient():
+    x, w, steps = normal(2, 6, 6, 3), normal(3, 3, 3, 3), 100
 
-    assert len(kept(conv_general_dilated)) == 2
-    assert kept(conv_general_dilated) == kept(lax.conv_general_dilated)
+    def total(x):
+        return lax.scan(lambda x, _: (conv_general_dilated(x, w, **SAME), None), x, length=steps)[0].sum()
 
-    program = jax.jit(jax.grad(partial(loss, conv_general_dilated), wanted)).lower(x[0], w).compile()
-    gradients = np.size(wanted)
-    assert len(re.findall(r" convolution\(", program.as_text())) == 1 + gradients
+    program = jax.jit(jax.grad(total)).lower(x).compile()
+    assert program.memory_analysis().temp_size_in_bytes < steps * x.nbytes / 2
 
 
 def test_unfit_arguments_raise_as_the_stock_convolution_does():
