@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("| rule | s a step, median (min – max) | temp MB | compile s |\n|---|---|---|---|")
     for row in rows:
         spread = f"{statistics.median(row.seconds):.2f} ({min(row.seconds):.2f} – {max(row.seconds):.2f})"
-        print(f"| {row.name} | {spread} | {row.temp_megabytes:.0f} | {row.compile_seconds:.1f} |")
+        print(f"| {row.name} | {spread} | {row.temp_megabytes:.1f} | {row.compile_seconds:.1f} |")
 
 
 if __name__ == "__main__":
