@@ -4,7 +4,7 @@ import threading
 
 import requests
 
-LIMIT = 4.0
+LIMIT = 3.0
 
 
 def why_unreachable(url: str, limit: float = LIMIT) -> str | None:

@@ -56,7 +56,7 @@ def test_server_that_never_answers(tmp_path, use_proxy):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         use_proxy(silent.getsockname()[1])
         start = time.monotonic()
-        with pytest.raises(DataUnavailable, match=r"no answer within 4 s|[Tt]imed? ?out"):
+        with pytest.raises(DataUnavailable, match=r"no answer within 3 s|[Tt]imed? ?out"):
             load("cifar10", tmp_path)
         assert time.monotonic() - start < 10
 
