@@ -2,7 +2,7 @@
 
 Differentiated inside a loop, `jax.lax.conv_general_dilated` falls off the fast path of XLA's CPU compiler: for
 x[16, 32, 32, 64] and a 3×3 kernel of 128 features the stock weight gradient takes 4.9 s of CPU time and the stock input
-gradient 190 ms, where the forward convolution takes 44 ms. The formulas of `convolution_formulas` take 54 ms and 43 ms
+gradient 190 ms, where the forward convolution takes 44 ms. The formulas of `convolution_formulas` take 54 ms and 45 ms
 (jax 0.10.2, float32, two cores). With x̄ the padded input, strides s, dilation d and δ = ∂L/∂y:
 
     y[n, i, o]      = Σ_{k, c} x̄[n, s i + d k, c] w[k, c, o]
