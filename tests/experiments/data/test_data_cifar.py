@@ -85,7 +85,7 @@ def archive_without_members() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("archive", [b"no archive at all", archive_without_members()])
+@pytest.mark.parametrize("archive", [b"no archive at all", archive_without_members()], ids=["no archive", "no members"])
 def test_incomplete_archive_is_refused(archive, no_network, register, place_by_hand, tmp_path):
     register("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", archive)
     place_by_hand("cifar-10-binary.tar.gz", archive)
