@@ -148,11 +148,14 @@ class EachStep(Schedule):
 
 
 @dataclasses.dataclass(frozen=True)
-class EachStepUpdated(EachStep):
+class EachStepUpdated(Schedule):
     """As `EachStep`, but training applies the optimizer at every step, with the gradient of L[t] / T. Memory O(1)."""
 
     def updates(self, steps: int) -> int:
         return steps
+
+    def gradients(self, task, params, carry, key):
+        return EachStep().gradients(task, params, carry, key)
 
     def train(self, task, params, carry, key, optimizer, opt_state):
         # The weights change with time now; only what depends on the input alone can leave the loop.
