@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import tyro
 
-Method = Literal["saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "sltt", "spike_representation"]
-DatasetName = Literal["cifar10", "cifar100", "fashion_mnist", "digits"]
+Method = Literal[
+    "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide"
+]
+DatasetName = Literal["cifar10", "cifar100", "fashion_mnist", "digits", "randman", "imagenet"]
 
 
 class ConfigError(ValueError):
@@ -27,14 +29,19 @@ class Config:
     """Learning rule."""
     dataset: DatasetName = "cifar10"
     """Data set; the recipe's own unless given."""
-    augmentation: Literal["crop_flip_cutout", "crop_flip", "crop", "none"] = "crop_flip_cutout"
-    """Random changes of the training images: crop with padding 4, flip, cutout; padding 2, flip; padding 1; none."""
+    augmentation: Literal["crop_flip_cutout", "crop_flip", "crop", "resized_crop_flip", "none"] = "crop_flip_cutout"
+    """Random changes of the training images: crop with padding 4, flip, cutout; padding 2, flip; padding 1; for
+    imagenet, a part of the image resized, flip; none."""
+    image_size: int | None = None
+    """Height and width to which imagenet's images are cropped; None is 224, and elsewhere the size as stored."""
+    network: Literal["vgg", "resnet18", "nf_resnet34"] = "vgg"
+    """Network for images: a VGG of --layers; a ResNet-18 for small images; the NF-ResNet-34 for large ones."""
     layers: tuple[int | Literal["M"], ...] = (64, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512)
-    """Channels of each convolution; M is 2x2 average pooling."""
+    """Channels of each convolution of the vgg; M is 2x2 average pooling. For spike trains, neurons of each layer."""
     width: float = 1.0
     """Factor for the channels of all layers."""
     steps: int = 6
-    """Time steps for which each image is shown."""
+    """Time steps for which each image is shown, or into which spike trains are divided."""
     decay: float = 0.5
     """Fraction of the membrane kept from one time step to the next, in [0, 1]; 1 is no leak."""
     threshold: float = 1.0
@@ -53,6 +60,8 @@ class Config:
     """Learning rate at the beginning; it falls to 0 along a cosine."""
     momentum: float = 0.9
     """Momentum of sgd, in [0, 1)."""
+    weight_decay: float = 0.0
+    """Weight decay of all parameters: of sgd, added to the gradient; of adamw, apart from it."""
     loss_mse: float = 0.05
     """Weight a of the squared error in the loss (1 - a) CE + a MSE, in [0, 1]."""
     seed: int = 0
@@ -74,6 +83,7 @@ def _ranges(config: Config) -> list[tuple[str, bool, str]]:
     return [
         ("layers", _has_convolution(config.layers), "channels, each at least 1, and M, with one convolution or more"),
         ("width", _positive(config.width), "a number above 0"),
+        ("image_size", config.image_size is None or config.image_size >= 1, "a whole number of pixels, 1 or more"),
         ("steps", config.steps >= 1, "a whole number of time steps, 1 or more"),
         ("decay", 0 <= config.decay <= 1, "a number in [0, 1]; for a time constant of N steps, 1 - 1/N"),
         ("threshold", _positive(config.threshold), "a number above 0"),
@@ -81,6 +91,11 @@ def _ranges(config: Config) -> list[tuple[str, bool, str]]:
         ("batch_size", config.batch_size >= 1, "a whole number of images, 1 or more"),
         ("learning_rate", _positive(config.learning_rate), "a number above 0"),
         ("momentum", 0 <= config.momentum < 1, "a number in [0, 1)"),
+        (
+            "weight_decay",
+            config.weight_decay == 0 or (_positive(config.weight_decay) and config.optimizer != "adam"),
+            "0, or a number above 0 with sgd or adamw, which is adam with weight decay",
+        ),
         ("loss_mse", 0 <= config.loss_mse <= 1, "a number in [0, 1], the weight of the squared error"),
         ("seed", 0 <= config.seed < 2**32, "a whole number in 0 .. 2^32 - 1"),
     ]

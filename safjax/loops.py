@@ -1,4 +1,4 @@
-"""The one loop over time that all schedules drive, and the gradient of one of its steps.
+"""The one loop over time that all step-wise schedules drive, and the gradient of one of its steps.
 
 A step function
 
@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from safjax.hoist import hoist
+from safjax.losses import SequenceLoss, Timed
 
 Params = Any
 Carry = Any
@@ -24,8 +26,10 @@ class Task(NamedTuple):
     """One sequence to run through a net.
 
     Attributes:
-      step: (params, constants, carry, x[t]) ↦ (carry, output[t], rates[t]).
-      loss: output[t] ↦ scalar, the mean over the batch of one step's loss.
+      step: (params, constants, carry, x[t]) ↦ (carry, output[t], rates[t]). Where the rule goes layer by layer it is
+        called once, with time folded into the batch of x and in front of the outputs and rates.
+      loss: (output[t], *targets[t]) ↦ scalar, the mean over the batch of one step's loss; or a `SequenceLoss`.
+      targets: what the loss is given; `Timed` ones change with time.
       constants: whatever the step needs that neither learns nor changes, any pytree.
       inputs: time-major x[T, B, ...], or one x[B, ...] presented at every step.
       steps: T.
@@ -33,11 +37,29 @@ class Task(NamedTuple):
     """
 
     step: StepFn
-    loss: Callable[[Any], jax.Array]
+    loss: Callable[..., jax.Array]
+    targets: tuple
     constants: Any
     inputs: Any
     steps: int
     static: bool
+
+    @property
+    def over_time(self) -> tuple[Any, list]:
+        """What a loop over time reads: the inputs, None where static, and the values of the `Timed` targets."""
+        return None if self.static else self.inputs, [t.value for t in self.targets if isinstance(t, Timed)]
+
+    def step_loss(self, output: Any, timed: list) -> jax.Array:
+        """The loss of one step, given this step's values of the `Timed` targets."""
+        values = iter(timed)
+        return self.loss(output, *(next(values) if isinstance(t, Timed) else t for t in self.targets))
+
+    def sequence_loss(self, outputs: Any) -> jax.Array:
+        """The loss of all steps: the mean of theirs, or a `SequenceLoss`."""
+        timed = self.over_time[1]
+        if isinstance(self.loss, SequenceLoss):
+            return self.step_loss(outputs, timed)
+        return jnp.mean(jax.vmap(self.step_loss)(outputs, timed))
 
 
 class Run(NamedTuple):
@@ -54,6 +76,12 @@ def simulate(task: Task, params: Params, carry: Carry) -> tuple[Carry, Any, Any]
     prelude, tick = prepare(task, params, carry)
     weights, fixed = prelude(params)
     return forward(task, tick, weights, fixed, carry)
+
+
+def at_once(task: Task, params: Params, carry: Carry) -> tuple[Carry, Any, Any]:
+    """As `simulate`, for a step that takes the whole sequence, time folded into its batch."""
+    folded = task.inputs if task.static else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), task.inputs)
+    return task.step(params, task.constants, carry, folded)
 
 
 def prepare(task: Task, params: Params, carry: Carry):
@@ -74,13 +102,29 @@ def forward(task, tick, weights, fixed, carry):
         carry, *out = tick(weights, fixed, (carry, x))
         return carry, tuple(out)
 
-    carry, (outputs, rates) = jax.lax.scan(body, carry, None if task.static else task.inputs, task.steps)
+    carry, (outputs, rates) = jax.lax.scan(body, carry, task.over_time[0], task.steps)
     return carry, outputs, rates
 
 
+def all_but_last(task, tick, weights, fixed, carry):
+    """T − 1 steps without gradient, and what the last one reads: ((carry, outputs, rates), (x[T], targets[T]))."""
+
+    def at(t):
+        """Read in place: a slice x[:-1] would be a copy of the whole sequence."""
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, 0, False), task.over_time)
+
+    def body(carry, t):
+        carry, *out = tick(weights, fixed, (carry, at(t)[0]))
+        return carry, tuple(out)
+
+    carry, (outputs, rates) = jax.lax.scan(body, carry, jnp.arange(task.steps - 1))
+    return (carry, outputs, rates), at(task.steps - 1)
+
+
 def differentiate(task, tick):
-    def objective(weights, fixed, carry, x):
+    def objective(weights, fixed, carry, over):
+        x, timed = over
         carry, output, rates = tick(weights, fixed, (carry, x))
-        return task.loss(output), (carry, output, rates)
+        return task.step_loss(output, timed), (carry, output, rates)
 
     return jax.value_and_grad(objective, has_aux=True)

@@ -1,21 +1,27 @@
 """What travels between the layers of a bound net.
 
-Under rules that propagate spikes a message is an ordinary array. Two families need more:
+Under rules that propagate spikes a message is an ordinary array. Other families need more:
 
 * `Traced` (OTTT): this step's value together with its eligibility trace.
 * `Rate` (SAF): the weighted mean over time, a[t] / Λ[t].
+* `Sequence` (rules that go layer by layer): the values of all steps.
 
-Both are affine images of spikes, so messages may be added to one another and scaled by a number. Anything else belongs
+All are affine images of spikes, so messages may be added to one another and scaled by a number. Anything else belongs
 inside a `safjax.nn.Synapse`, which knows how to map and how to differentiate them; a bare jnp function on a message
 raises and says so.
+
+In a loop of the net, where a message depends on the step before, there is `Silence` while the net's shapes are being
+found out.
 """
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Self
 
 import jax
+import jax.numpy as jnp
 
 
 class Message(abc.ABC):
@@ -31,6 +37,11 @@ class Message(abc.ABC):
             "rule may add messages and scale them by a Python number; every other operation on them must stand in a "
             "safjax.nn.Synapse, for instance Synapse(nnx.Linear(...)) or Synapse(lambda x: x.reshape(len(x), -1))."
         )
+
+    @property
+    @abc.abstractmethod
+    def step_shape(self) -> tuple[int, ...]:
+        """The shape [B, ...] of one step's signal."""
 
     def __jax_array__(self):
         raise self._outside("A jax function")
@@ -48,6 +59,8 @@ class Message(abc.ABC):
         raise self._outside("Indexing")
 
     def __add__(self, other) -> Self:
+        if isinstance(other, Silence):
+            return self
         if type(other) is not type(self):
             raise self._outside(f"Adding a {type(other).__name__}")
         return self.map_linear(lambda a, b: a + b, other)
@@ -62,6 +75,8 @@ class Message(abc.ABC):
     __rmul__ = __mul__
 
     def __sub__(self, other) -> Self:
+        if isinstance(other, Silence):
+            return self
         if type(other) is not type(self):
             raise self._outside(f"Subtracting a {type(other).__name__}")
         return self.map_linear(lambda a, b: a - b, other)
@@ -84,6 +99,10 @@ class Traced(Message):
     trace: jax.Array
     gain: jax.Array
 
+    @property
+    def step_shape(self):
+        return self.value.shape
+
     def map_linear(self, function, *others):
         value = function(self.value, *(o.value for o in others))
         return Traced(value, function(self.trace, *(o.trace for o in others)), self.gain)
@@ -96,8 +115,63 @@ class Rate(Message):
 
     value: jax.Array
 
+    @property
+    def step_shape(self):
+        return self.value.shape
+
     def map_linear(self, function, *others):
         return Rate(function(self.value, *(o.value for o in others)))
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=["steps", "still"])
+@dataclasses.dataclass(frozen=True)
+class Sequence(Message):
+    """The values of all T steps, x[T, B, ...]; where `still` is set, one x[B, ...] that is the same at every step."""
+
+    value: jax.Array
+    steps: int
+    still: bool
+
+    @property
+    def step_shape(self):
+        return self.value.shape if self.still else self.value.shape[1:]
+
+    def map_linear(self, function, *others):
+        # A still value broadcasts along the leading axis of time.
+        value = function(self.value, *(o.value for o in others))
+        return Sequence(value, self.steps, all(x.still for x in (self, *others)))
+
+    def unrolled(self) -> jax.Array:
+        """x[T, B, ...], also of a still value."""
+        return jnp.broadcast_to(self.value, (self.steps, *self.value.shape)) if self.still else self.value
+
+
+@dataclasses.dataclass(frozen=True)
+class Silence(Message):
+    """A message of which nothing is known yet, not even its shape: it adds nothing to others."""
+
+    @property
+    def __jax_array__(self):
+        # An array that finds no such method leaves a sum to `__radd__`.
+        raise AttributeError
+
+    @property
+    def step_shape(self):
+        return ()
+
+    def map_linear(self, function, *others):
+        return self
+
+    def __add__(self, other):
+        return other
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        return -other
+
+    def __rsub__(self, other):
+        return other
 
 
 def is_message(x: object) -> bool:

@@ -7,7 +7,7 @@ import optax
 from flax import nnx
 
 from safjax import ops
-from safjax.nn import LIF, LeakyReadout, Synapse, WSConv
+from safjax.nn import LIF, Delay, LeakyReadout, Recurrent, Synapse, WSConv
 from safjax.surrogate import Sigmoid
 
 DTYPE = jnp.float64
@@ -159,3 +159,28 @@ def distance(a, b):
 
 def cosine(a, b):
     return float(optax.tree.vdot(a, b) / (optax.tree.norm(a) * optax.tree.norm(b)))
+
+
+class Feedback(nnx.Module):
+    """Two convolutions; the last spikes go back to the first neurons, the first ones ahead to the readout.
+
+    The first neurons also receive their own spikes through a recurrent convolution.
+    """
+
+    def __init__(self, readout=LeakyReadout, neuron=LIF, seed=4):
+        rngs = nnx.Rngs(seed)
+        self.first, self.second = Synapse(_conv(2, 4, rngs)), Synapse(_conv(4, 4, rngs))
+        self.lif1, self.lif2 = Recurrent(neuron(), Synapse(_conv(4, 4, rngs))), neuron()
+        self.back, self.delay = Synapse(_conv(4, 4, rngs)), Delay()
+        self.head, self.ahead = (Synapse(_pooled_dense(4, rngs)) for _ in range(2))
+        self.readout = readout()
+
+    def __call__(self, x):
+        one = self.lif1(self.first(x) + 0.5 * self.back(self.delay.recall()))
+        two = self.lif2(self.second(one))
+        self.delay.keep(two)
+        return self.readout(self.head(two) + self.ahead(one))
+
+
+def _pooled_dense(features, rngs):
+    return nnx.Sequential(ops.global_avg_pool, _dense(features, CLASSES, rngs))

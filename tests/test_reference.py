@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import safjax
 from safjax import rules
+from safjax.neurons import LIFCell, accumulation_step, gain_step
 from tests import nets, reference
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -90,15 +91,13 @@ def test_bptt_against_finite_differences():
     steps=st.integers(1, 12),
 )
 def test_accumulation_is_the_membrane_in_another_form(seed, decay, threshold, steps):
-    """`accumulation_step` on accumulated currents fires exactly the spikes of `lif_step` on the currents."""
-    from safjax.neurons import Cell, accumulation_step, gain_step, lif_step
-
-    cell = Cell(decay, threshold, safjax.surrogate.Sigmoid())
+    """`accumulation_step` on accumulated currents fires exactly the spikes of `LIFCell` on the currents."""
+    cell = LIFCell(decay, threshold, safjax.surrogate.Sigmoid())
     currents = np.random.default_rng(seed).normal(0.6, 1.0, (steps, 50))
     membrane = total = accumulated = jnp.zeros(50)
     gain = jnp.zeros(())
     for current in currents:
-        membrane, spikes = lif_step(membrane, current, cell)
+        membrane, spikes = cell.step(membrane, current)
         accumulated, gain = decay * accumulated + current, gain_step(gain, decay)
         total, others = accumulation_step(total, gain, accumulated / gain, cell)
         np.testing.assert_array_equal(spikes, others)

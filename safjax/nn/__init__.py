@@ -1,8 +1,28 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
 from safjax.nn.convolution import WSConv
+from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.dropout import Dropout
-from safjax.nn.neurons import IF, LIF, InstantReadout, LeakyReadout
+from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
+from safjax.nn.neurons import IF, LIF
+from safjax.nn.parallel import PSN, SPSN, SlidingPSN
+from safjax.nn.readouts import InstantReadout, LeakyReadout
 from safjax.nn.synapse import Synapse
 
-__all__ = ["IF", "LIF", "Dropout", "InstantReadout", "LeakyReadout", "Synapse", "WSConv"]
+__all__ = [
+    "ALIF",
+    "IF",
+    "LIF",
+    "PLIF",
+    "PSN",
+    "SPSN",
+    "CurrentLIF",
+    "Delay",
+    "Dropout",
+    "InstantReadout",
+    "LeakyReadout",
+    "Recurrent",
+    "SlidingPSN",
+    "Synapse",
+    "WSConv",
+]

@@ -15,16 +15,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import is_message
-from safjax.nn.module import Binding, NeuronState, Observation, SpikingModule
+from safjax.nn.delay import Delay
+from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SpikingModule
 from safjax.ops import conv_general_dilated
-from safjax.rules import Rule
+from safjax.rules import Course, Rule
+from safjax.rules.sequences import unfold
 
 
 class Bound(NamedTuple):
     """A net under a rule, as pure data and one pure function.
 
     Attributes:
-      step: (params, constants, carry, x[t]) ↦ (carry, output[t], observations[t]).
+      step: (params, constants, carry, x[t]) ↦ (carry, output[t], observations[t]); under a rule that goes layer by
+        layer, of all steps at once, see `safjax.loops.Task`.
       params: the learned parameters.
       constants: other variables that a step reads and leaves unchanged.
       carry: (neuron states, other variables that a step changes), at the start of the sequence.
@@ -41,35 +44,28 @@ def mean_rate(spikes: jax.Array) -> jax.Array:
     return jnp.mean(jax.lax.stop_gradient(spikes))
 
 
-def bind(net: nnx.Module, rule: Rule, x: Any, static: bool, observe: Callable = mean_rate) -> Bound:
-    """Binds `net` to `rule` for inputs like x, one step's input (arrays or shapes); changes `net` itself.
+def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe: Callable = mean_rate) -> Bound:
+    """Binds `net` to `rule` for T = `steps` inputs like x, one step's input (arrays or shapes); changes `net` itself.
 
     Raises:
       ValueError: the net cannot be trained by the rule; the message names the layer and the way out.
     """
-    decay = _net_decay(net, rule)
+    course = Course(_net_decay(net, rule), steps, _batch(x), static)
+    if rule.propagation.whole_sequence:
+        x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
+    discovery = Discovery()
     for path, module in nnx.iter_modules(net):
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
             module.conv_general_dilated = conv_general_dilated
         if isinstance(module, SpikingModule):
-            module.binding = Binding(rule.name, rule.propagation, decay, static, _join(path), observe, discovering=True)
+            module.binding = Binding(rule.name, rule.propagation, course, _join(path), observe, discovery)
             module.start_sequence()
-    graphdef, params, rest = split(net, nnx.Param)
-    box = []
-
-    def discover(params, rest, x):
-        net = nnx.merge(graphdef, params, rest, copy=True)
-        _check_output(net(x), rule)
-        nnx.pop(net, Observation)
-        _end_discovery(net)
-        found, _, states, _ = split(net, nnx.Param, NeuronState)
-        box.append(found)
-        return states
-
-    states = jax.eval_shape(discover, params, rest, x)
+    _discover_loops(net, rule, course, x, discovery)
+    _, params, _, rest = split(net, nnx.Param, NeuronState)
+    graphdef, states = _discover(net, rule, course, x, discovery)
     states = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
-    step = _step_function(box[0])
+    step = _step_function(graphdef, rule, course)
     changing = _changing(step, params, _flat(rest), states, x)
     constants = {path: value for path, value in _flat(rest).items() if path not in changing}
     carry = states, {path: value for path, value in _flat(rest).items() if path in changing}
@@ -82,12 +78,56 @@ def split(module: nnx.Module, *types: type[nnx.Variable]) -> tuple:
     return graphdef, *nnx.as_pure(tuple(states))
 
 
+def _discover(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> tuple[Any, Any]:
+    """Runs the net once on shapes alone: (its graph after the first step, the shapes of the neuron states)."""
+    graphdef, params, rest = split(net, nnx.Param)
+    discovery.begin()
+    box = []
+
+    def discover(params, rest, x):
+        net = nnx.merge(graphdef, params, rest, copy=True)
+        output = net(x)
+        if rule.propagation.whole_sequence:
+            _unfolded(output, course)
+        else:
+            _check_output(output, rule)
+        nnx.pop(net, Observation)
+        _end_discovery(net)
+        found, _, states, _ = split(net, nnx.Param, NeuronState)
+        box.append(found)
+        return states
+
+    states = jax.eval_shape(discover, params, rest, x)
+    return box[0], states
+
+
+def _discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> None:
+    """Gives every `Delay` of the net its first state, zeros of the shape of what is handed back in the first step.
+
+    What it will hold comes later in the step than where it is read, so its shape takes a run of its own.
+    """
+    delays = [module for _, module in nnx.iter_modules(net) if isinstance(module, Delay)]
+    if not delays:
+        return
+    for module in delays:
+        module.begin_discovery()
+    _, states = _discover(net, rule, course, x, discovery)
+    for module, path in [(m, p) for p, m in nnx.iter_modules(net) if isinstance(m, Delay)]:
+        module.end_discovery(_at(states, path))
+
+
+def _at(states: Any, path: tuple) -> Any:
+    for part in path:
+        states = states.get(part, {})
+    return states
+
+
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
     """The net's variables that are neither parameters nor neuron states, after a run that ended with `carry`."""
     return nnx.from_flat_state({**bound.constants, **carry[1]})
 
 
-def _step_function(graphdef):
+def _step_function(graphdef, rule: Rule, course: Course):
     def step(params, constants, carry, x):
         states, changing = carry
         rest = nnx.from_flat_state({**constants, **changing})
@@ -97,6 +137,8 @@ def _step_function(graphdef):
         _, _, states, rest = split(net, nnx.Param, NeuronState)
         after = _flat(rest)
         observations = {_join(path[:-1]): value for path, value in _flat(observed).items()}
+        if rule.propagation.whole_sequence:
+            output = _unfolded(output, course)
         return (states, {path: after[path] for path in changing}), output, observations
 
     return step
@@ -128,8 +170,15 @@ def _net_decay(net: nnx.Module, rule: Rule) -> float | None:
             "nnx.value_and_grad."
         )
     decays = {path: decay for path, m in modules if (decay := getattr(m, "decay", None)) is not None}
-    if len(set(decays.values())) == 1:
+    learned = [path for path, decay in decays.items() if not isinstance(decay, float)]
+    if len(set(map(str, decays.values()))) == 1 and not learned:
         return next(iter(decays.values()))
+    if rule.propagation.accumulates and learned:
+        raise ValueError(
+            f"The rule '{rule.name}' accumulates over time with one constant decay for the whole net, but the decay of "
+            f"'{learned[0]}' is an array of its own. Give all neurons and readouts one and the same number, or train "
+            "this net with exodus(), bptt() or sltt(), which take any."
+        )
     if rule.propagation.accumulates:
         listed = ", ".join(f"'{path}' {decay}" for path, decay in decays.items())
         raise ValueError(
@@ -149,10 +198,19 @@ def _check_output(output: Any, rule: Rule) -> None:
         )
 
 
+def _unfolded(output: Any, course: Course) -> Any:
+    return jax.tree.map(lambda leaf: unfold(leaf, course), output, is_leaf=is_message)
+
+
+def _batch(x: Any) -> int:
+    shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+    return shapes[0][0] if shapes and shapes[0] else 1
+
+
 def _end_discovery(net: nnx.Module) -> None:
     for _, module in nnx.iter_modules(net):
         if isinstance(module, SpikingModule) and module.binding is not None:
-            module.binding = dataclasses.replace(module.binding, discovering=False)
+            module.binding = dataclasses.replace(module.binding, discovering=None)
 
 
 def _flat(state: nnx.State) -> dict:

@@ -41,10 +41,11 @@ class Dropout(SpikingModule):
         self.bound()
         if self.deterministic or self.rate == 0:
             return x
-        if isinstance(x, Message):
-            return x.map_linear(lambda a: self._mask(a) * a)
-        return self._mask(x) * x
+        x = self.message(x)
+        shape = x.step_shape if isinstance(x, Message) else x.shape
+        keep = jax.random.bernoulli(self.key.get_value(), 1 - self.rate, shape)
 
-    def _mask(self, like: jax.Array) -> jax.Array:
-        keep = jax.random.bernoulli(self.key.get_value(), 1 - self.rate, like.shape)
-        return jnp.where(keep, jnp.asarray(1 / (1 - self.rate), like.dtype), 0)
+        def apply(a):
+            return jnp.where(keep, jnp.asarray(1 / (1 - self.rate), a.dtype), 0) * a
+
+        return x.map_linear(apply) if isinstance(x, Message) else apply(x)

@@ -8,8 +8,9 @@ from flax import nnx
 
 from safjax import loops
 from safjax.nn.binding import split
+from safjax.nn.neurons import Neuron
 from safjax.nn.task import check_call, make_task
-from safjax.rules import bptt
+from safjax.rules import Rule, bptt
 
 
 class Simulation(NamedTuple):
@@ -65,11 +66,17 @@ def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _simulate(graphdef, params, rest, x, steps, record):
-    rule = bptt()
+    rule = _inference_rule(nnx.merge(graphdef, params, rest))
     observe = {"observe": lambda spikes: spikes} if record else {}
     bound, task = make_task(graphdef, params, rest, rule, lambda output: 0.0, (), x, steps, **observe)
-    _, outputs, observations = loops.simulate(task, bound.params, bound.carry)
+    run = loops.at_once if rule.propagation.whole_sequence else loops.simulate
+    _, outputs, observations = run(task, bound.params, bound.carry)
     return outputs, observations
+
+
+def _inference_rule(net: nnx.Module) -> Rule:
+    whole = any(isinstance(module, Neuron) and not module.stepwise for _, module in nnx.iter_modules(net))
+    return bptt(layerwise=whole)
 
 
 def _evaluating(net: nnx.Module):

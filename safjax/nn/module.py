@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 
 from safjax.messages import is_message
-from safjax.rules.propagation import Propagation
+from safjax.rules.propagation import Course, Propagation
 
 
 class NeuronState(nnx.Variable):
@@ -19,6 +19,20 @@ class Observation(nnx.Variable):
     """What a neuron reports of one step: its firing rate, or its spikes."""
 
 
+class Discovery:
+    """What has happened so far while a net's shapes are being found out."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Before each run of the net."""
+        self.read_out = False
+        """Whether a readout has been called: plain arrays after it change with time."""
+        self.called: set[tuple[str, str]] = set()
+        """The states that have been moved on by a step, by their modules' paths and their names."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Binding:
     """What a spiking module is told when its net meets a rule.
@@ -26,20 +40,18 @@ class Binding:
     Attributes:
       rule: the rule's name, for messages to the user.
       propagation: how synapses, neurons and readouts compute under the rule.
-      decay: the net's one decay λ; None where it has several.
-      static: whether the input is one image for all steps.
+      course: how the sequence runs.
       path: the module's own path in the net.
       observe: what a neuron reports of its spikes.
-      discovering: true while shapes are being found out; what may not happen at all is refused then.
+      discovering: None, but while shapes are being found out; what may not happen at all is refused then.
     """
 
     rule: str
     propagation: Propagation
-    decay: float | None
-    static: bool
+    course: Course
     path: str
     observe: Callable[[jax.Array], jax.Array]
-    discovering: bool
+    discovering: Discovery | None
 
 
 class SpikingModule(nnx.Module):
@@ -66,23 +78,39 @@ class SpikingModule(nnx.Module):
 
     def message(self, x: Any) -> Any:
         """x as a message of the rule: a plain array is this step's input and is encoded."""
-        binding = self.bound()
-        if is_message(x) or not binding.propagation.accumulates:
+        if is_message(x):
             return x
-        assert binding.decay is not None
-        state, message = binding.propagation.encode(self.read("encoder"), x, binding.decay, binding.static)
+        binding = self.bound()
+        if binding.discovering is not None and binding.discovering.read_out:
+            # A readout's result, or anything made of it, is no longer the net's static input.
+            binding = dataclasses.replace(binding, course=binding.course._replace(static=False))
+            self.binding = binding
+        state, message = binding.propagation.encode(self.read("encoder"), x, binding.course)
+        if state is not None:
+            self.once("encoder")
         self.write("encoder", state)
         return message
 
     def read(self, name: str) -> Any:
         """The state `name`; None before the first step."""
         variable = getattr(self, name, None)
-        if variable is not None and self.bound().discovering:
-            raise ValueError(
-                f"{type(self).__name__} at '{self.bound().path}' is called twice in one time step, but it has one "
-                "state. Give each place in the net a module of its own."
-            )
         return None if variable is None else variable.get_value()
+
+    def once(self, name: str = "state") -> None:
+        """To be called by a module whose state `name` allows one call in a time step.
+
+        Raises:
+          ValueError: this is the second one.
+        """
+        binding = self.bound()
+        if binding.discovering is None:
+            return
+        if (binding.path, name) in binding.discovering.called:
+            raise ValueError(
+                f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
+                "Give each place in the net a module of its own."
+            )
+        binding.discovering.called.add((binding.path, name))
 
     def write(self, name: str, value: Any) -> None:
         """Stores the state `name` for the next step; None stores nothing."""

@@ -1,38 +1,71 @@
-"""Spiking neurons and readouts as Flax NNX modules."""
+"""Integrate-and-fire neurons as Flax NNX modules."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from flax import nnx
 
-from safjax.neurons import Cell
+from safjax.neurons import LIFCell
 from safjax.nn.module import Observation, SpikingModule
+from safjax.nn.numbers import Number, checked_count, checked_decay, checked_floor, checked_positive, value_of
 from safjax.surrogate import Sigmoid
 
-
-def _checked_decay(owner: object, decay: Any) -> float:
-    if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay <= 1:
-        raise ValueError(
-            f"{type(owner).__name__}(decay={decay!r}): decay is the fraction of the membrane kept from one step to the "
-            "next and must be a number in [0, 1]; 1 means no leak. From a time constant τ in steps, decay = 1 − 1/τ."
-        )
-    return float(decay)
+SMALLEST_THRESHOLD = 1e-3
+"""A learned threshold acts as the larger of itself and this."""
 
 
-class LIF(SpikingModule):
+class Neuron(SpikingModule):
+    """Base of the spiking neurons: takes currents (a Synapse's result, or a sum of such), gives spikes."""
+
+    stepwise = True
+    """Whether they can go step by step; some need the whole sequence at once."""
+
+    def cell(self) -> Any:
+        """The neuron's constants and transition, see `safjax.neurons`."""
+        raise NotImplementedError
+
+    def __call__(self, current: Any) -> Any:
+        current, cell = self.message(current), self.cell()
+        binding = self.bound()
+        self.once()
+        if binding.discovering is not None:
+            self._refuse(cell)
+        fired = binding.propagation.neuron(self.read("state"), current, cell)
+        self.write("state", fired.state)
+        observe = jax.vmap(binding.observe) if binding.propagation.whole_sequence else binding.observe
+        self.observed = Observation(observe(fired.spikes))
+        return fired.message
+
+    def _refuse(self, cell: Any) -> None:
+        binding = self.bound()
+        reason = binding.propagation.refusal(cell)
+        if reason is not None:
+            raise ValueError(f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}.")
+
+
+class LIF(Neuron):
     """Leaky integrate-and-fire neurons with subtractive reset, one for each entry of their input current.
 
-        u[t] = λ (u[t−1] − θ s[t−1]) + I[t],   s[t] = H(u[t] − θ),   u[0] = s[0] = 0
+        u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ),   m[t] = u[t] − ρθ s[t],   m[0] = 0
 
-    Takes currents (a Synapse's result, or a sum of such), gives spikes.
+    Decay and threshold are numbers; an `nnx.Param` in place of one is learned, and an `nnx.Variable` holds one for each
+    neuron: LIF(threshold=nnx.Param(jnp.ones(128))).
 
     Args:
       decay: λ ∈ [0, 1].
-      threshold: θ > 0.
+      threshold: θ > 0. A learned one acts as max(θ, 0.001).
       surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ.
+      reset: ρ > 0, what a spike subtracts in units of the threshold.
+      floor: lower clamp of u; None for none.
+      max_spikes: the most spikes in a step, min(⌊u/θ⌋, n) of them; None for any number.
+      scaled: let spikes travel with the height ρθ instead of 1. With a learned threshold and `spike_representation`
+        this is DSR (Meng et al., "Training high-performance low-latency SNNs by differentiation on spike
+        representation", 2022), which fires at a part α of what it subtracts: threshold = α V, reset = 1/α.
 
     Raises:
-      ValueError: decay outside [0, 1], threshold not positive.
+      ValueError: decay outside [0, 1]; threshold, reset or max_spikes not positive; floor not below the threshold.
       TypeError: surrogate is not callable.
 
     Example:
@@ -48,31 +81,35 @@ class LIF(SpikingModule):
 
     def __init__(
         self,
-        decay: float = 0.5,
-        threshold: float = 1.0,
+        decay: Number = 0.5,
+        threshold: Number = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
+        *,
+        reset: float = 1.0,
+        floor: float | None = None,
+        max_spikes: int | None = 1,
+        scaled: bool = False,
     ):
-        self.decay = _checked_decay(self, decay)
-        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not threshold > 0:
-            raise ValueError(
-                f"{type(self).__name__}(threshold={threshold!r}): the firing threshold must be a positive number; the "
-                "usual one is 1.0."
-            )
-        self.threshold = float(threshold)
+        self.decay = checked_decay(self, decay)
+        self.threshold = checked_positive(self, "threshold", threshold, "the firing threshold; the usual one is 1.0")
         if not callable(surrogate):
             raise TypeError(
                 f"{type(self).__name__}(surrogate={surrogate!r}): expected a spike function such as "
                 "safjax.surrogate.Sigmoid(alpha=4.0)."
             )
         self.surrogate = surrogate
+        self.reset = checked_positive(self, "reset", reset, "what a spike subtracts, in thresholds; the usual is 1.0")
+        self.floor = checked_floor(self, floor)
+        self.max_spikes = checked_count(self, max_spikes)
+        self.scaled = scaled
 
-    def __call__(self, current: Any) -> Any:
-        binding = self.bound()
-        cell = Cell(self.decay, self.threshold, self.surrogate)
-        fired = binding.propagation.neuron(self.read("state"), self.message(current), cell)
-        self.write("state", fired.state)
-        self.observed = Observation(binding.observe(fired.spikes))
-        return fired.message
+    def cell(self) -> LIFCell:
+        """`LIFCell` of the present constants."""
+        threshold = value_of(self.threshold)
+        if isinstance(self.threshold, nnx.Variable):
+            threshold = jnp.maximum(threshold, SMALLEST_THRESHOLD)
+        decay = value_of(self.decay)
+        return LIFCell(decay, threshold, self.surrogate, self.reset, self.floor, self.max_spikes, self.scaled)
 
 
 class IF(LIF):
@@ -80,45 +117,12 @@ class IF(LIF):
 
     def __init__(
         self,
-        threshold: float = 1.0,
+        threshold: Number = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
+        *,
+        reset: float = 1.0,
+        floor: float | None = None,
+        max_spikes: int | None = 1,
+        scaled: bool = False,
     ):
-        super().__init__(1.0, threshold, surrogate)
-
-
-class LeakyReadout(SpikingModule):
-    """A membrane that never fires: o[t] = (Σ_{τ≤t} λ^{t−τ} I[τ]) / Λ[t], a weighted mean of its current.
-
-    Args:
-      decay: λ ∈ [0, 1]; None takes the one decay of the net's neurons.
-
-    Raises:
-      ValueError: decay outside [0, 1]; or, when a rule meets the net, None in a net whose neurons differ.
-    """
-
-    def __init__(self, decay: float | None = None):
-        self.decay = None if decay is None else _checked_decay(self, decay)
-
-    def __call__(self, current: Any) -> jax.Array:
-        binding = self.bound()
-        decay = binding.decay if self.decay is None else self.decay
-        if decay is None:
-            raise ValueError(
-                f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, but theirs differ. Write "
-                "LeakyReadout(decay=...)."
-            )
-        state, output = binding.propagation.leaky_readout(self.read("state"), self.message(current), decay)
-        self.write("state", state)
-        return output
-
-
-class InstantReadout(SpikingModule):
-    """Reads the current of each step as it is: o[t] = I[t]."""
-
-    def __call__(self, current: Any) -> jax.Array:
-        binding = self.bound()
-        # Spike rules need no decay here; the others have one decay throughout.
-        decay = 0.0 if binding.decay is None else binding.decay
-        state, output = binding.propagation.instant_readout(self.read("state"), self.message(current), decay)
-        self.write("state", state)
-        return output
+        super().__init__(1.0, threshold, surrogate, reset=reset, floor=floor, max_spikes=max_spikes, scaled=scaled)

@@ -8,6 +8,7 @@ from flax import nnx
 
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
+from safjax.messages import Silence
 from safjax.nn.binding import split
 from safjax.nn.module import SpikingModule
 
@@ -19,7 +20,8 @@ class Synapse(SpikingModule):
         Synapse(nnx.Sequential(pool, nnx.Conv(64, 128, (3, 3), rngs=rngs)))
         Synapse(lambda x: 2.74 * x)
 
-    Under spike rules (BPTT, SLTT) it is the layer itself. Under rules that accumulate (OTTT, SAF, SR) the layer must
+    Under rules that exchange spikes (BPTT, EXODUS, SLAYER, SLTT) it is the layer itself; layer by layer it sees a batch
+    of all steps. Under rules that accumulate (OTTT, SAF, SR) the layer must
     be affine in its input and the same at every step: convolutions, dense layers, average pooling, reshapes, sums.
 
     Args:
@@ -45,10 +47,12 @@ class Synapse(SpikingModule):
         self.layer = layer if isinstance(layer, nnx.Module) else nnx.Sequential(layer)
 
     def __call__(self, x: Any) -> Any:
-        binding = self.bound()
         message = self.message(x)
-        if binding.discovering:
+        binding = self.bound()
+        if binding.discovering is not None:
             self._refuse_neurons()
+        if isinstance(message, Silence):
+            return message
         if not binding.propagation.accumulates:
             return binding.propagation.synapse(lambda _, x: self.layer(x), (), message)
         graphdef, params, rest = split(self.layer, nnx.Param)
@@ -56,7 +60,7 @@ class Synapse(SpikingModule):
         def function(params, rest, x):
             return nnx.merge(graphdef, params, rest, copy=True)(x)
 
-        if binding.discovering:
+        if binding.discovering is not None:
             self._refuse_changes(graphdef, params, rest, message.value)
             self._refuse_nonaffine(
                 lambda weights, x: function(weights[0], weights[1], x), (params, rest), message.value

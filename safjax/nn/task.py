@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from safjax import loops
+from safjax.losses import SequenceLoss, Timed
 from safjax.nn.binding import Bound, bind
 from safjax.rules import Rule
 
@@ -25,10 +26,10 @@ def make_task(
     net = nnx.merge(graphdef, params, rest)
     static = steps is not None
     example = jax.eval_shape(lambda x: x if static else jax.tree.map(lambda a: a[0], x), x)
-    bound = bind(net, rule, example, static, **observe)
     length = steps if steps is not None else len(jax.tree.leaves(x)[0])
-    task = loops.Task(bound.step, lambda output: loss(output, *targets), bound.constants, x, length, static)
-    return bound, task
+    _check_targets(targets, length)
+    bound = bind(net, rule, example, length, static, **observe)
+    return bound, loops.Task(bound.step, loss, targets, bound.constants, x, length, static)
 
 
 def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
@@ -38,7 +39,23 @@ def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
     if not isinstance(rule, Rule):
         called = f" Write {rule.__name__}() to make one." if callable(rule) and hasattr(rule, "__name__") else ""
         raise TypeError(f"rule must be a safjax.rules.Rule such as safjax.rules.saf_f(), but was {rule!r}.{called}")
+    if isinstance(loss, SequenceLoss) and not rule.schedule.sees_all_steps:
+        raise ValueError(
+            f"The loss looks at the whole output sequence, but the rule '{rule.name}' takes its loss step by step and "
+            "never sees all outputs at once. Give it a loss of one step, (output[B, ...], *targets), with "
+            "safjax.losses.Timed targets if they change in time; or train with exodus(), slayer() or bptt()."
+        )
     _check_steps(steps)
+
+
+def _check_targets(targets: tuple, steps: int) -> None:
+    for target in targets:
+        for leaf in jax.tree.leaves(target.value) if isinstance(target, Timed) else []:
+            if not leaf.ndim or leaf.shape[0] != steps:
+                raise ValueError(
+                    f"A Timed target has an array of shape {leaf.shape}, but the sequence has T = {steps} steps: its "
+                    "leading axis must be time."
+                )
 
 
 def _check_steps(steps) -> None:

@@ -1,19 +1,35 @@
 """Learning rules as values. See `safjax.rules.named` for the published ones."""
 
-from safjax.rules.named import RULES, bptt, ottt_a, ottt_o, saf_e, saf_f, sltt, spike_representation
-from safjax.rules.propagation import Fired, Propagation
+from safjax.rules.named import (
+    RULES,
+    bptt,
+    exodus,
+    ide,
+    ottt_a,
+    ottt_o,
+    saf_e,
+    saf_f,
+    slayer,
+    sltt,
+    spike_representation,
+)
+from safjax.rules.propagation import Course, Fired, Propagation
 from safjax.rules.rule import Rule
 
 __all__ = [
     "RULES",
+    "Course",
     "Fired",
     "Propagation",
     "Rule",
     "bptt",
+    "exodus",
+    "ide",
     "ottt_a",
     "ottt_o",
     "saf_e",
     "saf_f",
+    "slayer",
     "sltt",
     "spike_representation",
 ]

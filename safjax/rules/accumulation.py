@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from safjax.messages import Rate
-from safjax.neurons import Cell, accumulation_step, gain_step
-from safjax.rules.propagation import Fired, SynapseFn
+from safjax.neurons import LIFCell, accumulation_step, gain_step
+from safjax.rules.propagation import Course, Fired, SynapseFn
+from safjax.rules.refusals import only_lif
+from safjax.rules.spikes import height
 
 
 class Accumulation(NamedTuple):
@@ -27,27 +29,34 @@ def _start(like: jax.Array) -> Accumulation:
     return Accumulation(jnp.zeros_like(like), jnp.zeros((), like.dtype))
 
 
-@jax.custom_vjp
-def clamp_rate(rate: jax.Array, potential: jax.Array, threshold: float) -> jax.Array:
-    """r forward; backward the slope of the rate's limit, r = clamp(v/θ, 0, 1):  dr/dv = 1[0 < v < θ] / θ.
+def _next_gain(state: Accumulation, decay: float | jax.Array) -> jax.Array:
+    # The gain does not learn; its own recurrence must not enter a gradient through the state (see `Equilibrium`).
+    return gain_step(jax.lax.stop_gradient(state.gain), decay)
+
+
+def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
+    """The rate's limit for large Λ: clamp(v / ρθ, 0, n), or of spikes of height ρθ, clamp(v, 0, n ρθ).
 
     Meng et al., "Training high-performance low-latency SNNs by differentiation on spike representation", 2022, Sec. 4.
     """
-    del potential, threshold
-    return rate
+    drop = cell.drop if cell.max_spikes is None else cell.max_spikes * cell.drop
+    above = potential if cell.max_spikes is None else jnp.where(potential < drop, potential, drop)
+    inside = jnp.where(potential > 0, above, 0)
+    return inside if cell.scaled else inside / cell.drop
 
 
-def _clamp_forward(rate, potential, threshold):
-    return rate, (potential, threshold)
+def with_gradient_of(value: jax.Array, stand_in: jax.Array) -> jax.Array:
+    """`value`, with the gradient of `stand_in`."""
+    return jax.lax.stop_gradient(value) + _zero(stand_in)
 
 
-def _clamp_backward(residuals, error):
-    potential, threshold = residuals
-    inside = jnp.logical_and(potential > 0, potential < threshold)
-    return jnp.zeros_like(error), jnp.where(inside, error / threshold, 0), None
+@jax.custom_vjp
+def _zero(x: jax.Array) -> jax.Array:
+    """0, whatever x is, with the gradient of x."""
+    return jnp.zeros_like(x)
 
 
-clamp_rate.defvjp(_clamp_forward, _clamp_backward)
+_zero.defvjp(lambda x: (jnp.zeros_like(x), None), lambda _, error: (error,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,34 +64,47 @@ class RatePropagation:
     """Messages are `Rate`s; a synapse is an ordinary function of them.
 
     Attributes:
-      clamp: take the neuron's gradient from `clamp_rate` instead of its surrogate.
+      clamp: take the neuron's gradient from `clamp_limit` instead of its surrogate.
     """
 
     clamp: bool = False
     accumulates = True
+    whole_sequence = False
 
-    def encode(
-        self, state: Accumulation | None, x: jax.Array, decay: float, static: bool
-    ) -> tuple[Accumulation | None, Rate]:
-        if static:
+    def refusal(self, cell: Any) -> str | None:
+        return only_lif(cell)
+
+    def encode(self, state: Accumulation | None, x: jax.Array, course: Course) -> tuple[Accumulation | None, Rate]:
+        decay = course.decay
+        if course.static:
             return None, Rate(x)
         state = _start(x) if state is None else state
-        gain = gain_step(state.gain, decay)
+        gain = _next_gain(state, decay)
         total = decay * jax.lax.stop_gradient(state.total) + x
         return Accumulation(total, gain), Rate(total / gain)
 
     def synapse(self, function: SynapseFn, weights: Any, message: Rate) -> Rate:
         return Rate(function(weights, message.value))
 
-    def neuron(self, state: Accumulation | None, current: Rate, cell: Cell) -> Fired:
+    def neuron(self, state: Accumulation | None, current: Rate, cell: LIFCell) -> Fired:
         potential = current.value
         state = _start(potential) if state is None else state
-        gain = gain_step(state.gain, cell.decay)
+        gain = _next_gain(state, cell.decay)
         total, spikes = accumulation_step(state.total, gain, potential, cell)
-        rate = total / gain
+        rate, drop = total / gain, height(cell)
+        if drop is not None:
+            rate = drop * rate
         if self.clamp:
-            rate = clamp_rate(jax.lax.stop_gradient(rate), potential, cell.threshold)
+            rate = with_gradient_of(rate, clamp_limit(potential, cell))
         return Fired(Accumulation(total, gain), Rate(rate), spikes)
+
+    def recall(self, state: Accumulation, decay: float) -> Rate:
+        # A stream one step late has gathered one step less: a[t−1] / Λ[t].
+        return Rate(state.total / _next_gain(state, decay))
+
+    def keep(self, state: Accumulation | None, message: Rate, decay: float) -> Accumulation:
+        gain = _next_gain(_start(message.value) if state is None else state, decay)
+        return Accumulation(gain * message.value, gain)
 
     def leaky_readout(self, state: Any, current: Rate, decay: float) -> tuple[Any, jax.Array]:
         del decay
@@ -92,6 +114,6 @@ class RatePropagation:
         self, state: Accumulation | None, current: Rate, decay: float
     ) -> tuple[Accumulation, jax.Array]:
         state = _start(current.value) if state is None else state
-        gain = gain_step(state.gain, decay)
+        gain = _next_gain(state, decay)
         total = gain * current.value
         return Accumulation(total, gain), total - decay * jax.lax.stop_gradient(state.total)

@@ -2,20 +2,49 @@
 
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.rule import Rule
+from safjax.rules.sequences import SequencePropagation
 from safjax.rules.spikes import SpikePropagation
 from safjax.rules.traces import TracePropagation
-from safjax.schedules import EachStep, EachStepUpdated, LastStep, WholeSequence
+from safjax.schedules import EachStep, EachStepUpdated, Equilibrium, LastStep, LayerByLayer, WholeSequence
 
 
-def bptt(*, detach_reset: bool = False) -> Rule:
+def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = False) -> Rule:
     """Back-propagation through time with surrogate gradients. Memory O(T).
 
     Neftci, Mostafa & Zenke, "Surrogate gradient learning in spiking neural networks", 2019.
 
     Args:
       detach_reset: leave the reset's spike out of the gradient.
+      layerwise: compute the net layer by layer with time folded into the batch, instead of step by step. The gradient
+        is the same; a net with feedback cannot be computed so.
+      remat: keep less for the backward pass and compute the rest a second time: step by step, the neurons' states of
+        each step; layer by layer, the spikes.
     """
-    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence())
+    if layerwise:
+        return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer(remat))
+    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat))
+
+
+def exodus(*, parallel: bool = False, remat: bool = False) -> Rule:
+    """Layer by layer; the exact gradient of BPTT, reset included, in closed form for each neuron. Memory O(T).
+
+        e[t] = σ[t] g[t] + λ (1 − θσ[t]) e[t+1]
+
+    Bauer, Lenz, Haghighatshoar & Sheik, "EXODUS: stable and efficient training of spiking neural networks", 2022.
+
+    Args:
+      parallel: solve the recurrence by an associative scan; see `safjax.neurons.lif_sequence`.
+      remat: keep only the spikes for the backward pass and compute the rest a second time.
+    """
+    return Rule("exodus", SequencePropagation(closed_form=True, parallel=parallel), LayerByLayer(remat))
+
+
+def slayer(*, parallel: bool = False, remat: bool = False) -> Rule:
+    """As `exodus`, but the reset is ignored in the gradient: e[t] = σ[t] g[t] + λ e[t+1]. Memory O(T).
+
+    Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018.
+    """
+    return Rule("slayer", SequencePropagation(True, True, parallel), LayerByLayer(remat))
 
 
 def sltt(*, sampled: int | None = None) -> Rule:
@@ -83,13 +112,37 @@ def spike_representation() -> Rule:
     return Rule("spike_representation", RatePropagation(clamp=True), LastStep())
 
 
+def ide(*, iterations: int = 200) -> Rule:
+    """Implicit differentiation at the equilibrium of a net with feedback. Memory O(1) in T.
+
+    The rates of a feedback net settle at a fixed point r = g(r) of its spike representation. After T steps without
+    gradient, the error at the fixed point is the solution of β = ∂L/∂r + (∂g/∂r)ᵀ β, found by damped iteration. Xiao et
+    al., "Training feedback spiking neural networks by implicit differentiation on the equilibrium state", 2021.
+
+    Args:
+      iterations: the most iterations β ← (β + ∂L/∂r + (∂g/∂r)ᵀ β) / 2; they end sooner at rounding error.
+
+    Raises:
+      ValueError: `iterations` is not a positive whole number.
+    """
+    if not isinstance(iterations, int) or isinstance(iterations, bool) or iterations < 1:
+        raise ValueError(
+            f"ide(iterations={iterations!r}): expected a whole number ≥ 1 of fixed-point iterations in the backward "
+            "pass."
+        )
+    return Rule("ide", RatePropagation(clamp=True), Equilibrium(iterations))
+
+
 RULES = {
     "saf_f": saf_f,
     "saf_e": saf_e,
     "ottt_a": ottt_a,
     "ottt_o": ottt_o,
     "bptt": bptt,
+    "exodus": exodus,
+    "slayer": slayer,
     "sltt": sltt,
     "spike_representation": spike_representation,
+    "ide": ide,
 }
 """Every rule by its name: the table that command lines and tests go through."""

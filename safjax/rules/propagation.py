@@ -9,8 +9,6 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from safjax.neurons import Cell
-
 SynapseFn = Callable[[Any, jax.Array], jax.Array]
 State = Any
 Message = Any
@@ -24,6 +22,22 @@ class Fired(NamedTuple):
     spikes: jax.Array
 
 
+class Course(NamedTuple):
+    """How a sequence runs.
+
+    Attributes:
+      decay: the net's one decay λ; None where it has several.
+      steps: T.
+      batch: B.
+      static: whether the input is one x[B, ...] for all steps.
+    """
+
+    decay: Any
+    steps: int
+    batch: int
+    static: bool
+
+
 class Propagation(Protocol):
     """What travels between layers under a rule, and how each kind of layer computes and differentiates it."""
 
@@ -32,16 +46,33 @@ class Propagation(Protocol):
         """Whether messages are sums over time: then synapses must be affine and the net must have one decay."""
         ...
 
-    def encode(self, state: State, x: jax.Array, decay: float, static: bool) -> tuple[State, Message]:
-        """Turns a plain array, this step's input x[t], into a message; `static` says that x never changes."""
+    @property
+    def whole_sequence(self) -> bool:
+        """Whether messages hold all steps at once, so that the net is called once a sequence, time in the batch."""
+        ...
+
+    def refusal(self, cell: Any) -> str | None:
+        """Why neurons of this kind cannot be trained, and by what they can; None if they can."""
+        ...
+
+    def encode(self, state: State, x: jax.Array, course: Course) -> tuple[State, Message]:
+        """Turns a plain array, this step's input x[t], into a message."""
         ...
 
     def synapse(self, function: SynapseFn, weights: Any, message: Message) -> Message:
         """Applies f(w, ·) to a message."""
         ...
 
-    def neuron(self, state: State, current: Message, cell: Cell) -> Fired:
-        """One step of a spiking neuron."""
+    def neuron(self, state: State, current: Message, cell: Any) -> Fired:
+        """One step of spiking neurons, a `safjax.neurons.Cell`."""
+        ...
+
+    def recall(self, state: State, decay: float) -> Message:
+        """The message that `keep` stored in the step before, as a message of this step."""
+        ...
+
+    def keep(self, state: State, message: Message, decay: float) -> State:
+        """Stores a message for the next step; `state` is what was stored before."""
         ...
 
     def leaky_readout(self, state: State, current: Message, decay: float) -> tuple[State, jax.Array]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from safjax.neurons import Cell, gain_step, leaky_readout_step, lif_step
-from safjax.rules.propagation import Fired, SynapseFn
+from safjax.neurons import Cell, gain_step, leaky_readout_step
+from safjax.rules.propagation import Course, Fired, SynapseFn
 
 
 class ReadoutState(NamedTuple):
@@ -30,24 +30,43 @@ def spiking_readout(state: ReadoutState | None, current: jax.Array, decay: float
     return ReadoutState(membrane, gain), output
 
 
+def height(cell: Any) -> Any:
+    """The height of a neuron's spikes where they travel with another one than 1, else None."""
+    return cell.drop if getattr(cell, "scaled", False) else None
+
+
 @dataclasses.dataclass(frozen=True)
 class SpikePropagation:
     """Spikes travel as plain arrays; a synapse is an ordinary function of them."""
 
     detach_reset: bool = False
     accumulates = False
+    whole_sequence = False
 
-    def encode(self, state: Any, x: jax.Array, decay: float, static: bool) -> tuple[Any, jax.Array]:
-        del decay, static
+    def refusal(self, cell: Any) -> str | None:
+        if hasattr(cell, "step"):
+            return None
+        return "takes one step after the other, but these neurons look at all steps at once: use bptt(layerwise=True)"
+
+    def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, jax.Array]:
+        del course
         return state, x
 
     def synapse(self, function: SynapseFn, weights: Any, message: jax.Array) -> jax.Array:
         return function(weights, message)
 
-    def neuron(self, state: jax.Array | None, current: jax.Array, cell: Cell) -> Fired:
-        membrane = jnp.zeros_like(current) if state is None else state
-        membrane, spikes = lif_step(membrane, current, cell, self.detach_reset)
-        return Fired(membrane, spikes, spikes)
+    def neuron(self, state: Any, current: jax.Array, cell: Cell) -> Fired:
+        state, spikes = cell.step(cell.start(current) if state is None else state, current, self.detach_reset)
+        drop = height(cell)
+        return Fired(state, spikes if drop is None else drop * spikes, spikes)
+
+    def recall(self, state: jax.Array, decay: float) -> jax.Array:
+        del decay
+        return state
+
+    def keep(self, state: Any, message: jax.Array, decay: float) -> jax.Array:
+        del state, decay
+        return message
 
     def leaky_readout(self, state: Any, current: jax.Array, decay: float) -> tuple[Any, jax.Array]:
         return spiking_readout(state, current, decay)

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from safjax.messages import Traced
-from safjax.neurons import Cell, gain_step, lif_step
-from safjax.rules.propagation import Fired, SynapseFn
-from safjax.rules.spikes import spiking_readout
+from safjax.neurons import LIFCell, gain_step
+from safjax.rules.propagation import Course, Fired, SynapseFn
+from safjax.rules.refusals import only_lif
+from safjax.rules.spikes import height, spiking_readout
 
 
 class TracedState(NamedTuple):
@@ -99,10 +100,13 @@ class TracePropagation:
     trace_bias: bool = True
     trace_input: bool = True
     accumulates = True
+    whole_sequence = False
 
-    def encode(
-        self, state: InputState | None, x: jax.Array, decay: float, static: bool
-    ) -> tuple[InputState, Traced | Presented]:
+    def refusal(self, cell: Any) -> str | None:
+        return only_lif(cell)
+
+    def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced | Presented]:
+        decay, static = course.decay, course.static
         if state is None:
             zero = jnp.zeros((), x.dtype)
             state = InputState(zero if static else jnp.zeros_like(x), zero)
@@ -126,14 +130,26 @@ class TracePropagation:
         at, scale = (trace / gain, gain) if self.trace_bias else (trace, 1)
         return Traced(value, scale * function(frozen_weights, at), gain)
 
-    def neuron(self, state: TracedState | None, current: Traced | Presented, cell: Cell) -> Fired:
+    def neuron(self, state: TracedState | None, current: Traced | Presented, cell: LIFCell) -> Fired:
         value = _value(current)
         if state is None:
             state = TracedState(jnp.zeros_like(value), jnp.zeros_like(value), jnp.zeros((), value.dtype))
-        membrane, spikes = lif_step(state.membrane, value, cell)
+        membrane, spikes = cell.step(state.membrane, value + _past_resets(state, cell))
         trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         gain = gain_step(state.gain, cell.decay)
-        return Fired(TracedState(membrane, trace, gain), Traced(spikes, trace, gain), spikes)
+        message, drop = Traced(spikes, trace, gain), height(cell)
+        if drop is not None:
+            message = self.synapse(lambda drop, x: drop * x, drop, message)
+        return Fired(TracedState(membrane, trace, gain), message, spikes)
+
+    def recall(self, state: Traced, decay: float) -> Traced:
+        return Traced(state.value, state.trace, gain_step(state.gain, decay))
+
+    def keep(self, state: Any, message: Traced | Presented, decay: float) -> Traced:
+        del state, decay
+        if isinstance(message, Presented):
+            return Traced(message.value, message.gain * message.value, message.gain)
+        return message
 
     def leaky_readout(self, state: Any, current: Traced | Presented, decay: float) -> tuple[Any, jax.Array]:
         return spiking_readout(state, _value(current), decay)
@@ -145,3 +161,10 @@ class TracePropagation:
 
 def _value(current: Traced | Presented) -> jax.Array:
     return scale_error(*current) if isinstance(current, Presented) else current.value
+
+
+def _past_resets(state: TracedState, cell: LIFCell) -> jax.Array | float:
+    """Zero, with the gradient −λ a[t−1] for a learned ρθ: the trace of the resets, du[t]/dρθ = −Σ λ^{t−τ} s[τ]."""
+    if not isinstance(cell.drop, jax.Array):
+        return 0.0
+    return -cell.decay * state.trace * (cell.drop - jax.lax.stop_gradient(cell.drop))

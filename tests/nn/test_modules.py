@@ -200,5 +200,5 @@ def test_stock_convolutions_take_the_gradients_that_are_fast_in_a_loop():
     net = nnx.clone(nets.Conv())
     plain = net.second.layer.layers[1]
     assert plain.conv_general_dilated is jax.lax.conv_general_dilated
-    bind(net, rules.bptt(), nets.image(), static=True)
+    bind(net, rules.bptt(), nets.image(), 2, static=True)
     assert plain.conv_general_dilated is safjax.ops.conv_general_dilated

@@ -1,0 +1,101 @@
+"""Losses that look at the whole output sequence, and targets that change with time.
+
+The loss that a rule is given is by default that of one time step, (output[B, ...], *targets) ↦ scalar. `SequenceLoss`
+marks one of all steps, (outputs[T, B, ...], *targets) ↦ scalar; the rules that see the whole sequence at once (BPTT,
+EXODUS, SLAYER) take it. `Timed` marks a target of which every step has its own; all rules take it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+StepLoss = Callable[..., jax.Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """A target x[T, ...] whose leading axis is time: the loss of step t sees x[t], one of the whole sequence all of it.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> net = nnx.Sequential(safjax.nn.LIF(), safjax.nn.LeakyReadout())
+      >>> loss = lambda output, target: jnp.mean((output - target) ** 2)
+      >>> target = safjax.losses.Timed(jnp.array([0.0, 0.0, 1.0])[:, None, None])
+      >>> (value, aux), _ = safjax.value_and_grad(loss, safjax.rules.bptt(), steps=3)(net, jnp.ones((1, 1)), target)
+    """
+
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceLoss:
+    """A loss of the whole output sequence.
+
+    Attributes:
+      function: (outputs[T, B, ...], *targets) ↦ scalar.
+    """
+
+    function: Callable[..., jax.Array]
+
+    def __call__(self, outputs: Any, *targets: Any) -> jax.Array:
+        """The loss of outputs[T, B, ...]."""
+        return self.function(outputs, *targets)
+
+
+def max_over_time(loss: StepLoss) -> SequenceLoss:
+    """loss(max_t o[t], *targets): each class is judged by its best moment."""
+    return SequenceLoss(lambda outputs, *targets: loss(outputs.max(0), *targets))
+
+
+def sum_over_time(loss: StepLoss) -> SequenceLoss:
+    """loss(Σ_t o[t], *targets); of spikes, a loss of their counts."""
+    return SequenceLoss(lambda outputs, *targets: loss(outputs.sum(0), *targets))
+
+
+def spike_count() -> SequenceLoss:
+    """½ Σ_i (Σ_t s_i[t] − n_i)², the mean over the batch, for target counts n[B, ...].
+
+    Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018, Sec. 3.2.
+    """
+
+    def loss(spikes, counts):
+        return 0.5 * jnp.sum((spikes.sum(0) - counts) ** 2) / len(counts)
+
+    return SequenceLoss(loss)
+
+
+def van_rossum(decay: float) -> SequenceLoss:
+    """½ Σ_t Σ_i (f_i[t] − f̂_i[t])², the mean over the batch: the distance of two filtered spike trains.
+
+        f[t] = λ f[t−1] + s[t]
+
+    The target is a `Timed` spike train ŝ[T, B, ...]. van Rossum, "A novel spike distance", 2001.
+
+    Args:
+      decay: λ ∈ [0, 1] of the filter.
+
+    Raises:
+      ValueError: decay outside [0, 1].
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(
+            f"van_rossum(decay={decay!r}): the filter keeps a fraction in [0, 1] from one step to the next. From a "
+            "time constant τ in steps, decay = exp(−1/τ)."
+        )
+
+    def loss(spikes, targets):
+        def body(filtered, difference):
+            filtered = decay * filtered + difference
+            return filtered, jnp.sum(filtered**2)
+
+        # The filter is linear: the difference of filtered trains is the filtered difference.
+        difference = spikes - targets
+        return 0.5 * jax.lax.scan(body, jnp.zeros_like(difference[0]), difference)[1].sum() / spikes.shape[1]
+
+    return SequenceLoss(loss)

@@ -1,0 +1,35 @@
+"""The spike function of a neuron that may fire once or several times in a step."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Surrogate = Callable[[jax.Array], jax.Array]
+
+
+def fire(
+    potential: jax.Array, threshold: float | jax.Array, surrogate: Surrogate, max_spikes: int | None = 1
+) -> jax.Array:
+    """s = H(u − θ); with several spikes a step, s = min(⌊u/θ⌋, n) where u ≥ θ, else 0.
+
+    The pseudo-derivative is the surrogate's at the distance to the nearest level kθ, k = 1 … n:
+    ds/du = σ(u − kθ), ds/dθ = −k σ(u − kθ). For n = 1 this is the ordinary one.
+
+    Args:
+      potential: u, any shape.
+      threshold: θ > 0, a number or an array that broadcasts to u.
+      surrogate: x ↦ H(x) with its slope σ.
+      max_spikes: n; None for any number.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from safjax.neurons import fire
+      >>> from safjax.surrogate import Exponential
+      >>> fire(jnp.array([-3.0, 0.9, 1.0, 2.6, 7.0]), 1.0, Exponential(), max_spikes=3).tolist()
+      [0.0, 0.0, 1.0, 2.0, 3.0]
+    """
+    if max_spikes == 1:
+        return surrogate(potential - threshold)
+    level = jax.lax.stop_gradient(jnp.clip(jnp.round(potential / threshold), 1, max_spikes))
+    return level - 1 + surrogate(potential - level * threshold)

@@ -1,0 +1,123 @@
+"""One step of delay: what makes feedback and recurrence possible."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from safjax.messages import Silence
+from safjax.nn.module import NeuronState, SpikingModule
+
+
+class Delay(SpikingModule):
+    """Hands a message to the next time step: the way back in a net with feedback.
+
+        back = self.delay.recall()          # of the step before; zero at the first
+        spikes = self.lif(self.conv(x) + self.feedback(back))
+        self.delay.keep(spikes)
+
+    BPTT differentiates through it; rules that take their gradient step by step treat what comes back as a constant,
+    with its trace or accumulation: OTTT hands over (s[t−1], a[t−1]), SAF a[t−1] / Λ[t]. Rules that go layer by layer
+    cannot have it.
+
+    Raises (when a rule meets the net):
+      ValueError: the rule goes layer by layer, or a step recalls without ever keeping, or does either one twice.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, Delay, LeakyReadout, Synapse
+      >>> class Net(nnx.Module):
+      ...     def __init__(self, rngs):
+      ...         self.first, self.back = (Synapse(nnx.Linear(3, 3, rngs=rngs)) for _ in range(2))
+      ...         self.lif, self.delay, self.readout = LIF(), Delay(), LeakyReadout()
+      ...     def __call__(self, x):
+      ...         spikes = self.lif(self.first(x) + self.back(self.delay.recall()))
+      ...         self.delay.keep(spikes)
+      ...         return self.readout(spikes)
+      >>> safjax.predict(Net(nnx.Rngs(0)), jnp.ones((2, 3)), steps=5).shape
+      (5, 2, 3)
+    """
+
+    blank: bool = False
+    """Whether not even the shape of what is kept is known yet."""
+
+    def recall(self) -> Any:
+        """The message kept in the step before."""
+        binding = self.bound()
+        if binding.propagation.whole_sequence:
+            raise ValueError(
+                f"The rule '{binding.rule}' computes each layer over all time steps before the next layer, but the "
+                f"Delay at '{binding.path}' feeds a later layer's spikes of one step back into the next. Train a net "
+                "with feedback or recurrence step by step: bptt(), sltt(), ottt_a(), ottt_o(), saf_e(), saf_f()."
+            )
+        variable = getattr(self, "state", None)
+        if variable is None:
+            if self.blank:
+                return Silence()
+            raise ValueError(
+                f"The Delay at '{binding.path}' is recalled, but nothing is kept in it in the same time step. Call "
+                "delay.keep(message) once in every step."
+            )
+        return binding.propagation.recall(variable.get_value(), self._decay())
+
+    def keep(self, message: Any) -> None:
+        """Stores a message for the next step."""
+        binding = self.bound()
+        variable = getattr(self, "state", None)
+        if isinstance(message, Silence):
+            raise ValueError(
+                f"The Delay at '{binding.path}' is to keep what only ever comes from a Delay: a loop without any input."
+            )
+        state = variable.get_value() if variable is not None else None
+        state = binding.propagation.keep(state, self.message(message), self._decay())
+        if variable is None:
+            self.state = NeuronState(state)
+        else:
+            variable.set_value(state)
+
+    def begin_discovery(self) -> None:
+        """The next run of the net finds out the shape of what is kept."""
+        self.blank = True
+
+    def end_discovery(self, found: Any) -> None:
+        """Starts from zeros of the shapes found."""
+        self.blank = False
+        if "state" in found:
+            self.state = NeuronState(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), found["state"]))
+
+    def _decay(self) -> float:
+        # Rules that need no decay here meet nets of several.
+        decay = self.bound().course.decay
+        return 0.0 if decay is None else decay
+
+
+class Recurrent(SpikingModule):
+    """Neurons that also receive their own spikes of the step before.
+
+        s[t] = neuron(I[t] + f(s[t−1]))
+
+    Args:
+      neuron: the neurons, for instance `LIF()`.
+      synapse: f, a `Synapse` around a dense layer or a convolution that keeps the shape.
+
+    Example:
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, Recurrent, Synapse
+      >>> layer = Recurrent(LIF(decay=0.9), Synapse(nnx.Linear(64, 64, rngs=nnx.Rngs(0))))
+    """
+
+    def __init__(self, neuron: SpikingModule, synapse: SpikingModule):
+        for name, module in (("neuron", neuron), ("synapse", synapse)):
+            if not isinstance(module, SpikingModule):
+                raise TypeError(
+                    f"Recurrent({name}={module!r}): expected a module of safjax.nn; for instance "
+                    "Recurrent(LIF(), Synapse(nnx.Linear(64, 64, rngs=rngs)))."
+                )
+        self.neuron, self.synapse, self.delay = neuron, synapse, Delay()
+
+    def __call__(self, current: Any) -> Any:
+        spikes = self.neuron(self.message(current) + self.synapse(self.delay.recall()))
+        self.delay.keep(spikes)
+        return spikes

@@ -1,0 +1,141 @@
+"""Neurons with more memory or more to learn than `LIF`."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell
+from safjax.nn.neurons import LIF, Neuron
+from safjax.nn.numbers import Number, checked_decay, checked_positive, value_of
+from safjax.surrogate import Sigmoid
+
+
+class PLIF(LIF):
+    """Parametric LIF: the decay is learned, λ = 1 / (1 + exp(−w)), one w for the layer or one for each neuron.
+
+    Fang et al., "Incorporating learnable membrane time constant to enhance learning of spiking neural networks", 2021,
+    Eq. (9), there with 1/τ = 1 − λ.
+
+    Args:
+      decay: λ ∈ (0, 1) at the start.
+      shape: of w: () for one, (n,) or the shape of a sample for many.
+      param_dtype: dtype of w.
+      threshold, surrogate, reset, floor, max_spikes, scaled: as of `LIF`.
+
+    Raises:
+      ValueError: decay outside (0, 1).
+
+    Example:
+      >>> from safjax.nn import PLIF
+      >>> round(float(PLIF(decay=0.9).cell().decay), 3)
+      0.9
+    """
+
+    def __init__(
+        self,
+        decay: float = 0.5,
+        threshold: Number = 1.0,
+        surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
+        *,
+        shape: tuple[int, ...] = (),
+        param_dtype: jax.typing.DTypeLike = jnp.float32,
+        **lif: Any,
+    ):
+        super().__init__(decay, threshold, surrogate, **lif)
+        if not 0 < decay < 1:
+            raise ValueError(
+                f"PLIF(decay={decay!r}): a learned decay is 1 / (1 + exp(−w)) and must start between 0 and 1, "
+                "both excluded."
+            )
+        self.decay = nnx.Param(jnp.full(shape, jnp.log(decay / (1 - decay)), param_dtype))
+
+    def cell(self) -> LIFCell:
+        """`LIFCell` of the present constants."""
+        return dataclasses.replace(super().cell(), decay=jax.nn.sigmoid(value_of(self.decay)))
+
+
+class CurrentLIF(LIF):
+    """Current-based LIF: a synaptic filter i[t] = α i[t−1] + I[t] before the membrane of `LIF`.
+
+    Args:
+      synaptic_decay: α ∈ [0, 1].
+      decay, threshold, surrogate, reset, floor, max_spikes, scaled: as of `LIF`.
+
+    Raises:
+      ValueError: synaptic_decay outside [0, 1].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import CurrentLIF, LeakyReadout
+      >>> net = nnx.Sequential(CurrentLIF(synaptic_decay=0.5, decay=0.5), LeakyReadout())
+      >>> pulse = jnp.zeros((6, 1, 1)).at[0].set(1.5)
+      >>> safjax.simulate(net, pulse).spikes["layers.0"].ravel().astype(int).tolist()
+      [1, 1, 0, 0, 0, 0]
+    """
+
+    def __init__(
+        self,
+        synaptic_decay: Number = 0.5,
+        decay: Number = 0.5,
+        threshold: Number = 1.0,
+        surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
+        **lif: Any,
+    ):
+        super().__init__(decay, threshold, surrogate, **lif)
+        self.synaptic_decay = checked_decay(self, synaptic_decay, "synaptic_decay")
+
+    def cell(self) -> CurrentCell:  # type: ignore[override]
+        """`CurrentCell` of the present constants."""
+        return CurrentCell(super().cell(), value_of(self.synaptic_decay))
+
+
+class ALIF(Neuron):
+    """LIF neurons whose threshold rises with their own firing.
+
+        b[t] = κ b[t−1] + s[t−1],   u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ − β b[t]),   m[t] = u[t] − θ s[t]
+
+    Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking neurons", 2020.
+
+    Args:
+      decay: λ ∈ [0, 1].
+      threshold: θ > 0, at rest.
+      adaptation_decay: κ ∈ [0, 1].
+      strength: β > 0.
+      surrogate: as of `LIF`.
+
+    Raises:
+      ValueError: a decay outside [0, 1], threshold or strength not positive.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> net = nnx.Sequential(safjax.nn.ALIF(decay=1.0, strength=1.0), safjax.nn.LeakyReadout(1.0))
+      >>> safjax.simulate(net, jnp.ones((1, 1)), steps=10).spikes["layers.0"].ravel().astype(int).tolist()
+      [1, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+    """
+
+    def __init__(
+        self,
+        decay: Number = 0.5,
+        threshold: Number = 1.0,
+        adaptation_decay: Number = 0.9,
+        strength: Number = 0.1,
+        surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
+    ):
+        self.decay = checked_decay(self, decay)
+        self.adaptation_decay = checked_decay(self, adaptation_decay, "adaptation_decay")
+        self.threshold = checked_positive(self, "threshold", threshold, "the firing threshold at rest")
+        self.strength = checked_positive(self, "strength", strength, "what a past spike adds to the threshold")
+        self.surrogate = surrogate
+
+    def cell(self) -> AdaptiveCell:
+        """`AdaptiveCell` of the present constants."""
+        decay, threshold = value_of(self.decay), value_of(self.threshold)
+        return AdaptiveCell(decay, threshold, value_of(self.adaptation_decay), value_of(self.strength), self.surrogate)

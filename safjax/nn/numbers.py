@@ -1,0 +1,72 @@
+"""The numbers of neurons: constant, one for each neuron, or learned; and the checks of what users give."""
+
+from typing import Any
+
+from flax import nnx
+
+Number = float | nnx.Variable
+
+
+def value_of(number: Number) -> Any:
+    """A number, or the array that a variable holds."""
+    return number[...] if isinstance(number, nnx.Variable) else number
+
+
+def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
+    """A decay as it was given; a number in [0, 1] or a variable.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if isinstance(decay, nnx.Variable):
+        return decay
+    if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay <= 1:
+        raise ValueError(
+            f"{type(owner).__name__}({name}={decay!r}): a decay is the fraction kept from one step to the next and "
+            "must be a number in [0, 1]; 1 means no leak. From a time constant τ in steps, decay = 1 − 1/τ. To learn "
+            "it, give an nnx.Param, or use PLIF."
+        )
+    return float(decay)
+
+
+def checked_positive(owner: object, name: str, value: Any, what: str) -> Any:
+    """A number above 0 or a variable, as it was given.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if isinstance(value, nnx.Variable):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{type(owner).__name__}({name}={value!r}): expected a positive number, {what}.")
+    return float(value)
+
+
+def checked_floor(owner: object, floor: Any) -> float | None:
+    """A lower clamp of the membrane, a number ≤ 0 or None.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if floor is None:
+        return None
+    if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not floor <= 0:
+        raise ValueError(
+            f"{type(owner).__name__}(floor={floor!r}): the lower clamp of the membrane potential must be a number ≤ 0, "
+            "the potential at rest or below it; None for no clamp."
+        )
+    return float(floor)
+
+
+def checked_count(owner: object, count: Any) -> int | None:
+    """The most spikes of a step, a whole number ≥ 1 or None.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    if count is None or (isinstance(count, int) and not isinstance(count, bool) and count >= 1):
+        return count
+    raise ValueError(
+        f"{type(owner).__name__}(max_spikes={count!r}): expected a whole number ≥ 1, the most spikes in one step, or "
+        "None for any number."
+    )

@@ -1,0 +1,61 @@
+"""Readouts as Flax NNX modules: from currents to the net's output."""
+
+from typing import Any
+
+import jax
+
+from safjax.nn.module import SpikingModule
+from safjax.nn.numbers import Number, checked_decay, value_of
+
+
+class Readout(SpikingModule):
+    """Base of the readouts: takes currents, gives plain arrays."""
+
+    def current(self, x: Any) -> Any:
+        """x as a message; from here on plain arrays are results, which change with time."""
+        message = self.message(x)
+        self.once()
+        discovering = self.bound().discovering
+        if discovering is not None:
+            discovering.read_out = True
+        return message
+
+
+class LeakyReadout(Readout):
+    """A membrane that never fires: o[t] = (Σ_{τ≤t} λ^{t−τ} I[τ]) / Λ[t], a weighted mean of its current.
+
+    Args:
+      decay: λ ∈ [0, 1]; None takes the one decay of the net's neurons.
+
+    Raises:
+      ValueError: decay outside [0, 1]; or, when a rule meets the net, None in a net whose neurons differ.
+    """
+
+    def __init__(self, decay: Number | None = None):
+        self.decay = None if decay is None else checked_decay(self, decay)
+
+    def __call__(self, current: Any) -> jax.Array:
+        message = self.current(current)
+        binding = self.bound()
+        decay = binding.course.decay if self.decay is None else value_of(self.decay)
+        if decay is None:
+            raise ValueError(
+                f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, but theirs differ or are "
+                "learned. Write LeakyReadout(decay=...)."
+            )
+        state, output = binding.propagation.leaky_readout(self.read("state"), message, decay)
+        self.write("state", state)
+        return output
+
+
+class InstantReadout(Readout):
+    """Reads the current of each step as it is: o[t] = I[t]."""
+
+    def __call__(self, current: Any) -> jax.Array:
+        message = self.current(current)
+        binding = self.bound()
+        # Spike rules need no decay here; the others have one decay throughout.
+        decay = 0.0 if binding.course.decay is None else binding.course.decay
+        state, output = binding.propagation.instant_readout(self.read("state"), message, decay)
+        self.write("state", state)
+        return output

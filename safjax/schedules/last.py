@@ -1,0 +1,103 @@
+"""Schedules that run T − 1 steps without any gradient and differentiate at the last."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from safjax.loops import Run, all_but_last, differentiate, prepare
+from safjax.schedules.schedule import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class LastStep(Schedule):
+    """L = L[T]: T − 1 steps forward without any gradient, then one step differentiated. Memory O(1)."""
+
+    @property
+    def last_step_only(self) -> bool:
+        return True
+
+    def gradients(self, task, params, carry, key):
+        prelude, tick = prepare(task, params, carry)
+        weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
+        (carry, *before), over = all_but_last(task, tick, weights, fixed, carry)
+        (value, (carry, *last)), grads = differentiate(task, tick)(weights, fixed, carry, over)
+        outputs, rates = _appended(before, last)
+        return Run(value, outputs, rates, carry), *pull_back(grads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Equilibrium(Schedule):
+    """L = L[T], the state before step T being taken for a fixed point of the step. Memory O(1).
+
+    With c the carry, one step c′ = G(c, w) and L(c, w), the implicit function theorem at c = G(c, w) gives
+
+        dL/dw = ∂L/∂w + βᵀ ∂G/∂w,   β = ∂L/∂c + (∂G/∂c)ᵀ β
+
+    Attributes:
+      iterations: the most iterations β ← (β + ∂L/∂c + (∂G/∂c)ᵀ β) / 2. The mean damps eigenvalues near −1.
+    """
+
+    iterations: int
+
+    @property
+    def last_step_only(self) -> bool:
+        return True
+
+    def gradients(self, task, params, carry, key):
+        prelude, tick = prepare(task, params, carry)
+        weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
+        (carry, *before), (x, timed) = all_but_last(task, tick, weights, fixed, carry)
+        floats, rebuild = _floats(carry)
+
+        def last(weights, floats):
+            carry, output, rates = tick(weights, fixed, (rebuild(floats), x))
+            return (task.step_loss(output, timed), _floats(carry)[0]), (carry, output, rates)
+
+        (value, after), pull, (carry, *final) = jax.vjp(last, weights, floats, has_aux=True)
+        one, zero = jnp.ones_like(value), jnp.zeros_like(value)
+        source = pull((one, [jnp.zeros_like(a) for a in after]))[1]
+        error = _fixed_point(lambda error: pull((zero, error))[1], source, self.iterations)
+        outputs, rates = _appended(before, final)
+        return Run(value, outputs, rates, carry), *pull_back(pull((one, error))[0])
+
+
+def _fixed_point(transposed, source: list, iterations: int) -> list:
+    """β = source + transposed(β), by damped iteration until it moves by rounding error only."""
+
+    def going_on(state):
+        count, error, change = state
+        size = _squared(error)
+        epsilon = jnp.finfo(size.dtype).eps
+        return (count < iterations) & (change > (epsilon**2) * size)
+
+    def body(state):
+        count, error, _ = state
+        new = [(e + s + j) / 2 for e, s, j in zip(error, source, transposed(error), strict=True)]
+        return count + 1, new, _squared([a - b for a, b in zip(new, error, strict=True)])
+
+    if not source:
+        return source
+    start = jnp.zeros((), jnp.int32), source, jnp.full((), jnp.inf, jnp.result_type(*source))
+    return jax.lax.while_loop(going_on, body, start)[1]
+
+
+def _squared(arrays: list) -> jax.Array:
+    return jnp.sum(jnp.stack([jnp.vdot(a, a) for a in arrays]))
+
+
+def _floats(carry):
+    """The real-valued arrays of a carry, and a function that puts such ones back among its others."""
+    leaves, structure = jax.tree.flatten(carry)
+    real = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+
+    def rebuild(floats):
+        values = iter(floats)
+        mixed = [next(values) if r else leaf for leaf, r in zip(leaves, real, strict=True)]
+        return jax.tree.unflatten(structure, mixed)
+
+    return [leaf for leaf, r in zip(leaves, real, strict=True) if r], rebuild
+
+
+def _appended(before, last):
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), tuple(before), tuple(last))

@@ -1,0 +1,65 @@
+"""Schedules that differentiate the whole sequence. Their memory grows with T."""
+
+import dataclasses
+
+import jax
+
+from safjax.loops import Run, at_once, forward, prepare
+from safjax.schedules.schedule import Schedule
+
+SPIKES = "spikes"
+"""The name under which layer-by-layer rules mark what rematerialisation keeps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeSequence(Schedule):
+    """L = (1/T) Σ_t L[t], differentiated through all steps at once. Memory O(T).
+
+    Attributes:
+      remat: keep the carry of each step only and compute the step again in the backward pass.
+    """
+
+    remat: bool = False
+
+    @property
+    def sees_all_steps(self) -> bool:
+        return True
+
+    def gradients(self, task, params, carry, key):
+        prelude, tick = prepare(task, params, carry)
+        tick = jax.checkpoint(tick) if self.remat else tick
+
+        def objective(params):
+            weights, fixed = prelude(params)
+            last, outputs, rates = forward(task, tick, weights, fixed, carry)
+            value = task.sequence_loss(outputs)
+            return value, Run(value, outputs, rates, last)
+
+        (_, run), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        return run, grads
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerByLayer(Schedule):
+    """As `WholeSequence`, the net being called once with time folded into the batch. Memory O(T).
+
+    Attributes:
+      remat: keep the spikes only and compute everything between them again in the backward pass.
+    """
+
+    remat: bool = False
+
+    @property
+    def sees_all_steps(self) -> bool:
+        return True
+
+    def gradients(self, task, params, carry, key):
+        def objective(params):
+            last, outputs, rates = at_once(task, params, carry)
+            value = task.sequence_loss(outputs)
+            return value, Run(value, outputs, rates, last)
+
+        if self.remat:
+            objective = jax.checkpoint(objective, policy=jax.checkpoint_policies.save_only_these_names(SPIKES))
+        (_, run), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        return run, grads
