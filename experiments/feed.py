@@ -8,39 +8,59 @@ import jax
 import numpy as np
 
 from experiments.config import Config, ConfigError
-from experiments.data import Dataset, Transform, epoch_indices, evaluation_batches, load, recipes
+from experiments.data import (
+    Dataset,
+    ImageFiles,
+    SpikeTimes,
+    Transform,
+    epoch_indices,
+    evaluation_batches,
+    load,
+    recipes,
+    spike_trains,
+)
 
 AUGMENTATIONS: dict[str, Callable[[Dataset], Transform]] = {
     "crop_flip_cutout": recipes.cifar,
     "crop_flip": recipes.fashion_mnist,
     "crop": recipes.digits,
-    "none": lambda dataset: _without_key(recipes.evaluation(dataset)),
+    "none": lambda dataset: without_key(recipes.evaluation(dataset)),
 }
 
 
-def load_dataset(config: Config) -> Dataset:
+def load_dataset(config: Config) -> Dataset | SpikeTimes | ImageFiles:
     """The data set of a run.
 
     Raises:
-      ConfigError: it cannot be stored in the data directory, or is smaller than one batch.
+      ConfigError: it cannot be stored in the data directory.
       DataUnavailable: it is neither stored nor to be fetched.
     """
     try:
-        dataset = load(config.dataset, config.data_dir)
+        return load(config.dataset, config.data_dir)
     except OSError as error:
         raise ConfigError(f"--data-dir={config.data_dir} cannot be used: {error}.") from error
-    count = len(dataset.train_labels)
+
+
+def full_batches(config: Config, count: int) -> int:
+    """Batches of an epoch; the few examples that do not fill another are left out, other ones each time.
+
+    Raises:
+      ConfigError: all `count` training examples are less than one batch.
+    """
     if config.batch_size > count:
         raise ConfigError(
             f"--batch-size={config.batch_size} is more than all {count} training images of {config.dataset}."
         )
-    return dataset
+    return count // config.batch_size
 
 
 class Batch(NamedTuple):
-    """images float32 [B, H, W, C], labels int32 [B], and weights float32 [B]: 1 for an example, 0 for padding."""
+    """inputs, labels int32 [B], and weights float32 [B]: 1 for an example, 0 for padding.
 
-    images: jax.Array
+    Inputs are images float32 [B, H, W, C], or sequences of spikes float32 [T, B, units].
+    """
+
+    inputs: jax.Array
     labels: jax.Array
     weights: jax.Array
 
@@ -49,18 +69,25 @@ class Feed:
     """The batches of a run, the same for the same seed.
 
     Args:
-      dataset: kept on the device as uint8.
-      config: batch size, augmentation and seed are used.
+      dataset: kept on the device as it is stored: uint8 images, or uint16 spike times.
+      config: batch size, augmentation, steps and seed are used.
+
+    Attributes:
+      batches: batches of an epoch.
+      input_shape, num_classes: what the net takes and gives.
+      steps: for how many steps an image is shown; None where the inputs are sequences.
+
+    Raises:
+      ConfigError: the data set is smaller than one batch, or cannot be augmented or cropped as asked for.
     """
 
-    def __init__(self, dataset: Dataset, config: Config):
-        self._train = jax.device_put((dataset.train_images, dataset.train_labels))
-        self._test = jax.device_put((dataset.test_images, dataset.test_labels))
-        self._augment = AUGMENTATIONS[config.augmentation](dataset)
-        self._prepare = _without_key(recipes.evaluation(dataset))
+    def __init__(self, dataset: Dataset | SpikeTimes, config: Config):
+        self.batches = full_batches(config, len(dataset.train_labels))
+        self.input_shape, self.num_classes = dataset.train[0].shape[1:], dataset.num_classes
+        self._train, self._test = jax.device_put((dataset.train, dataset.test))
+        self._augment, self._prepare = _transforms(dataset, config)
+        self.steps = None if isinstance(dataset, SpikeTimes) else config.steps
         self._seed, self._batch_size = config.seed, config.batch_size
-        self.batches = len(dataset.train_labels) // config.batch_size
-        """Batches of an epoch; the few images that do not fill another are left out, other ones each time."""
 
     def train_batches(self, epoch: int) -> Iterator[Batch]:
         """The augmented batches of an epoch; their order and augmentation depend on (seed, epoch) alone."""
@@ -75,19 +102,46 @@ class Feed:
             yield _gather(self._prepare, *self._test, chosen, weights, (0, 0, 0))
 
 
-def _without_key(transform: Callable[[jax.Array], jax.Array]) -> Transform:
+def _transforms(dataset: Dataset | SpikeTimes, config: Config) -> tuple[Transform, Transform]:
+    """What is done to a batch in training, and what in evaluation."""
+    if config.image_size is not None:
+        raise ConfigError(
+            f"--image-size={config.image_size} crops image files, such as imagenet's, but the examples of "
+            f"{config.dataset} have one size already. Give --image-size=None."
+        )
+    if config.augmentation not in (*AUGMENTATIONS, "none"):
+        raise ConfigError(
+            f"--augmentation={config.augmentation} crops image files, such as imagenet's, but the examples of "
+            f"{config.dataset} have one size already. Give one of {', '.join(AUGMENTATIONS)}."
+        )
+    if isinstance(dataset, Dataset):
+        return AUGMENTATIONS[config.augmentation](dataset), without_key(recipes.evaluation(dataset))
+    if config.augmentation != "none":
+        raise ConfigError(
+            f"--augmentation={config.augmentation} changes images, but {config.dataset} holds spike times. Give "
+            "--augmentation=none."
+        )
+    as_spikes = without_key(functools.partial(spike_trains, steps=config.steps))
+    return as_spikes, as_spikes
+
+
+def batch_key(seed: int, epoch: int, number: int) -> jax.Array:
+    """The random key of a batch."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), number)
+
+
+def without_key(transform: Callable[[jax.Array], jax.Array]) -> Transform:
+    """A transform that draws nothing at random."""
     return lambda key, images: transform(images)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _gather(
     transform: Transform,
-    images: jax.Array,
+    examples: jax.Array,
     labels: jax.Array,
     indices: jax.Array,
     weights: jax.Array,
     place: tuple[int, int, int],
 ) -> Batch:
-    seed, epoch, number = place
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), number)
-    return Batch(transform(key, images[indices]), labels[indices], weights)
+    return Batch(transform(batch_key(*place), examples[indices]), labels[indices], weights)

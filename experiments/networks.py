@@ -1,12 +1,13 @@
 """The net of a configuration."""
 
 from collections.abc import Callable
+from typing import Any
 
 from flax import nnx
 
 from experiments.config import Config, ConfigError
 from safjax import surrogate
-from safjax.models import SpikingVGG
+from safjax.models import SpikingMLP, SpikingResNet, SpikingVGG, cifar_resnet18, nf_resnet34
 from safjax.nn import InstantReadout, LeakyReadout
 
 SURROGATES: dict[str, Callable[[], surrogate.Surrogate]] = {
@@ -18,19 +19,45 @@ SURROGATES: dict[str, Callable[[], surrogate.Surrogate]] = {
     "gaussian": surrogate.Gaussian,
 }
 READOUTS = {"leaky": LeakyReadout, "instant": InstantReadout}
+RESNETS = {"resnet18": cifar_resnet18, "nf_resnet34": nf_resnet34}
+
+Net = SpikingVGG | SpikingResNet | SpikingMLP
 
 
-def build_net(config: Config, image_shape: tuple[int, ...], num_classes: int) -> SpikingVGG:
-    """A `SpikingVGG` with fresh weights, drawn from the seed.
+def build_net(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Net:
+    """The network named for images, a `SpikingMLP` for spike trains, with fresh weights drawn from the seed.
 
     Args:
-      config: layers, width, neurons, readout and seed are used.
-      image_shape: (height, width, channels).
+      config: network, layers, width, neurons, readout and seed are used.
+      input_shape: (height, width, channels) of an image, or (units,), each of which fires once.
       num_classes: outputs.
 
     Raises:
-      ConfigError: the layers pool more often than the image can be halved.
+      ConfigError: the layers pool more often than the input can be halved.
     """
+    if len(input_shape) == 1:
+        return _build_mlp(config, input_shape[0], num_classes)
+    if config.network == "vgg":
+        return _build_vgg(config, input_shape, num_classes)
+    return RESNETS[config.network](
+        num_classes,
+        width=config.width,
+        in_features=input_shape[-1],
+        rngs=nnx.Rngs(config.seed),
+        **_neurons(config),
+    )
+
+
+def _neurons(config: Config) -> dict[str, Any]:
+    return {
+        "decay": config.decay,
+        "threshold": config.threshold,
+        "surrogate": SURROGATES[config.surrogate](),
+        "readout": READOUTS[config.readout](),
+    }
+
+
+def _build_vgg(config: Config, image_shape: tuple[int, ...], num_classes: int) -> SpikingVGG:
     height, width, channels = image_shape
     poolings = config.layers.count("M")
     if min(height, width) < 2**poolings:
@@ -43,9 +70,26 @@ def build_net(config: Config, image_shape: tuple[int, ...], num_classes: int) ->
         cfg=config.layers,
         width=config.width,
         in_features=channels,
-        decay=config.decay,
-        threshold=config.threshold,
-        surrogate=SURROGATES[config.surrogate](),
-        readout=READOUTS[config.readout](),
         rngs=nnx.Rngs(config.seed),
+        **_neurons(config),
+    )
+
+
+def _build_mlp(config: Config, units: int, num_classes: int) -> SpikingMLP:
+    if config.network != "vgg":
+        raise ConfigError(
+            f"--network={config.network} is for images, but {config.dataset} has none. Leave it out, and give the "
+            "neurons with --layers."
+        )
+    if "M" in config.layers:
+        raise ConfigError(
+            f"--layers has an M, which pools images, but {config.dataset} has none. Give neurons only, such as "
+            "--layers 128 128."
+        )
+    hidden = [max(1, round(config.width * int(neurons))) for neurons in config.layers]
+    return SpikingMLP(
+        [units, *hidden, num_classes],
+        input_rate=1 / config.steps,
+        rngs=nnx.Rngs(config.seed),
+        **_neurons(config),
     )

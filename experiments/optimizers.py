@@ -32,8 +32,9 @@ def make_optimizer(config: Config, rule: Rule, batches: int) -> optax.GradientTr
 
     match config.optimizer:
         case "sgd":
-            return optax.sgd(by_update, momentum=config.momentum)
+            sgd = optax.sgd(by_update, momentum=config.momentum)
+            return optax.chain(optax.add_decayed_weights(config.weight_decay), sgd) if config.weight_decay else sgd
         case "adam":
             return optax.adam(by_update)
         case "adamw":
-            return optax.adamw(by_update)
+            return optax.adamw(by_update, weight_decay=config.weight_decay)

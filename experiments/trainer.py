@@ -13,7 +13,7 @@ from flax import nnx
 import safjax
 from experiments import workdir
 from experiments.config import Config
-from experiments.data import Dataset
+from experiments.data import ImageFiles
 from experiments.feed import Feed, load_dataset
 from experiments.interrupt import Interrupt
 from experiments.losses import mean_loss
@@ -21,6 +21,7 @@ from experiments.metrics import Means, Measured, measure, running_means
 from experiments.networks import build_net
 from experiments.optimizers import learning_rate, make_optimizer
 from experiments.progress import ProgressReport
+from experiments.streamed_feed import StreamedFeed
 from safjax.rules import RULES
 
 
@@ -41,16 +42,21 @@ def train(config: Config) -> dict[str, Any]:
       DataUnavailable: the data set is neither stored nor to be fetched; nothing has been written.
       NonFiniteLoss: training diverged; the parameters saved are those of the last whole epoch.
     """
-    dataset = load_dataset(config)
-    image_shape = dataset.train_images.shape[1:]
-    trainer = Trainer(config, dataset, build_net(config, image_shape, dataset.num_classes))
-    with Interrupt() as interrupt, workdir.create(config, image_shape, dataset.num_classes) as folder:
+    feed = make_feed(config)
+    trainer = Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes))
+    with Interrupt() as interrupt, workdir.create(config, feed.input_shape, feed.num_classes) as folder:
         say(f"{config.dataset}, {config.method}, {trainer.parameters:,} parameters: {folder.path}")
         began = time.perf_counter()
         run_epochs(trainer, folder, interrupt)
         summary = summarise(trainer, folder, time.perf_counter() - began)
         folder.write_summary(summary)
     return summary
+
+
+def make_feed(config: Config) -> Feed | StreamedFeed:
+    """The batches of a run: image files are read as they are needed, everything else is kept on the device."""
+    dataset = load_dataset(config)
+    return StreamedFeed(dataset, config) if isinstance(dataset, ImageFiles) else Feed(dataset, config)
 
 
 class Trainer:
@@ -63,15 +69,14 @@ class Trainer:
       parameters: how many numbers the net learns.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, net: nnx.Module):
+    def __init__(self, config: Config, feed: Feed | StreamedFeed, net: nnx.Module):
         rule = RULES[config.method]()
         self.config, self.net = config, net
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param)))
-        self._feed = Feed(dataset, config)
-        self.batches = self._feed.batches
+        self._feed, self.batches = feed, feed.batches
         loss = functools.partial(mean_loss, mse_weight=config.loss_mse)
         optimizer = make_optimizer(config, rule, config.epochs * self.batches)
-        self._step = safjax.train_step(loss, rule, optimizer, config.steps)
+        self._step = safjax.train_step(loss, rule, optimizer, feed.steps)
         self._opt_state = self._step.init(net)
         self._rate = learning_rate(config, config.epochs * self.batches)
         self._measure = functools.partial(measure, rule=rule, mse_weight=config.loss_mse)
@@ -89,13 +94,13 @@ class Trainer:
         return running_means(self._test_batches())
 
     def _train_batches(self, epoch: int) -> Iterator[Measured]:
-        for images, labels, weights in self._feed.train_batches(epoch):
-            self.net, self._opt_state, (_, aux) = self._step(self.net, self._opt_state, images, labels)
+        for inputs, labels, weights in self._feed.train_batches(epoch):
+            self.net, self._opt_state, (_, aux) = self._step(self.net, self._opt_state, inputs, labels)
             yield self._measure(aux.outputs, labels, weights, aux.rates)
 
     def _test_batches(self) -> Iterator[Measured]:
-        for images, labels, weights in self._feed.test_batches():
-            yield self._measure(safjax.predict(self.net, images, self.config.steps), labels, weights, {})
+        for inputs, labels, weights in self._feed.test_batches():
+            yield self._measure(safjax.predict(self.net, inputs, self._feed.steps), labels, weights, {})
 
 
 def run_epochs(trainer: Trainer, folder: workdir.Workdir, interrupt: Interrupt) -> None:

@@ -23,8 +23,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from experiments.config import Config, ConfigError, from_json, to_json
-from experiments.networks import build_net
-from safjax.models import SpikingVGG
+from experiments.networks import Net, build_net
 
 
 class Workdir:
@@ -69,7 +68,7 @@ class Workdir:
         (self.path / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def create(config: Config, image_shape: tuple[int, ...], num_classes: int) -> Workdir:
+def create(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Workdir:
     """Makes the folder of a run and writes its configuration there.
 
     Raises:
@@ -78,7 +77,7 @@ def create(config: Config, image_shape: tuple[int, ...], num_classes: int) -> Wo
     try:
         path = _numbered(config) if config.workdir is None else _given(config.workdir)
         resolved = dataclasses.replace(config, workdir=str(path))
-        stored = {**to_json(resolved), "image_shape": list(image_shape), "num_classes": num_classes}
+        stored = {**to_json(resolved), "input_shape": list(input_shape), "num_classes": num_classes}
         (path / "config.json").write_text(json.dumps(stored, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"the work directory cannot be written: {error}. Give another one with --workdir.") from error
@@ -108,7 +107,7 @@ def _numbered(config: Config) -> Path:
     return path
 
 
-def load_parameters(workdir: str | Path) -> SpikingVGG:
+def load_parameters(workdir: str | Path) -> Net:
     """The net of a run, with the parameters that the run left.
 
     Raises:
@@ -116,8 +115,8 @@ def load_parameters(workdir: str | Path) -> SpikingVGG:
     """
     path = Path(workdir).expanduser().absolute()
     stored = json.loads((path / "config.json").read_text())
-    image_shape, num_classes = tuple(stored.pop("image_shape")), stored.pop("num_classes")
-    net = build_net(from_json(stored), image_shape, num_classes)
+    input_shape, num_classes = tuple(stored.pop("input_shape")), stored.pop("num_classes")
+    net = build_net(from_json(stored), input_shape, num_classes)
     with ocp.StandardCheckpointer() as checkpointer:
         like = jax.tree.map(np.asarray, _parameters(net))
         parameters = checkpointer.restore(path / "parameters", like)

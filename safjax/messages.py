@@ -18,7 +18,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ class Message(abc.ABC):
     """Addition of messages and scaling by a number; everything else is refused with the way out."""
 
     @abc.abstractmethod
-    def map_linear(self, function: Callable[..., jax.Array], *others: Self) -> Self:
+    def map_linear(self, function: Callable[..., jax.Array], *others: Any) -> Any:
         """Applies a linear function to each component that carries signal."""
 
     def _outside(self, what: str) -> TypeError:
@@ -37,6 +37,11 @@ class Message(abc.ABC):
             "rule may add messages and scale them by a Python number; every other operation on them must stand in a "
             "safjax.nn.Synapse, for instance Synapse(nnx.Linear(...)) or Synapse(lambda x: x.reshape(len(x), -1))."
         )
+
+    @property
+    def peers(self) -> type | tuple[type, ...]:
+        """What it may be added to."""
+        return type(self)
 
     @property
     @abc.abstractmethod
@@ -61,7 +66,7 @@ class Message(abc.ABC):
     def __add__(self, other) -> Self:
         if isinstance(other, Silence):
             return self
-        if type(other) is not type(self):
+        if not isinstance(other, self.peers):
             raise self._outside(f"Adding a {type(other).__name__}")
         return self.map_linear(lambda a, b: a + b, other)
 
@@ -77,7 +82,7 @@ class Message(abc.ABC):
     def __sub__(self, other) -> Self:
         if isinstance(other, Silence):
             return self
-        if type(other) is not type(self):
+        if not isinstance(other, self.peers):
             raise self._outside(f"Subtracting a {type(other).__name__}")
         return self.map_linear(lambda a, b: a - b, other)
 
@@ -133,17 +138,50 @@ class Sequence(Message):
     still: bool
 
     @property
+    def peers(self):
+        return Sequence, Kept
+
+    @property
     def step_shape(self):
         return self.value.shape if self.still else self.value.shape[1:]
 
     def map_linear(self, function, *others):
         # A still value broadcasts along the leading axis of time.
-        value = function(self.value, *(o.value for o in others))
-        return Sequence(value, self.steps, all(x.still for x in (self, *others)))
+        inputs = [self, *(o.computed() for o in others)]
+        return Sequence(function(*(x.value for x in inputs)), self.steps, all(x.still for x in inputs))
+
+    def computed(self) -> "Sequence":
+        """Itself."""
+        return self
 
     def unrolled(self) -> jax.Array:
         """x[T, B, ...], also of a still value."""
         return jnp.broadcast_to(self.value, (self.steps, *self.value.shape)) if self.still else self.value
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["kept", "constants"], meta_fields=["release"])
+@dataclasses.dataclass(frozen=True)
+class Kept(Message):
+    """A `Sequence` in the form of what it is quickly computed from: release(constants, kept) gives x[T, B, ...]."""
+
+    kept: jax.Array
+    constants: Any
+    release: Callable[[Any, jax.Array], jax.Array]
+
+    @property
+    def peers(self):
+        return Sequence, Kept
+
+    @property
+    def step_shape(self):
+        return self.kept.shape[1:]
+
+    def map_linear(self, function, *others):
+        return self.computed().map_linear(function, *(o.computed() for o in others))
+
+    def computed(self) -> Sequence:
+        """The message itself."""
+        return Sequence(self.release(self.constants, self.kept), len(self.kept), False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,8 +44,8 @@ CONSTRUCTORS = [
 
 OPTIONS = {
     "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"layerwise": True, "remat": True}],
-    "exodus": [{}, {"parallel": True}, {"remat": True}],
-    "slayer": [{}, {"parallel": True}, {"remat": True}],
+    "exodus": [{}, {"parallel": True}],
+    "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],
     "ottt_a": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],

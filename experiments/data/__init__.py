@@ -1,4 +1,4 @@
-"""Data sets as arrays, batches as indices, augmentation as jitted functions.
+"""Data sets as arrays, or as image files; batches as indices, augmentation as jitted functions.
 
     dataset = load("cifar10", "~/tensorflow_datasets")
     augment, prepare = recipes.cifar(dataset), recipes.evaluation(dataset)
@@ -20,14 +20,19 @@ from experiments.data.augment import (
 from experiments.data.batches import EvaluationBatches, epoch_indices, evaluation_batches
 from experiments.data.dataset import Dataset
 from experiments.data.errors import DataCorrupt, DataUnavailable
+from experiments.data.image_files import Encoded, ImageFiles
 from experiments.data.loaders import LOADERS, load
+from experiments.data.spike_times import SpikeTimes, spike_trains
 
 __all__ = [
     "LOADERS",
     "DataCorrupt",
     "DataUnavailable",
     "Dataset",
+    "Encoded",
     "EvaluationBatches",
+    "ImageFiles",
+    "SpikeTimes",
     "Transform",
     "compose",
     "cutout",
@@ -38,4 +43,5 @@ __all__ = [
     "random_crop",
     "random_flip",
     "recipes",
+    "spike_trains",
 ]

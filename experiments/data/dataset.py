@@ -49,6 +49,16 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @property
+    def train(self) -> tuple[np.ndarray, np.ndarray]:
+        """Training images and labels."""
+        return self.train_images, self.train_labels
+
+    @property
+    def test(self) -> tuple[np.ndarray, np.ndarray]:
+        """Test images and labels."""
+        return self.test_images, self.test_labels
+
     def __post_init__(self):
         _check_images(f"{self.name}: train_images", self.train_images)
         _check_images(f"{self.name}: test_images", self.test_images)
@@ -60,7 +70,7 @@ class Dataset:
             )
         for split in ("train", "test"):
             images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
-            _check_labels(f"{self.name}: {split}_labels", labels, len(images), self.num_classes)
+            check_labels(f"{self.name}: {split}_labels", labels, len(images), self.num_classes)
         _check_statistics(self.name, self.mean, self.std, train_shape[-1])
 
 
@@ -79,7 +89,8 @@ def _check_images(what: str, images: np.ndarray) -> None:
         )
 
 
-def _check_labels(what: str, labels: np.ndarray, count: int, num_classes: int) -> None:
+def check_labels(what: str, labels: np.ndarray, count: int, num_classes: int) -> None:
+    """Refuses labels that are not int32 [count] in 0 .. num_classes - 1."""
     if labels.shape != (count,):
         raise ValueError(f"{what} has shape {labels.shape}, expected ({count},): one class index per image.")
     if labels.dtype != np.int32:

@@ -9,10 +9,14 @@ from experiments.data.cache import cached
 from experiments.data.dataset import Dataset, Splits
 from experiments.data.digits import load_digits
 from experiments.data.errors import DataUnavailable
+from experiments.data.image_files import ImageFiles
+from experiments.data.randman import load_randman
+from experiments.data.spike_times import SpikeTimes
 
 # The values of the published recipes, which use CIFAR-10's for CIFAR-100 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 FASHION_MEAN, FASHION_STD = (0.2860,), (0.3530,)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def load_cifar10(data_dir: Path) -> Dataset:
@@ -47,6 +51,15 @@ def _fashion_mnist_splits(data_dir: Path) -> Splits:
     return fashion_mnist.verified(splits, data_dir)
 
 
+def load_imagenet(data_dir: Path) -> ImageFiles:
+    """ImageNet (ILSVRC 2012): 1,281,167 and 50,000 colour images of all sizes, of 1,000 classes."""
+    # As below: this library takes seconds to import.
+    from experiments.data import tfds_images
+
+    train, validation = tfds_images.read(data_dir)
+    return ImageFiles("imagenet", train, validation, num_classes=1000, mean=IMAGENET_MEAN, std=IMAGENET_STD, size=224)
+
+
 def _from_tfds(name: str, data_dir: Path) -> Splits:
     # Imported here because a data set that is cached, or comes from elsewhere, does without.
     from experiments.data import tfds_source
@@ -58,23 +71,25 @@ def _folder(name: str, data_dir: Path) -> Path:
     return data_dir / "arrays" / name
 
 
-LOADERS: dict[str, Callable[[Path], Dataset]] = {
+LOADERS: dict[str, Callable[[Path], Dataset | SpikeTimes | ImageFiles]] = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
     "fashion_mnist": load_fashion_mnist,
     "digits": lambda data_dir: load_digits(),
+    "randman": lambda data_dir: load_randman(),
+    "imagenet": load_imagenet,
 }
 
 
-def load(name: str, data_dir: str | os.PathLike[str]) -> Dataset:
+def load(name: str, data_dir: str | os.PathLike[str]) -> Dataset | SpikeTimes | ImageFiles:
     """Loads a data set, fetching it first if it is not stored in `data_dir` yet.
 
     Args:
-      name: "cifar10", "cifar100", "fashion_mnist" or "digits".
+      name: "cifar10", "cifar100", "fashion_mnist", "digits", "randman" or "imagenet".
       data_dir: folder of TensorFlow Datasets; decoded arrays are kept in `arrays/` below it.
 
     Returns:
-      The `Dataset`.
+      The `Dataset`; for "randman", `SpikeTimes`; for "imagenet", `ImageFiles`.
 
     Raises:
       ValueError: there is no data set of that name.

@@ -13,6 +13,7 @@ from experiments.data.augment import (
     random_flip,
 )
 from experiments.data.dataset import Dataset
+from experiments.data.image_files import ImageFiles
 
 
 def cifar(dataset: Dataset) -> Transform:
@@ -44,7 +45,16 @@ def digits(dataset: Dataset) -> Transform:
     return compose(random_crop(1), _normaliser(dataset))
 
 
-def evaluation(dataset: Dataset) -> Callable[[jax.Array], jax.Array]:
+def imagenet(dataset: ImageFiles) -> Transform:
+    """ImageNet's training, after the random crop (see `experiments.data.crops`): flip and normalise.
+
+    Returns:
+      A function (key, images uint8 [B, H, W, C]) -> float32 [B, H, W, C].
+    """
+    return compose(random_flip, _normaliser(dataset))
+
+
+def evaluation(dataset: Dataset | ImageFiles) -> Callable[[jax.Array], jax.Array]:
     """Evaluation of every data set: normalise.
 
     Returns:
@@ -54,7 +64,7 @@ def evaluation(dataset: Dataset) -> Callable[[jax.Array], jax.Array]:
     return lambda images: normalise(images, mean, std)
 
 
-def _normaliser(dataset: Dataset) -> Transform:
+def _normaliser(dataset: Dataset | ImageFiles) -> Transform:
     # Takes the two tuples out: a captured data set would stay in memory with the function.
     mean, std = dataset.mean, dataset.std
     return lambda key, image: normalise(image, mean, std)

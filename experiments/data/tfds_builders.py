@@ -2,8 +2,8 @@
 
 Each keeps the name, version, features and examples of the stock builder that it extends, hence
 also its folder: what the stock builder has prepared is found, and the other way round. Only the
-steps that call TensorFlow are replaced: unpacking the archives, and PNG encoding, which `Image`
-features leave to pillow when they are given a pillow image.
+steps that call TensorFlow are replaced: unpacking the archives, and encoding, which `Image`
+features leave to pillow when they are given a pillow image, and leave out when given bytes.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
+from etils import epath
 from PIL import Image
+from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as stock_imagenet
 from tensorflow_datasets.image_classification import cifar as stock_cifar
 from tensorflow_datasets.image_classification import mnist as stock_mnist
 
-from experiments.data import cifar, idx
+from experiments.data import cifar, idx, imagenet
 from experiments.data.fashion_mnist import FILES
 
-Examples = Iterator[tuple[int, dict[str, Any]]]
+Examples = Iterator[tuple[int | str, dict[str, Any]]]
 
 
 class _CifarBinary:
@@ -80,6 +82,31 @@ class FashionMNIST(stock_mnist.FashionMNIST, skip_registration=True):  # type: i
         pairs = zip(idx.read(images), idx.read(labels).tolist(), strict=True)
         for index, (image, label) in enumerate(pairs):
             yield index, {"image": Image.fromarray(image), "label": label}
+
+
+class Imagenet2012(stock_imagenet.Builder, skip_registration=True):  # type: ignore[call-arg]
+    """ILSVRC 2012 under its stock name and version; its archives are placed by hand."""
+
+    # Where the stock builder keeps its description and the names of the synsets.
+    pkg_dir_path = epath.Path(stock_imagenet.__file__).parent
+
+    def _split_generators(self, dl_manager) -> dict[str, Examples]:
+        archives = imagenet.find_archives(Path(dl_manager.manual_dir))
+        synsets = self.info.features["label"].names
+        validation_synsets = (self.pkg_dir_path / "validation_labels.txt").read_text().split()
+        return {
+            "train": self._generate_examples(imagenet.train_images(archives["train"], synsets)),
+            "validation": self._generate_examples(
+                imagenet.validation_images(archives["validation"], validation_synsets)
+            ),
+        }
+
+    def _generate_examples(self, images: Iterator[imagenet.ImageFile]) -> Examples:
+        # The files that are stored as they are make up all but 23 of 1.3 million: those that are not RGB or not JPEG.
+        others = {*stock_imagenet.CMYK_IMAGES, *stock_imagenet.PNG_IMAGES}
+        for name, synset, content in images:
+            image = imagenet.to_rgb_jpeg(content) if name in others else content
+            yield name, {"file_name": name, "label": synset, "image": image}
 
 
 BUILDERS = {builder.name: builder for builder in (Cifar10, Cifar100, FashionMNIST)}

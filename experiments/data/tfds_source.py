@@ -1,5 +1,7 @@
 """Data sets prepared and read with TensorFlow Datasets, in array_record files."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,9 @@ def _prepare(builder: Any, downloads: Path) -> None:
         raise _not_fetched(builder, missing, downloads, reason)
     try:
         config = tfds.download.DownloadConfig(force_checksums_validation=True)
-        builder.download_and_prepare(file_format="array_record", download_config=config)
+        # Its progress goes to stderr, some of its messages to stdout.
+        with contextlib.redirect_stdout(sys.stderr):
+            builder.download_and_prepare(file_format="array_record", download_config=config)
     except NonMatchingChecksumError as error:
         raise DataCorrupt(
             f"an archive of {builder.name!r} is not the published one. {error}\n"

@@ -1,6 +1,7 @@
 """Residual networks without normalisers, whose residual stream is one of currents."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 from typing import Any
 
@@ -72,27 +73,29 @@ class SpikingResNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         _check(num_classes, stages, widths)
-        blocks = []
-        variance, channels = 1.0, widths[0]
-        for stage, (count, features) in enumerate(zip(stages, widths, strict=True)):
-            for place in range(count):
-                strides = 2 if stage > 0 and place == 0 else 1
-                lifs = LIF(decay, threshold, surrogate), LIF(decay, threshold, surrogate)
-                block = Block(channels, features, strides, sqrt(variance), lifs, param_dtype, rngs)
-                variance = (variance if block.projection is None else 1.0) + BRANCH_SCALE**2
-                channels = features
-                blocks.append(block)
+        lif = functools.partial(LIF, decay, threshold, surrogate)
         dense = nnx.Linear(
-            channels, num_classes, kernel_init=nnx.initializers.zeros, param_dtype=param_dtype, rngs=rngs
+            widths[-1], num_classes, kernel_init=nnx.initializers.zeros, param_dtype=param_dtype, rngs=rngs
         )
         self.stem = Synapse(stem)
-        self.blocks = nnx.Sequential(*blocks)
+        self.blocks = nnx.Sequential(*_blocks(stages, widths, lif, param_dtype, rngs))
         self.classifier = Synapse(nnx.Sequential(global_avg_pool, dense))
         self.readout = LeakyReadout() if readout is None else readout
 
     def __call__(self, x: Any) -> jax.Array:
         """One step: x[B, H, W, C] ↦ logits[B, num_classes]."""
         return self.readout(self.classifier(self.blocks(self.stem(x))))
+
+
+def _blocks(stages, widths, lif, param_dtype, rngs) -> Iterator["Block"]:
+    variance, channels = 1.0, widths[0]
+    for stage, (count, features) in enumerate(zip(stages, widths, strict=True)):
+        for place in range(count):
+            strides = 2 if stage > 0 and place == 0 else 1
+            block = Block(channels, features, strides, sqrt(variance), lif, param_dtype, rngs)
+            variance = (variance if block.projection is None else 1.0) + BRANCH_SCALE**2
+            channels = features
+            yield block
 
 
 class Block(nnx.Module):
@@ -104,7 +107,7 @@ class Block(nnx.Module):
         out_features: int,
         strides: int,
         beta: float,
-        lifs: tuple[LIF, LIF],
+        lif: Callable[[], LIF],
         param_dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ):
@@ -116,7 +119,7 @@ class Block(nnx.Module):
             )
 
         self.beta = beta
-        self.lif1, self.lif2 = lifs
+        self.lif1, self.lif2 = lif(), lif()
         self.conv1 = Synapse(nnx.Sequential(spike_gain, convolution(in_features, 3, strides)))
         self.conv2 = Synapse(nnx.Sequential(spike_gain, convolution(out_features, 3, 1), SkipInit(param_dtype)))
         changes = strides > 1 or in_features != out_features

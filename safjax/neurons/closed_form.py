@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from safjax.neurons.cells import LIFCell
+from safjax.neurons.firing import Surrogate, fire
 
 
 class _Constants(NamedTuple):
@@ -33,7 +33,7 @@ class _Constants(NamedTuple):
 class _Form:
     """What is fixed when the program is made: a neuron without its numbers, and how to differentiate it."""
 
-    surrogate: object
+    surrogate: Surrogate
     floor: float | None
     max_spikes: int | None
     steps: int | None
@@ -41,7 +41,10 @@ class _Form:
     parallel: bool
 
     def cell(self, constants: _Constants) -> LIFCell:
-        return LIFCell(constants.decay, constants.threshold, self.surrogate, 1.0, self.floor, self.max_spikes)  # type: ignore[arg-type]
+        return LIFCell(constants.decay, constants.threshold, self.surrogate, 1.0, self.floor, self.max_spikes)
+
+    def fire(self, potential: jax.Array, threshold: jax.Array) -> jax.Array:
+        return fire(potential, threshold, self.surrogate, self.max_spikes)
 
 
 def lif_sequence(
@@ -84,73 +87,81 @@ def lif_sequence(
         membrane = cell.start(currents if steps is not None else currents[0])
     constants = _Constants(*(jnp.asarray(c, dtype) for c in (cell.decay, cell.threshold, cell.drop)))
     form = _Form(cell.surrogate, cell.floor, cell.max_spikes, steps, through_reset, parallel)
-    spikes, potentials = _sequence(form, currents, membrane, constants)
+    potentials = _potentials(form, currents, membrane, constants)
+    spikes = cell.fire(potentials)
     last = spikes[-1] if through_reset else jax.lax.stop_gradient(spikes[-1])
     return spikes, potentials, potentials[-1] - constants.drop * last
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sequence(form: _Form, currents, membrane, constants: _Constants):
+def _potentials(form: _Form, currents, membrane, constants: _Constants):
+    """u[T]. The spikes are a function of u that costs nothing to compute again, so u is all that need be kept."""
     cell = form.cell(constants)
 
-    def body(membrane, current):
-        potential = cell.clamped(cell.decay * membrane + (current if form.steps is None else currents))
-        spikes = cell.fire(potential)
-        return potential - constants.drop * spikes, (spikes, potential)
+    def step(potential, current):
+        membrane = potential - constants.drop * cell.fire(potential)
+        return cell.clamped(cell.decay * membrane + current)
 
-    return jax.lax.scan(body, membrane, currents if form.steps is None else None, form.steps)[1]
+    def in_place(potential, t, current):
+        potential = step(potential, current)
+        return potential, potential
+
+    first = cell.clamped(cell.decay * membrane + (currents[0] if form.steps is None else currents))
+    if form.steps is None:
+        return _scan_in_place(in_place, first, currents.at[0].set(first), range(1, len(currents)))[1]
+    _, later = jax.lax.scan(lambda u, _: in_place(u, None, currents), first, None, form.steps - 1)
+    return jnp.concatenate([first[None], later])
 
 
 def _forward(form, currents, membrane, constants):
-    # With symbolic zeros every argument comes with a mark of whether it is differentiated.
-    currents, membrane = currents.value, membrane.value
-    constants = _Constants(*(c.value for c in constants))
-    spikes, potentials = _sequence(form, currents, membrane, constants)
-    return (spikes, potentials), (potentials, membrane, constants)
+    potentials = _potentials(form, currents, membrane, constants)
+    return potentials, (potentials, membrane, constants)
 
 
-def _backward(form, residuals, cotangents):
+def _backward(form, residuals, to_potentials):
     potentials, membrane, constants = residuals
-    to_spikes, to_potentials = (None if isinstance(c, SymbolicZero) else c for c in cotangents)
-    if to_spikes is None:
-        to_spikes = jnp.zeros_like(potentials)
     solve = _solve_in_parallel if form.parallel else _solve_in_order
-    errors, first, gradients = solve(form, potentials, membrane, constants, to_spikes, to_potentials)
+    errors, first, gradients = solve(form, potentials, membrane, constants, to_potentials)
     return errors, constants.decay * first, gradients
 
 
-_sequence.defvjp(_forward, _backward, symbolic_zeros=True)
+_potentials.defvjp(_forward, _backward)
 
 
-def _solve_in_order(form, potentials, membrane, constants, to_spikes, to_potentials):
+def _solve_in_order(form, potentials, membrane, constants, to_potentials):
     """One scan backward in time. The surrogate is recomputed in its body: storing σ and J first costs more than it
     saves, in time and in memory."""
-    shape = membrane.shape
 
-    def body(carry, at):
-        later, total, gradients = carry
-        potential, to_spike, to_potential = at
-        error, gradients = _step(form, constants, potential, later, to_spike, to_potential, gradients)
-        if form.steps is not None:
-            return (error, total + error, gradients), None
-        return (error, total, gradients), error
+    zero = jnp.zeros(membrane.shape, potentials.dtype)
+    start = zero, jax.tree.map(jnp.zeros_like, constants)
 
-    zero = jnp.zeros(shape, potentials.dtype)
-    total = zero if form.steps is not None else jnp.zeros((), potentials.dtype)
-    start = zero, total, jax.tree.map(jnp.zeros_like, constants)
-    carry, errors = jax.lax.scan(body, start, (potentials, to_spikes, to_potentials), reverse=True)
-    first, total, gradients = carry
+    def body(carry, t, to_potential):
+        later, gradients = carry
+        error, gradients = _step(form, constants, later, gradients, _at(potentials, t), to_potential)
+        return (error, gradients), error
+
+    def summed(carry, t):
+        total, carry = carry
+        carry, error = body(carry, t, _at(to_potentials, t))
+        return (total + error, carry), None
+
+    if form.steps is not None:
+        backwards = jnp.arange(form.steps - 1, -1, -1)
+        (errors, (first, gradients)), _ = jax.lax.scan(summed, (zero, start), backwards)
+    else:
+        (first, gradients), errors = _scan_in_place(body, start, to_potentials, range(len(potentials) - 1, -1, -1))
     decay = gradients.decay + _sum_to(first * membrane, constants.decay.shape)
-    return total if form.steps is not None else errors, first, gradients._replace(decay=decay)
+    return errors, first, gradients._replace(decay=decay)
 
 
-def _step(form, constants, potential, later, to_spike, to_potential, gradients):
+def _step(form, constants, later, gradients, potential, to_potential):
     """e[t] from e[t+1], and what step t adds to the gradients of the constants (λ: its share of step t + 1)."""
-    spikes, pull_back = jax.vjp(lambda u, threshold: _fire(form, u, threshold), potential, constants.threshold)
+    spikes, pull_back = jax.vjp(form.fire, potential, constants.threshold)
     to_membrane = constants.decay * later
-    fired = to_spike - constants.drop * to_membrane if form.through_reset else to_spike
-    error, to_threshold = pull_back(fired)
-    error = error + to_membrane if to_potential is None else error + to_membrane + to_potential
+    error, to_threshold = to_potential + to_membrane, jnp.zeros_like(constants.threshold)
+    if form.through_reset:
+        by_reset, to_threshold = pull_back(-constants.drop * to_membrane)
+        error = error + by_reset
     if form.floor is not None:
         error = jnp.where(potential > form.floor, error, 0)
     membrane = potential - constants.drop * spikes
@@ -161,35 +172,47 @@ def _step(form, constants, potential, later, to_spike, to_potential, gradients):
     )
 
 
-def _solve_in_parallel(form, potentials, membrane, constants, to_spikes, to_potentials):
+def _solve_in_parallel(form, potentials, membrane, constants, to_potentials):
     """All steps at once; the recurrence by an associative scan over its coefficients."""
-    spikes, pull_back = jax.vjp(lambda u, threshold: _fire(form, u, threshold), potentials, constants.threshold)
-    slope = pull_back(jnp.ones_like(spikes))[0]
-    factor = constants.decay * (1 - constants.drop * slope) if form.through_reset else constants.decay
-    factor = jnp.broadcast_to(factor, potentials.shape)
-    source = slope * to_spikes if to_potentials is None else slope * to_spikes + to_potentials
+    spikes, pull_back = jax.vjp(form.fire, potentials, constants.threshold)
+    slope = pull_back(jnp.ones_like(spikes))[0] if form.through_reset else 0.0
+    factor = jnp.broadcast_to(constants.decay * (1 - constants.drop * slope), potentials.shape)
+    source = to_potentials
     if form.floor is not None:
         factor, source = (jnp.where(potentials > form.floor, x, 0) for x in (factor, source))
     _, errors = jax.lax.associative_scan(_compose, (factor, source), reverse=True)
     membranes = potentials - constants.drop * spikes
     to_membranes = constants.decay * jnp.concatenate([errors[1:], jnp.zeros_like(errors[:1])])
     before = jnp.concatenate([membrane[None], membranes[:-1]])
-    fired = to_spikes - constants.drop * to_membranes if form.through_reset else to_spikes
     gradients = _Constants(
         _sum_to(errors * before, constants.decay.shape),
-        pull_back(fired)[1],
+        pull_back(-constants.drop * to_membranes)[1] if form.through_reset else jnp.zeros_like(constants.threshold),
         -_sum_to(to_membranes * spikes, constants.drop.shape),
     )
     return errors.sum(0) if form.steps is not None else errors, errors[0], gradients
 
 
+def _scan_in_place(body, carry, xs, steps):
+    """As `lax.scan` of body(carry, t, x[t]) ↦ (carry, y[t]) over the given steps, y being written over x.
+
+    This saves an array of [T, ...]. For y to be written without a copy of the whole, it must be part of the new carry.
+    """
+
+    def step(state, t):
+        carry, buffer = state
+        carry, y = body(carry, t, _at(buffer, t))
+        return (carry, jax.lax.dynamic_update_index_in_dim(buffer, y, t, 0)), None
+
+    return jax.lax.scan(step, (carry, xs), jnp.asarray(steps, jnp.int32))[0]
+
+
+def _at(xs, t):
+    return jax.lax.dynamic_index_in_dim(xs, t, 0, keepdims=False)
+
+
 def _compose(later, earlier):
     (a, b), (c, d) = later, earlier
     return a * c, d + c * b
-
-
-def _fire(form: _Form, potential, threshold):
-    return LIFCell(0.0, threshold, form.surrogate, max_spikes=form.max_spikes).fire(potential)  # type: ignore[arg-type]
 
 
 def _sum_to(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

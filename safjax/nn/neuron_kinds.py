@@ -45,13 +45,13 @@ class PLIF(LIF):
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         **lif: Any,
     ):
-        super().__init__(decay, threshold, surrogate, **lif)
-        if not 0 < decay < 1:
+        if not 0 < checked_decay(self, decay) < 1:
             raise ValueError(
-                f"PLIF(decay={decay!r}): a learned decay is 1 / (1 + exp(−w)) and must start between 0 and 1, "
-                "both excluded."
+                f"PLIF(decay={decay!r}): a learned decay is 1 / (1 + exp(−w)) and must start between 0 and 1, both "
+                "excluded."
             )
-        self.decay = nnx.Param(jnp.full(shape, jnp.log(decay / (1 - decay)), param_dtype))
+        logit = jnp.full(shape, jnp.log(decay / (1 - decay)), param_dtype)
+        super().__init__(nnx.Param(logit), threshold, surrogate, **lif)
 
     def cell(self) -> LIFCell:
         """`LIFCell` of the present constants."""
@@ -116,9 +116,10 @@ class ALIF(Neuron):
       >>> import jax.numpy as jnp
       >>> import safjax
       >>> from flax import nnx
-      >>> net = nnx.Sequential(safjax.nn.ALIF(decay=1.0, strength=1.0), safjax.nn.LeakyReadout(1.0))
-      >>> safjax.simulate(net, jnp.ones((1, 1)), steps=10).spikes["layers.0"].ravel().astype(int).tolist()
-      [1, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+      >>> net = nnx.Sequential(safjax.nn.ALIF(decay=1.0, strength=0.5), safjax.nn.LeakyReadout(1.0))
+      >>> run = safjax.simulate(net, jnp.array([[0.7]]), steps=10)
+      >>> run.spikes["layers.0"].ravel().astype(int).tolist()
+      [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from flax import nnx
 
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
-from safjax.messages import Silence
+from safjax.messages import Kept, Silence
 from safjax.nn.binding import split
 from safjax.nn.module import SpikingModule
 
@@ -53,13 +53,16 @@ class Synapse(SpikingModule):
             self._refuse_neurons()
         if isinstance(message, Silence):
             return message
-        if not binding.propagation.accumulates:
-            return binding.propagation.synapse(lambda _, x: self.layer(x), (), message)
         graphdef, params, rest = split(self.layer, nnx.Param)
 
         def function(params, rest, x):
             return nnx.merge(graphdef, params, rest, copy=True)(x)
 
+        if not binding.propagation.accumulates:
+            if jax.tree.leaves(rest):
+                # It may change its own state, batch statistics for instance, which must come out of the call.
+                return binding.propagation.synapse(lambda _, x: self.layer(x), (), _computed(message))
+            return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
         if binding.discovering is not None:
             self._refuse_changes(graphdef, params, rest, message.value)
             self._refuse_nonaffine(
@@ -103,3 +106,7 @@ class Synapse(SpikingModule):
                 "safjax.nn.Dropout beside the synapse, weight standardisation (safjax.nn.WSConv) instead of batch "
                 "normalisation, or train this net with bptt() or sltt()."
             )
+
+
+def _computed(message: Any) -> Any:
+    return message.computed() if isinstance(message, Kept) else message

@@ -17,15 +17,15 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
       detach_reset: leave the reset's spike out of the gradient.
       layerwise: compute the net layer by layer with time folded into the batch, instead of step by step. The gradient
         is the same; a net with feedback cannot be computed so.
-      remat: keep less for the backward pass and compute the rest a second time: step by step, the neurons' states of
-        each step; layer by layer, the spikes.
+      remat: keep less for the backward pass and compute the rest a second time: step by step, keep the neurons' states
+        of each step; layer by layer, their currents.
     """
     if layerwise:
-        return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer(remat))
+        return Rule("bptt", SequencePropagation(detach_reset=detach_reset, remat=remat), LayerByLayer())
     return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat))
 
 
-def exodus(*, parallel: bool = False, remat: bool = False) -> Rule:
+def exodus(*, parallel: bool = False) -> Rule:
     """Layer by layer; the exact gradient of BPTT, reset included, in closed form for each neuron. Memory O(T).
 
         e[t] = σ[t] g[t] + λ (1 − θσ[t]) e[t+1]
@@ -34,17 +34,16 @@ def exodus(*, parallel: bool = False, remat: bool = False) -> Rule:
 
     Args:
       parallel: solve the recurrence by an associative scan; see `safjax.neurons.lif_sequence`.
-      remat: keep only the spikes for the backward pass and compute the rest a second time.
     """
-    return Rule("exodus", SequencePropagation(closed_form=True, parallel=parallel), LayerByLayer(remat))
+    return Rule("exodus", SequencePropagation(closed_form=True, parallel=parallel), LayerByLayer())
 
 
-def slayer(*, parallel: bool = False, remat: bool = False) -> Rule:
+def slayer(*, parallel: bool = False) -> Rule:
     """As `exodus`, but the reset is ignored in the gradient: e[t] = σ[t] g[t] + λ e[t+1]. Memory O(T).
 
     Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018.
     """
-    return Rule("slayer", SequencePropagation(True, True, parallel), LayerByLayer(remat))
+    return Rule("slayer", SequencePropagation(True, True, parallel), LayerByLayer())
 
 
 def sltt(*, sampled: int | None = None) -> Rule:

@@ -5,18 +5,17 @@ small ones. Only neurons run along time. A static image's first synapse stays at
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
-from safjax.messages import Sequence
-from safjax.neurons import CurrentCell, LIFCell, gain_step, leaky_filter, lif_sequence, run_cell
+from safjax.messages import Kept, Sequence
+from safjax.neurons import CurrentCell, LIFCell, fire, gain_step, leaky_filter, lif_sequence, run_cell
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
 from safjax.rules.spikes import height
-from safjax.schedules import SPIKES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +26,13 @@ class SequencePropagation:
       closed_form: differentiate neurons by `lif_sequence` (EXODUS, SLAYER) instead of autodiff through their loop.
       detach_reset: leave the reset's spike out of the gradient (SLAYER).
       parallel: as of `lif_sequence`.
+      remat: without closed form, keep only the currents for the backward pass and run the neurons again there.
     """
 
     closed_form: bool = False
     detach_reset: bool = False
     parallel: bool = False
+    remat: bool = False
     accumulates = False
     whole_sequence = True
 
@@ -49,64 +50,112 @@ class SequencePropagation:
             f"{course.batch * course.steps}: layers before the spiking part must keep the batch axis."
         )
 
-    def synapse(self, function: SynapseFn, weights: Any, message: Sequence) -> Sequence:
-        x = message.value
+    def synapse(self, function: SynapseFn, weights: Any, message: Sequence | Kept) -> Sequence:
+        if isinstance(message, Kept):
+            value = _released_synapse(function, message.release, weights, message.constants, message.kept)
+            return Sequence(value, len(value), False)
         if message.still:
-            return dataclasses.replace(message, value=function(weights, x))
-        y = function(weights, x.reshape(-1, *x.shape[2:]))
-        return dataclasses.replace(message, value=y.reshape(*x.shape[:2], *y.shape[1:]))
+            return dataclasses.replace(message, value=function(weights, message.value))
+        return dataclasses.replace(message, value=_over_time(function, weights, message.value))
 
-    def neuron(self, state: Any, current: Sequence, cell: Any) -> Fired:
-        # The name is for rematerialisation, which keeps the spikes and computes the rest again.
-        spikes = checkpoint_name(self._fire(current, cell), SPIKES)
+    def neuron(self, state: Any, current: Sequence | Kept, cell: Any) -> Fired:
+        current = current.computed()
+        if self.closed_form and isinstance(cell, CurrentCell):
+            current, cell = self._filter(current, cell.synaptic_decay), cell.lif
         drop = height(cell)
+        if self.closed_form and isinstance(cell, LIFCell):
+            spikes, potentials = self._closed_form(current, cell)
+            return Fired(state, Kept(potentials, (cell.threshold, drop), _release(cell)), spikes)
+        spikes = self._spikes(current, cell)
         return Fired(state, Sequence(spikes if drop is None else drop * spikes, current.steps, False), spikes)
 
-    def _fire(self, current: Sequence, cell: Any) -> jax.Array:
-        steps = current.steps if current.still else None
+    def _spikes(self, current: Sequence, cell: Any) -> jax.Array:
         if hasattr(cell, "fire_sequence"):
             return cell.fire_sequence(current.unrolled())
-        if not self.closed_form:
-            return run_cell(cell, current.value, steps, self.detach_reset)[1]
-        if isinstance(cell, CurrentCell):
-            return self._closed_form(self._filter(current, cell.synaptic_decay), cell.lif, None)
-        return self._closed_form(current.value, cell, steps)
+        steps = current.steps if current.still else None
 
-    def _closed_form(self, currents: jax.Array, cell: LIFCell, steps: int | None) -> jax.Array:
-        through_reset = not self.detach_reset
-        return lif_sequence(currents, cell, steps=steps, through_reset=through_reset, parallel=self.parallel)[0]
+        def run(currents):
+            return run_cell(cell, currents, steps, self.detach_reset)[1]
 
-    def _filter(self, current: Sequence, decay: Any) -> jax.Array:
+        return (jax.checkpoint(run) if self.remat else run)(current.value)
+
+    def _closed_form(self, current: Sequence, cell: LIFCell) -> tuple[jax.Array, jax.Array]:
+        steps, through_reset = current.steps if current.still else None, not self.detach_reset
+        return lif_sequence(current.value, cell, steps=steps, through_reset=through_reset, parallel=self.parallel)[:2]
+
+    def _filter(self, current: Sequence, decay: Any) -> Sequence:
         """i[t] = α i[t−1] + I[t], linear: autodiff gives its closed form."""
         currents = current.unrolled()
-        if self.parallel:
-            return leaky_filter(currents, decay)
 
         def body(filtered, current):
             filtered = decay * filtered + current
             return filtered, filtered
 
-        return jax.lax.scan(body, jnp.zeros_like(currents[0]), currents)[1]
+        if self.parallel:
+            filtered = leaky_filter(currents, decay)
+        else:
+            filtered = jax.lax.scan(body, jnp.zeros_like(currents[0]), currents)[1]
+        return Sequence(filtered, current.steps, False)
 
-    def leaky_readout(self, state: Any, current: Sequence, decay: float) -> tuple[Any, jax.Array]:
+    def leaky_readout(self, state: Any, current: Sequence | Kept, decay: float) -> tuple[Any, jax.Array]:
         def body(carry, current):
             membrane, gain = carry
             membrane, gain = decay * membrane + current, gain_step(gain, decay)
             return (membrane, gain), membrane / gain
 
-        currents = current.unrolled()
+        currents = current.computed().unrolled()
         start = jnp.zeros_like(currents[0]), jnp.zeros((), currents.dtype)
         return state, _folded(jax.lax.scan(body, start, currents)[1])
 
-    def instant_readout(self, state: Any, current: Sequence, decay: float) -> tuple[Any, jax.Array]:
+    def instant_readout(self, state: Any, current: Sequence | Kept, decay: float) -> tuple[Any, jax.Array]:
         del decay
-        return state, _folded(current.unrolled())
+        return state, _folded(current.computed().unrolled())
 
     def recall(self, state: Any, decay: float) -> Any:
         raise NotImplementedError("a layer that is computed over all steps has nothing from the step before")
 
     def keep(self, state: Any, message: Any, decay: float) -> Any:
         return self.recall(state, decay)
+
+
+def _release(cell: LIFCell):
+    """(θ, height), u ↦ the spikes as they travel."""
+
+    def release(constants, potentials):
+        threshold, drop = constants
+        spikes = fire(potentials, threshold, cell.surrogate, cell.max_spikes)
+        return spikes if drop is None else drop * spikes
+
+    return release
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _released_synapse(function, release, weights, constants, kept):
+    """f(w, release(c, u)), for whose gradient u is kept and not the spikes: one sequence less in memory."""
+    return _over_time(function, weights, release(constants, kept))
+
+
+def _released_forward(function, release, weights, constants, kept):
+    return _released_synapse(function, release, weights, constants, kept), (weights, constants, kept)
+
+
+def _released_backward(function, release, residuals, error):
+    weights, constants, kept = residuals
+    # Zero, but for the compiler a number that is known once the error is: or else it would find the same spikes in the
+    # forward pass and keep those. (An optimisation barrier is not enough on CPU.)
+    late = jnp.minimum(jnp.abs(error.ravel()[0]), 0).astype(kept.dtype)
+    spikes, to_kept = jax.vjp(release, constants, kept + late)
+    _, to_inputs = jax.vjp(functools.partial(_over_time, function), weights, spikes)
+    to_weights, to_spikes = to_inputs(error)
+    return to_weights, *to_kept(to_spikes)
+
+
+_released_synapse.defvjp(_released_forward, _released_backward)
+
+
+def _over_time(function: SynapseFn, weights: Any, x: jax.Array) -> jax.Array:
+    y = function(weights, x.reshape(-1, *x.shape[2:]))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
 def _folded(x: jax.Array) -> jax.Array:
@@ -119,8 +168,8 @@ def unfold(output: Any, course: Course) -> jax.Array:
     Raises:
       ValueError: its leading axis is neither the batch nor the batch times T.
     """
-    if isinstance(output, Sequence):
-        return output.unrolled()
+    if isinstance(output, Sequence | Kept):
+        return output.computed().unrolled()
     lead = output.shape[0] if output.ndim else None
     if lead == course.batch * course.steps:
         return output.reshape(course.steps, course.batch, *output.shape[1:])

@@ -7,10 +7,9 @@ treats the carry it receives as a constant, and this is all that makes a rule on
 from safjax.schedules.each import EachStep, EachStepUpdated
 from safjax.schedules.last import Equilibrium, LastStep
 from safjax.schedules.schedule import Schedule
-from safjax.schedules.whole import SPIKES, LayerByLayer, WholeSequence
+from safjax.schedules.whole import LayerByLayer, WholeSequence
 
 __all__ = [
-    "SPIKES",
     "EachStep",
     "EachStepUpdated",
     "Equilibrium",

@@ -7,9 +7,6 @@ import jax
 from safjax.loops import Run, at_once, forward, prepare
 from safjax.schedules.schedule import Schedule
 
-SPIKES = "spikes"
-"""The name under which layer-by-layer rules mark what rematerialisation keeps."""
-
 
 @dataclasses.dataclass(frozen=True)
 class WholeSequence(Schedule):
@@ -41,13 +38,7 @@ class WholeSequence(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class LayerByLayer(Schedule):
-    """As `WholeSequence`, the net being called once with time folded into the batch. Memory O(T).
-
-    Attributes:
-      remat: keep the spikes only and compute everything between them again in the backward pass.
-    """
-
-    remat: bool = False
+    """As `WholeSequence`, the net being called once with time folded into the batch. Memory O(T)."""
 
     @property
     def sees_all_steps(self) -> bool:
@@ -59,7 +50,5 @@ class LayerByLayer(Schedule):
             value = task.sequence_loss(outputs)
             return value, Run(value, outputs, rates, last)
 
-        if self.remat:
-            objective = jax.checkpoint(objective, policy=jax.checkpoint_policies.save_only_these_names(SPIKES))
         (_, run), grads = jax.value_and_grad(objective, has_aux=True)(params)
         return run, grads

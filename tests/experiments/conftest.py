@@ -12,6 +12,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import cli, digits
+from experiments.data import imagenet as imagenet_data
+from tests import imagenet as small_imagenet
 
 TINY = ("--layers", "4", "M", "8", "--steps=2", "--batch-size=256", "--epochs=2")
 
@@ -78,3 +80,24 @@ def empty_folder(tmp_path, monkeypatch):
     """The current directory, for a test that nothing is written there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def known_sizes(monkeypatch):
+    """Call with a folder: makes the archives there as long as the published ones until the end of the test."""
+
+    def know(folder):
+        for split, archive in imagenet_data.ARCHIVES.items():
+            size = (folder / archive.file).stat().st_size
+            monkeypatch.setitem(imagenet_data.ARCHIVES, split, archive._replace(size=size))
+
+    return know
+
+
+@pytest.fixture
+def imagenet_archives(tmp_path, known_sizes):
+    """Small ImageNet archives, placed where a user would put them below `tmp_path`."""
+    folder = tmp_path / "downloads" / "manual"
+    archives = small_imagenet.write(folder)
+    known_sizes(folder)
+    return archives

@@ -17,7 +17,7 @@ import safjax
 from experiments import cifar10, cli, digits, feed, trainer, workdir
 from experiments.data import DataUnavailable
 
-EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits"]
+EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits", "imagenet", "randman"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -34,6 +34,8 @@ def test_module_runs_as_a_program(name, monkeypatch, capsys):
     [
         (["--batch-size=1438"], "1437 training images"),
         (["--layers", "4", "M", "M", "M", "M", "M"], "16x16"),
+        (["--image-size=8"], "--image-size=8 crops image files"),
+        (["--augmentation=resized_crop_flip"], "Give one of crop_flip_cutout, crop_flip, crop, none"),
         (["--workdir={folder}/file/run"], "cannot be written"),
         (["--workdir={folder}"], "not empty"),
     ],

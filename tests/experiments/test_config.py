@@ -6,18 +6,21 @@ import typing
 
 import pytest
 
-from experiments import cifar10, cifar100, digits, fashion_mnist
+from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman
 from experiments.config import Config, ConfigError, from_json, parse, to_json
 from experiments.data import LOADERS
 from experiments.feed import AUGMENTATIONS
-from experiments.networks import READOUTS, SURROGATES
+from experiments.networks import READOUTS, RESNETS, SURROGATES
+from experiments.streamed_feed import CROPS
 from safjax.rules import RULES
 
-EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits]
+EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman]
 FLAGS = {
     "method": "ottt_a",
     "dataset": "digits",
     "augmentation": "none",
+    "image-size": "64",
+    "network": "resnet18",
     "width": "0.5",
     "steps": "3",
     "decay": "0.25",
@@ -29,6 +32,7 @@ FLAGS = {
     "optimizer": "adamw",
     "learning-rate": "0.01",
     "momentum": "0.8",
+    "weight-decay": "0.001",
     "loss-mse": "0.1",
     "seed": "3",
     "data-dir": "elsewhere",
@@ -40,6 +44,12 @@ BAD = [
     "--surrogate=box",
     "--optimizer=lion",
     "--readout=max",
+    "--network=resnet50",
+    "--image-size=0",
+    "--image-size=large",
+    "--weight-decay=-0.1",
+    "--weight-decay=nan",
+    "--weight-decay=0.1",
     "--steps=0",
     "--steps=2.5",
     "--steps=many",
@@ -74,7 +84,8 @@ BAD = [
         ("dataset", LOADERS),
         ("surrogate", SURROGATES),
         ("readout", READOUTS),
-        ("augmentation", AUGMENTATIONS),
+        ("augmentation", {*AUGMENTATIONS, *CROPS}),
+        ("network", {"vgg", *RESNETS}),
     ],
 )
 def test_names_are_those_that_there_are(field, table):
@@ -129,7 +140,7 @@ def test_help_shows_description_and_defaults(experiment, capsys):
         parse(experiment.CONFIG, experiment.__doc__, ["--help"])
     assert end.value.code == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert f"python -m {experiment.__name__} --method=saf_f" in shown
+    assert f"python -m {experiment.__name__} --method={experiment.CONFIG.method}" in shown
     for name, value in dataclasses.asdict(experiment.CONFIG).items():
         default = " ".join(map(str, value)) if name == "layers" else value
         assert f"--{name.replace('_', '-')} " in shown
@@ -144,6 +155,13 @@ def test_bad_value_ends_with_2_before_anything_is_written(flag, capsys, empty_fo
     out, err = capsys.readouterr()
     assert out == "" and flag.split("=")[0] in err and "Traceback" not in err
     assert not list(empty_folder.iterdir())
+
+
+def test_weight_decay_is_for_the_optimizers_that_have_it():
+    for optimizer in ("sgd", "adamw"):
+        assert Config(optimizer=optimizer, weight_decay=0.1).weight_decay == 0.1
+    with pytest.raises(ConfigError, match=r"--weight-decay=0.1 is not possible: .* adamw"):
+        Config(optimizer="adam", weight_decay=0.1)
 
 
 def test_bad_value_in_python():

@@ -12,7 +12,7 @@ import safjax
 from experiments import cifar10, cifar100, digits, fashion_mnist
 from experiments.config import Config, ConfigError
 from experiments.losses import mean_loss
-from experiments.networks import READOUTS, SURROGATES, build_net
+from experiments.networks import READOUTS, RESNETS, SURROGATES, build_net
 from safjax.rules import RULES
 
 SHAPES = {"cifar10": (32, 32, 3), "fashion_mnist": (28, 28, 1), "digits": (16, 16, 1)}
@@ -45,6 +45,29 @@ def test_neurons_are_those_of_the_flags(surrogate, readout):
     assert len(neurons) == 2 and type(net.readout) is READOUTS[readout]
     for neuron in neurons:
         assert (neuron.decay, neuron.threshold, neuron.surrogate) == (0.25, 0.75, SURROGATES[surrogate]())
+
+
+@pytest.mark.parametrize(("network", "parameters"), [("resnet18", 11_173_970), ("nf_resnet34", 21_284_672 + 5_146)])
+def test_cifar10_with_a_residual_network(network, parameters):
+    config = dataclasses.replace(cifar10.CONFIG, network=network, decay=0.25, readout="instant")
+    net = nnx.eval_shape(lambda: build_net(config, (32, 32, 3), 10))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param))) == parameters
+    assert type(net.readout) is READOUTS["instant"]
+    assert {module.decay for _, module in nnx.iter_modules(net) if isinstance(module, safjax.nn.LIF)} == {0.25}
+
+
+@pytest.mark.parametrize("network", RESNETS)
+def test_residual_network_takes_the_smallest_images(network):
+    config = Config(network=network, width=1 / 64)
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: build_net(config, (4, 4, 1), 3)))
+    images = jax.ShapeDtypeStruct((2, 4, 4, 1), jnp.float32)
+    outputs = jax.eval_shape(lambda state, x: safjax.predict(nnx.merge(graphdef, state), x, 2), state, images)
+    assert outputs.shape == (2, 2, 3)
+
+
+def test_residual_network_is_for_images():
+    with pytest.raises(ConfigError, match="--network=resnet18 is for images"):
+        build_net(Config(dataset="randman", network="resnet18", layers=(8,)), (20,), 3)
 
 
 def test_image_too_small_for_the_layers():

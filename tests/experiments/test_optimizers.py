@@ -41,7 +41,7 @@ def test_rate_ends_at_zero():
 
 @pytest.mark.parametrize(
     ("name", "stock"),
-    [("sgd", optax.sgd(0.5, momentum=0.9)), ("adam", optax.adam(0.5)), ("adamw", optax.adamw(0.5))],
+    [("sgd", optax.sgd(0.5, momentum=0.9)), ("adam", optax.adam(0.5)), ("adamw", optax.adamw(0.5, weight_decay=0))],
 )
 def test_first_updates_are_those_of_optax(name, stock):
     config = dataclasses.replace(CONFIG, optimizer=name, momentum=0.9)
@@ -53,3 +53,26 @@ def test_first_updates_are_those_of_optax(name, stock):
         got, states[0] = ours.update(gradient, states[0], weight)
         expected, states[1] = stock.update(gradient, states[1], weight)
         np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["saf_f", "ottt_o"])
+def test_weight_decay_of_sgd_is_part_of_the_gradient(method):
+    """v ← m v + g + c w, w ← w − η v: the published recipe's, written out."""
+    config = dataclasses.replace(CONFIG, momentum=0.9, weight_decay=0.1)
+    optimizer = make_optimizer(config, RULES[method](), 10**8)
+    weight = expected = np.array([0.3, -2.0])
+    velocity, state = np.zeros(2), optimizer.init(jnp.asarray(weight))
+    for gradient in np.array([[1.0, -0.5], [0.2, 0.7], [0.0, 0.0]]):
+        update, state = optimizer.update(jnp.asarray(gradient), state, jnp.asarray(weight))
+        weight = optax.apply_updates(weight, update)
+        velocity = 0.9 * velocity + gradient + 0.1 * expected
+        expected = expected - 0.5 * velocity
+        np.testing.assert_allclose(weight, expected, rtol=1e-5)
+
+
+def test_weight_decay_of_adamw_is_apart_from_the_gradient():
+    config = dataclasses.replace(CONFIG, optimizer="adamw", weight_decay=0.1)
+    optimizer = make_optimizer(config, RULES["saf_f"](), 10**8)
+    weight = jnp.array([0.3, -2.0])
+    update, _ = optimizer.update(jnp.zeros(2), optimizer.init(weight), weight)
+    np.testing.assert_allclose(update, -0.5 * 0.1 * weight, rtol=1e-6)

@@ -48,7 +48,7 @@ def test_every_method_trains_and_leaves_its_results(method, finished):
     assert (summary["epochs"], summary["steps"], summary["parameters"]) == (2, 2, 438)
     assert json.loads((ended.workdir / "summary.json").read_text()) == summary
     config = json.loads((ended.workdir / "config.json").read_text())
-    assert (config.pop("image_shape"), config.pop("num_classes")) == ([16, 16, 1], 10)
+    assert (config.pop("input_shape"), config.pop("num_classes")) == ([16, 16, 1], 10)
     assert from_json(config).method == method
 
 

@@ -60,6 +60,20 @@ def test_padding_counts_as_zeros_in_the_mean():
     np.testing.assert_array_equal(avg_pool(x, (2, 2), (2, 2), ((1, 1), (0, 0)))[0, :, 0, 0], [0.5, 0.5])
 
 
+@pytest.mark.parametrize("size", [7, 8])
+def test_overlapping_windows_with_padding_are_sums_over_ninths(size):
+    """Windows of 3, two apart, one row of zeros around: also at the edge the divisor is 9, and the gradient's too."""
+    matrix = np.zeros((-(-size // 2), size))
+    for row in range(len(matrix)):
+        matrix[row, max(0, 2 * row - 1) : 2 * row + 2] = 1 / 3
+    with jax.enable_x64(True):
+        x = normal(2, size, size, 3)
+        y, gradient = value_and_gradient(lambda x: avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
+        np.testing.assert_allclose(y, np.einsum("ih,jw,bhwc->bijc", matrix, matrix, x), rtol=1e-12, atol=1e-14)
+        expected = np.einsum("ih,jw,bijc->bhwc", matrix, matrix, normal(*y.shape, seed=1))
+        np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_exact_tiles_need_no_window_operation():
     x = jnp.ones((1, 4, 4, 2))
     assert "reduce_window" not in str(jax.make_jaxpr(jax.grad(lambda x: (avg_pool(x, (2, 2)) ** 2).sum()))(x))

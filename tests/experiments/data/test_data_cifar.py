@@ -45,6 +45,12 @@ def test_stock_builder_finds_what_was_prepared(name, cifar, tmp_path):
     assert example["label"] == splits.test_labels[position]
 
 
+def test_preparing_leaves_stdout_alone(cifar, tmp_path, capsys):
+    cifar("cifar10")
+    load("cifar10", tmp_path)
+    assert capsys.readouterr().out == ""
+
+
 def test_second_load_reads_the_cache(cifar, tmp_path, monkeypatch):
     splits = cifar("cifar10")
     load("cifar10", tmp_path)
