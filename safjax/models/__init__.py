@@ -2,6 +2,6 @@
 
 from safjax.models.mlp import SpikingMLP
 from safjax.models.resnet import SpikingResNet, cifar_resnet18, nf_resnet34
-from safjax.models.vgg import SpikingVGG
+from safjax.models.vgg import SpikingVGG, SpikingVGGF
 
-__all__ = ["SpikingMLP", "SpikingResNet", "SpikingVGG", "cifar_resnet18", "nf_resnet34"]
+__all__ = ["SpikingMLP", "SpikingResNet", "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "nf_resnet34"]

@@ -78,8 +78,13 @@ def split(module: nnx.Module, *types: type[nnx.Variable]) -> tuple:
     return graphdef, *nnx.as_pure(tuple(states))
 
 
-def _discover(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> tuple[Any, Any]:
-    """Runs the net once on shapes alone: (its graph after the first step, the shapes of the neuron states)."""
+def _discover(
+    net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, blank: bool = False
+) -> tuple[Any, Any]:
+    """Runs the net once on shapes alone: (its graph after the first step, the shapes of the neuron states).
+
+    `blank` says that not all of its messages are known yet.
+    """
     graphdef, params, rest = split(net, nnx.Param)
     discovery.begin()
     box = []
@@ -89,7 +94,7 @@ def _discover(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Di
         output = net(x)
         if rule.propagation.whole_sequence:
             _unfolded(output, course)
-        else:
+        elif not blank:
             _check_output(output, rule)
         nnx.pop(net, Observation)
         _end_discovery(net)
@@ -106,20 +111,21 @@ def _discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discove
 
     What it will hold comes later in the step than where it is read, so its shape takes a run of its own.
     """
-    delays = [module for _, module in nnx.iter_modules(net) if isinstance(module, Delay)]
-    if not delays:
-        return
-    for module in delays:
+    unknown = {path: module for path, module in nnx.iter_modules(net) if isinstance(module, Delay)}
+    for module in unknown.values():
         module.begin_discovery()
-    _, states = _discover(net, rule, course, x, discovery)
-    for module, path in [(m, p) for p, m in nnx.iter_modules(net) if isinstance(m, Delay)]:
-        module.end_discovery(_at(states, path))
+    while unknown:
+        _, states = _discover(net, rule, course, x, discovery, blank=True)
+        found = {path: state for path in unknown if (state := _at(states, path)) is not None}
+        # Delays in a row are found one after the other.
+        for path in found or list(unknown):
+            unknown.pop(path).end_discovery(found.get(path))
 
 
 def _at(states: Any, path: tuple) -> Any:
-    for part in path:
+    for part in (*path, "state"):
         states = states.get(part, {})
-    return states
+    return states or None
 
 
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:

@@ -21,7 +21,8 @@ class Delay(SpikingModule):
     cannot have it.
 
     Raises (when a rule meets the net):
-      ValueError: the rule goes layer by layer, or a step recalls without ever keeping, or does either one twice.
+      ValueError: the rule goes layer by layer; a step recalls and keeps nothing, or what only comes from itself; a step
+        keeps twice.
 
     Example:
       >>> import jax.numpy as jnp
@@ -57,19 +58,19 @@ class Delay(SpikingModule):
             if self.blank:
                 return Silence()
             raise ValueError(
-                f"The Delay at '{binding.path}' is recalled, but nothing is kept in it in the same time step. Call "
-                "delay.keep(message) once in every step."
+                f"The Delay at '{binding.path}' is recalled, but nothing is kept in it in the same time step, or "
+                "nothing but what comes from itself. Call delay.keep(message) once in every step, with a message that depends "
+                "on the net's input."
             )
         return binding.propagation.recall(variable.get_value(), self._decay())
 
     def keep(self, message: Any) -> None:
         """Stores a message for the next step."""
         binding = self.bound()
+        self.once("kept")
         variable = getattr(self, "state", None)
         if isinstance(message, Silence):
-            raise ValueError(
-                f"The Delay at '{binding.path}' is to keep what only ever comes from a Delay: a loop without any input."
-            )
+            return
         state = variable.get_value() if variable is not None else None
         state = binding.propagation.keep(state, self.message(message), self._decay())
         if variable is None:
@@ -82,10 +83,10 @@ class Delay(SpikingModule):
         self.blank = True
 
     def end_discovery(self, found: Any) -> None:
-        """Starts from zeros of the shapes found."""
+        """Starts from zeros of the shapes found; None found nothing."""
         self.blank = False
-        if "state" in found:
-            self.state = NeuronState(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), found["state"]))
+        if found is not None:
+            self.state = NeuronState(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), found))
 
     def _decay(self) -> float:
         # Rules that need no decay here meet nets of several.
@@ -112,8 +113,8 @@ class Recurrent(SpikingModule):
         for name, module in (("neuron", neuron), ("synapse", synapse)):
             if not isinstance(module, SpikingModule):
                 raise TypeError(
-                    f"Recurrent({name}={module!r}): expected a module of safjax.nn; for instance "
-                    "Recurrent(LIF(), Synapse(nnx.Linear(64, 64, rngs=rngs)))."
+                    f"Recurrent({name}=...): expected a module of safjax.nn, for instance Recurrent(LIF(), "
+                    f"Synapse(nnx.Linear(64, 64, rngs=rngs))), but was given a {type(module).__name__}."
                 )
         self.neuron, self.synapse, self.delay = neuron, synapse, Delay()
 

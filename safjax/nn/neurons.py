@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.messages import Silence
 from safjax.neurons import LIFCell
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import Number, checked_count, checked_decay, checked_floor, checked_positive, value_of
@@ -28,6 +29,8 @@ class Neuron(SpikingModule):
 
     def __call__(self, current: Any) -> Any:
         current, cell = self.message(current), self.cell()
+        if isinstance(current, Silence):
+            return current
         binding = self.bound()
         self.once()
         if binding.discovering is not None:

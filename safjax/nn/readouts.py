@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import jax
-
+from safjax.messages import Silence
 from safjax.nn.module import SpikingModule
 from safjax.nn.numbers import Number, checked_decay, value_of
 
@@ -34,8 +33,10 @@ class LeakyReadout(Readout):
     def __init__(self, decay: Number | None = None):
         self.decay = None if decay is None else checked_decay(self, decay)
 
-    def __call__(self, current: Any) -> jax.Array:
+    def __call__(self, current: Any) -> Any:
         message = self.current(current)
+        if isinstance(message, Silence):
+            return message
         binding = self.bound()
         decay = binding.course.decay if self.decay is None else value_of(self.decay)
         if decay is None:
@@ -51,8 +52,10 @@ class LeakyReadout(Readout):
 class InstantReadout(Readout):
     """Reads the current of each step as it is: o[t] = I[t]."""
 
-    def __call__(self, current: Any) -> jax.Array:
+    def __call__(self, current: Any) -> Any:
         message = self.current(current)
+        if isinstance(message, Silence):
+            return message
         binding = self.bound()
         # Spike rules need no decay here; the others have one decay throughout.
         decay = 0.0 if binding.course.decay is None else binding.course.decay
