@@ -51,9 +51,9 @@ class Config:
     readout: Literal["leaky", "instant"] = "leaky"
     """Output of a step: the weighted mean of the currents so far (leaky) or the current itself (instant)."""
     epochs: int = 300
-    """Passes over the training images."""
+    """Passes over the training examples."""
     batch_size: int = 128
-    """Images in a batch."""
+    """Examples in a batch."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimizer."""
     learning_rate: float = 0.1
@@ -65,7 +65,7 @@ class Config:
     loss_mse: float = 0.05
     """Weight a of the squared error in the loss (1 - a) CE + a MSE, in [0, 1]."""
     seed: int = 0
-    """Seed of weights, order of images and augmentation."""
+    """Seed of weights, order of examples and augmentation."""
     data_dir: str = "~/tensorflow_datasets"
     """Folder of the data sets."""
     workdir: str | None = None
@@ -88,7 +88,7 @@ def _ranges(config: Config) -> list[tuple[str, bool, str]]:
         ("decay", 0 <= config.decay <= 1, "a number in [0, 1]; for a time constant of N steps, 1 - 1/N"),
         ("threshold", _positive(config.threshold), "a number above 0"),
         ("epochs", config.epochs >= 1, "a whole number of epochs, 1 or more"),
-        ("batch_size", config.batch_size >= 1, "a whole number of images, 1 or more"),
+        ("batch_size", config.batch_size >= 1, "a whole number of examples, 1 or more"),
         ("learning_rate", _positive(config.learning_rate), "a number above 0"),
         ("momentum", 0 <= config.momentum < 1, "a number in [0, 1)"),
         (

@@ -19,6 +19,7 @@ from experiments.data import (
     recipes,
     spike_trains,
 )
+from experiments.data.spike_times import TICKS
 
 AUGMENTATIONS: dict[str, Callable[[Dataset], Transform]] = {
     "crop_flip_cutout": recipes.cifar,
@@ -49,7 +50,7 @@ def full_batches(config: Config, count: int) -> int:
     """
     if config.batch_size > count:
         raise ConfigError(
-            f"--batch-size={config.batch_size} is more than all {count} training images of {config.dataset}."
+            f"--batch-size={config.batch_size} is more than all {count} training examples of {config.dataset}."
         )
     return count // config.batch_size
 
@@ -78,7 +79,8 @@ class Feed:
       steps: for how many steps an image is shown; None where the inputs are sequences.
 
     Raises:
-      ConfigError: the data set is smaller than one batch, or cannot be augmented or cropped as asked for.
+      ConfigError: the data set is smaller than one batch, or cannot be augmented, cropped or divided into steps as
+        asked for.
     """
 
     def __init__(self, dataset: Dataset | SpikeTimes, config: Config):
@@ -97,7 +99,7 @@ class Feed:
             yield _gather(self._augment, *self._train, chosen, weights, (self._seed, epoch, number))
 
     def test_batches(self) -> Iterator[Batch]:
-        """Every test image once, in batches of one shape."""
+        """Every test example once, in batches of one shape."""
         for chosen, weights in zip(*evaluation_batches(len(self._test[1]), self._batch_size), strict=True):
             yield _gather(self._prepare, *self._test, chosen, weights, (0, 0, 0))
 
@@ -120,6 +122,11 @@ def _transforms(dataset: Dataset | SpikeTimes, config: Config) -> tuple[Transfor
         raise ConfigError(
             f"--augmentation={config.augmentation} changes images, but {config.dataset} holds spike times. Give "
             "--augmentation=none."
+        )
+    if config.steps > TICKS:
+        raise ConfigError(
+            f"--steps={config.steps} is too many: the spike times of {config.dataset} are stored in {TICKS} parts, and "
+            f"a step has one at least. Give {TICKS} or fewer."
         )
     as_spikes = without_key(functools.partial(spike_trains, steps=config.steps))
     return as_spikes, as_spikes

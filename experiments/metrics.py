@@ -35,14 +35,15 @@ class Means(NamedTuple):
     Attributes:
       loss: as trained.
       accuracy: in [0, 1].
-      rates: firing rate of every layer by its path, from the image up.
-      images_per_second: since the first batch was done, and so without compilation; of the first one, since its start.
+      rates: firing rate of every layer by its path, from the input up.
+      examples_per_second: since the first batch was done, and so without compilation; of the first batch, since its
+        start.
     """
 
     loss: float
     accuracy: float
     rates: dict[str, float]
-    images_per_second: float
+    examples_per_second: float
 
 
 @functools.partial(jax.jit, static_argnames=("rule", "mse_weight"))

@@ -12,6 +12,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 # Blue and vermilion of Okabe and Ito's palette, told apart under every common colour-blindness.
 STYLES = {"train": {"color": "#0072B2", "linestyle": "--"}, "test": {"color": "#D55E00", "linestyle": "-"}}
 MARKERS = "osD^vP*X"
+LEGEND_ROWS = 12  # of layers, which stand beside the axes in full size
+LEGEND_COLUMN = 1.1  # inches
 
 
 def draw_curves(records: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -38,10 +40,11 @@ def draw_curves(records: Sequence[dict[str, Any]], title: str, path: Path) -> No
 
 def draw_firing_rates(records: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     """The firing rate of every layer over the epochs; arguments as of `draw_curves`."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    layers = list(records[0]["rates"])
+    columns = -(-len(layers) // LEGEND_ROWS)
+    figure = Figure(figsize=(5.9 + LEGEND_COLUMN * columns, 4), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots()
-    layers = list(records[0]["rates"])
     # The end of the map is too pale for a line on white.
     colours = colormaps["viridis"].resampled(len(layers) + 1)
     for number, layer in enumerate(layers):
@@ -51,7 +54,8 @@ def draw_firing_rates(records: Sequence[dict[str, Any]], title: str, path: Path)
     axes.set_ylabel("firing rate (spikes per neuron and step)")
     axes.set_ylim(bottom=0)
     _finish(axes, len(records))
-    axes.legend(title="from the image up", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": columns, "columnspacing": 1}
+    axes.legend(title="from the input up", frameon=False, **beside)
     figure.savefig(path, dpi=150)
 
 

@@ -50,7 +50,7 @@ class ProgressReport:
 
     def show(self, means: Means) -> None:
         """Shows the means of the epoch so far, after another batch of it."""
-        numbers = f"loss {means.loss:.4f}  accuracy {means.accuracy:.2%}  {means.images_per_second:,.0f} images/s"
+        numbers = f"loss {means.loss:.4f}  accuracy {means.accuracy:.2%}  {means.examples_per_second:,.0f} examples/s"
         self._bar.update(self._task, advance=1, numbers=numbers)
 
     def end_epoch(self, record: Mapping[str, Any]) -> None:
@@ -66,5 +66,5 @@ def line(record: Mapping[str, Any], epochs: int) -> str:
         f"  train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:7.2%}"
         f"  test loss {record['test_loss']:.4f} accuracy {record['test_accuracy']:7.2%}"
         f"  learning rate {record['learning_rate']:.2e}"
-        f"  {record['images_per_second']:,.0f} images/s  {record['seconds']:.1f} s"
+        f"  {record['examples_per_second']:,.0f} examples/s  {record['seconds']:.1f} s"
     )

@@ -19,8 +19,12 @@ Measured on two shared CPU cores, mean and standard deviation of the seeds 0, 1,
     saf_f      99.4 ± 0.1       17 ± 6
     saf_e      26.8 ± 14.5      49 ± 3
 
-Rule saf_e updates at each of the 100 steps, for which this learning rate is too high: --learning-rate=5e-4 gives it
-99.9 % (seed 0).
+The rules saf_e and ottt_o update at each of the 100 steps, with a hundredth of the gradient, but Adam's update does not
+shrink with its gradient: they need a smaller learning rate. Test accuracy of seed 0, in some 50 s each:
+
+    method   5e-3, as here   --learning-rate=5e-4
+    saf_e      see above       99.9 %
+    ottt_o     96.7 %         100.0 %
 """
 
 import sys

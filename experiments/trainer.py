@@ -90,7 +90,7 @@ class Trainer:
         return running_means(self._train_batches(epoch))
 
     def evaluate(self) -> Iterator[Means]:
-        """Classifies the test images; yields the means so far after each batch."""
+        """Classifies the test examples; yields the means so far after each batch."""
         return running_means(self._test_batches())
 
     def _train_batches(self, epoch: int) -> Iterator[Measured]:
@@ -135,7 +135,7 @@ def run_epoch(trainer: Trainer, epoch: int, interrupt: Interrupt, progress: Prog
         "test_loss": tested.loss,
         "test_accuracy": tested.accuracy,
         "learning_rate": trainer.learning_rate(epoch, 1),
-        "images_per_second": trained.images_per_second,
+        "examples_per_second": trained.examples_per_second,
         "seconds": time.perf_counter() - began,
         "rates": trained.rates,
     }
@@ -184,7 +184,7 @@ def summarise(trainer: Trainer, folder: workdir.Workdir, seconds: float) -> dict
         "seed": config.seed,
         "parameters": trainer.parameters,
         "seconds": seconds,
-        "images_per_second": last.get("images_per_second"),
+        "examples_per_second": last.get("examples_per_second"),
         "interrupted": len(folder.records) < config.epochs,
         "workdir": str(folder.path),
     }

@@ -63,11 +63,19 @@ def spike_trains(times: jax.Array, steps: int) -> jax.Array:
 
     Args:
       times: uint16 [B, units].
-      steps: T.
+      steps: T, at most 2^16.
 
     Returns:
       float32 [T, B, units], time-major.
+
+    Raises:
+      ValueError: more steps than parts in which times are stored.
     """
+    if steps > TICKS:
+        raise ValueError(
+            f"spike_trains(steps={steps}): expected {TICKS} or fewer, the parts of the presentation in which spike "
+            "times are stored; some of more steps could hold no spike."
+        )
     step = times.astype(jnp.uint32) * steps // TICKS
     return (step == jnp.arange(steps, dtype=jnp.uint32)[:, None, None]).astype(jnp.float32)
 

@@ -59,8 +59,8 @@ class Delay(SpikingModule):
                 return Silence()
             raise ValueError(
                 f"The Delay at '{binding.path}' is recalled, but nothing is kept in it in the same time step, or "
-                "nothing but what comes from itself. Call delay.keep(message) once in every step, with a message that depends "
-                "on the net's input."
+                "nothing but what comes from itself. Call delay.keep(message) once in every step, with a message that "
+                "depends on the net's input."
             )
         return binding.propagation.recall(variable.get_value(), self._decay())
 

@@ -7,7 +7,7 @@ from experiments.losses import example_losses
 from experiments.metrics import Measured, measure, running_means
 from safjax.rules import RULES
 
-LAST = {"saf_f", "spike_representation"}
+LAST = {"saf_f", "spike_representation", "ide"}
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_means_are_over_examples_not_batches():
     first, second = running_means(batches)
     assert (first.loss, first.accuracy, first.rates) == (2.0, 0.25, {"a.0": 0.5})
     assert (second.loss, second.accuracy, second.rates) == (3.0, 0.4, {"a.0": 0.6})
-    assert first.images_per_second > 0 and second.images_per_second > 0
+    assert first.examples_per_second > 0 and second.examples_per_second > 0
 
 
 def test_each_batch_is_read_after_the_next_is_handed_over():

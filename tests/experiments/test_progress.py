@@ -8,7 +8,7 @@ import pytest
 from experiments.metrics import Means
 from experiments.progress import ProgressReport
 
-MEANS = Means(loss=0.5, accuracy=0.75, rates={}, images_per_second=1234.5)
+MEANS = Means(loss=0.5, accuracy=0.75, rates={}, examples_per_second=1234.5)
 RECORD = {
     "epoch": 1,
     "train_loss": 0.5,
@@ -16,7 +16,7 @@ RECORD = {
     "test_loss": 0.6,
     "test_accuracy": 0.7,
     "learning_rate": 0.1,
-    "images_per_second": 1234.5,
+    "examples_per_second": 1234.5,
     "seconds": 2.0,
 }
 
@@ -39,7 +39,7 @@ def test_terminal_has_a_bar_and_stdout_the_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", Terminal())
     report()
     bar = sys.stderr.getvalue()
-    for part in ("epoch 1/10", "loss 0.5000", "accuracy 75.00%", "1,234 images/s", "left"):
+    for part in ("epoch 1/10", "loss 0.5000", "accuracy 75.00%", "1,234 examples/s", "left"):
         assert part in bar
     assert len(capsys.readouterr().out.splitlines()) == 1
 
@@ -52,5 +52,5 @@ def test_elsewhere_there_is_nothing_but_the_line(monkeypatch, capsys, variable):
     assert err == ""
     assert out == (
         "epoch  1/10  train loss 0.5000 accuracy  75.00%  test loss 0.6000 accuracy  70.00%  learning rate 1.00e-01"
-        "  1,234 images/s  2.0 s\n"
+        "  1,234 examples/s  2.0 s\n"
     )

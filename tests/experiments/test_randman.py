@@ -93,7 +93,12 @@ def test_order_depends_on_seed_and_epoch(small):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"augmentation": "crop"}, "--augmentation=none"), ({"batch_size": 21}, "--batch-size=21")]
+    ("change", "words"),
+    [
+        ({"augmentation": "crop"}, "--augmentation=none"),
+        ({"batch_size": 21}, "--batch-size=21 is more than all 20 training examples of randman"),
+        ({"steps": 2**16 + 1}, "--steps=65537 is too many.*65536 or fewer"),
+    ],
 )
 def test_feed_refuses(change, words, small):
     with pytest.raises(ConfigError, match=words):

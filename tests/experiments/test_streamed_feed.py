@@ -132,7 +132,7 @@ def test_damaged_file_is_named():
     ("changes", "message"),
     [
         ({"augmentation": "crop_flip_cutout"}, "Give one of resized_crop_flip, none"),
-        ({"batch_size": 23}, "more than all 22 training images"),
+        ({"batch_size": 23}, "more than all 22 training examples"),
     ],
 )
 def test_bad_settings(changes, message):

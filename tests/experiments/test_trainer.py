@@ -28,13 +28,13 @@ NUMBERS = {
     "seed",
     "parameters",
     "seconds",
-    "images_per_second",
+    "examples_per_second",
 }
 
 
 def measured(records):
     """The records without what depends on the machine's mood."""
-    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_second")} for record in records]
+    return [{k: v for k, v in record.items() if k not in ("seconds", "examples_per_second")} for record in records]
 
 
 @pytest.mark.parametrize("method", RULES)

@@ -49,6 +49,13 @@ def test_spikes_come_at_their_times(steps):
     np.testing.assert_array_equal(trains(times, steps).argmax(0), expected)
 
 
+def test_steps_are_no_finer_than_the_times():
+    times = np.array([[0, 1, TICKS - 1]], np.uint16)
+    np.testing.assert_array_equal(trains(times, TICKS).argmax(0), times)
+    with pytest.raises(ValueError, match=r"spike_trains\(steps=65537\): expected 65536 or fewer"):
+        spike_trains(jnp.asarray(times), TICKS + 1)
+
+
 def test_values_fill_the_presentation(data):
     """No tenth of the presentation is empty or holds a third of a class's spikes, and every unit uses most of it."""
     x = data.train_times / TICKS
