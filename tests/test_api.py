@@ -43,7 +43,7 @@ CONSTRUCTORS = [
 """Every function that makes a rule."""
 
 OPTIONS = {
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"layerwise": True, "remat": True}],
+    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],

@@ -17,11 +17,20 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
       detach_reset: leave the reset's spike out of the gradient.
       layerwise: compute the net layer by layer with time folded into the batch, instead of step by step. The gradient
         is the same; a net with feedback cannot be computed so.
-      remat: keep less for the backward pass and compute the rest a second time: step by step, keep the neurons' states
-        of each step; layer by layer, their currents.
+      remat: keep only the neurons' states of each step for the backward pass and compute the rest a second time. Step
+        by step only; of the rules that go layer by layer, `exodus` keeps least.
+
+    Raises:
+      ValueError: both `layerwise` and `remat`.
     """
+    if layerwise and remat:
+        raise ValueError(
+            "bptt(layerwise=True, remat=True): rematerialisation computes a time step a second time, and layer by "
+            "layer there are no time steps. Write bptt(remat=True), or exodus(), which has the same gradient and keeps "
+            "one array a layer."
+        )
     if layerwise:
-        return Rule("bptt", SequencePropagation(detach_reset=detach_reset, remat=remat), LayerByLayer())
+        return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer())
     return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat))
 
 

@@ -26,13 +26,11 @@ class SequencePropagation:
       closed_form: differentiate neurons by `lif_sequence` (EXODUS, SLAYER) instead of autodiff through their loop.
       detach_reset: leave the reset's spike out of the gradient (SLAYER).
       parallel: as of `lif_sequence`.
-      remat: without closed form, keep only the currents for the backward pass and run the neurons again there.
     """
 
     closed_form: bool = False
     detach_reset: bool = False
     parallel: bool = False
-    remat: bool = False
     accumulates = False
     whole_sequence = True
 
@@ -72,12 +70,7 @@ class SequencePropagation:
     def _spikes(self, current: Sequence, cell: Any) -> jax.Array:
         if hasattr(cell, "fire_sequence"):
             return cell.fire_sequence(current.unrolled())
-        steps = current.steps if current.still else None
-
-        def run(currents):
-            return run_cell(cell, currents, steps, self.detach_reset)[1]
-
-        return (jax.checkpoint(run) if self.remat else run)(current.value)
+        return run_cell(cell, current.value, current.steps if current.still else None, self.detach_reset)[1]
 
     def _closed_form(self, current: Sequence, cell: LIFCell) -> tuple[jax.Array, jax.Array]:
         steps, through_reset = current.steps if current.still else None, not self.detach_reset

@@ -32,7 +32,7 @@ def test_module_runs_as_a_program(name, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--batch-size=1438"], "1437 training images"),
+        (["--batch-size=1438"], "1437 training examples"),
         (["--layers", "4", "M", "M", "M", "M", "M"], "16x16"),
         (["--image-size=8"], "--image-size=8 crops image files"),
         (["--augmentation=resized_crop_flip"], "Give one of crop_flip_cutout, crop_flip, crop, none"),

@@ -107,11 +107,12 @@ def test_batch_statistics_move_under_spike_rules():
         def __call__(self, x):
             return self.readout(self.last(self.lif(self.first(x))))
 
-    net = Normalised()
-    mean = net.first.layer.layers[1].mean
-    assert not np.any(mean[...])
-    compute(net, rules.bptt())
-    assert np.any(mean[...])
+    for rule in (rules.exodus(), rules.bptt()):
+        net = Normalised()
+        mean = net.first.layer.layers[1].mean
+        assert not np.any(mean[...])
+        compute(net, rule)
+        assert np.any(mean[...])
     step = safjax.train_step(nets.loss, rules.sltt(), optax.sgd(0.1), nets.STEPS)
     trained, *_ = step(net, step.init(net), dense_input(), nets.labels())
     assert np.any(trained.first.layer.layers[1].mean[...] != mean[...])
