@@ -54,8 +54,14 @@ def draw_firing_rates(records: Sequence[dict[str, Any]], title: str, path: Path)
     axes.set_ylabel("firing rate (spikes per neuron and step)")
     axes.set_ylim(bottom=0)
     _finish(axes, len(records))
-    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": columns, "columnspacing": 1}
-    axes.legend(title="from the input up", frameon=False, **beside)
+    axes.legend(
+        title="from the input up",
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        ncols=columns,
+        columnspacing=1,
+    )
     figure.savefig(path, dpi=150)
 
 
