@@ -104,7 +104,7 @@ def test_a_timed_target_must_have_the_length_of_the_sequence():
         losses.van_rossum(1.5)
 
 
-@pytest.mark.parametrize("name", rules.RULES)
+@pytest.mark.parametrize("name", ["exodus", "sltt", "saf_e", "ide"])
 def test_a_constant_timed_target_is_the_target(name):
     timed = losses.Timed(jnp.broadcast_to(nets.labels(), (12, nets.BATCH)))
     rule = rules.RULES[name]()

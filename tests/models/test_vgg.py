@@ -34,6 +34,7 @@ def test_layers_and_shapes():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_narrow_vgg_keeps_theorem_1():
     """Eight layers deep, with scaled spikes and pooling, every layer firing."""

@@ -12,7 +12,7 @@ from safjax.surrogate import Exponential, Sigmoid, Triangle
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-T, B, N = 14, 3, 5
+T, B, N = 10, 3, 5
 
 
 def draws(seed=0):
@@ -71,13 +71,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "surrogate, parallel",
-    [(Exponential(width=0.7), False), (Exponential(width=0.7), True), (Sigmoid(alpha=3.0), False)],
-    ids=["exponential", "exponential, associative scan", "sigmoid"],
-)
 @pytest.mark.parametrize("detach", [False, True], ids=["exodus", "slayer"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case, surrogate, parallel",
+    [
+        *((case, Exponential(width=0.7), False) for case in CASES),
+        ("several spikes", Sigmoid(alpha=3.0), False),
+        ("plain", Exponential(width=0.7), True),
+        ("any number of spikes, clamp", Sigmoid(alpha=3.0), True),
+    ],
+    ids=[*CASES, "sigmoid", "associative scan", "associative scan, sigmoid, clamp"],
+)
 def test_gradients_equal_autodiff_through_the_loop(case, surrogate, detach, parallel):
     """Two layers; of currents, weights, initial membranes, decays, thresholds and resets; all three outputs count."""
     weights = jnp.asarray(np.random.default_rng(2).normal(0, 0.9, (N, N)))
@@ -140,7 +144,7 @@ def test_chunks_equal_one_sequence():
         return jnp.vdot(weights, jnp.concatenate(spikes)) + membrane.sum()
 
     value, grads = jax.value_and_grad(objective)(draws(), [])
-    in_chunks, chunked = jax.value_and_grad(objective)(draws(), [1, 6, 9])
+    in_chunks, chunked = jax.value_and_grad(objective)(draws(), [1, 6])
     np.testing.assert_allclose(in_chunks, value, rtol=1e-13)
     compare(chunked, grads)
 
@@ -227,7 +231,7 @@ def test_against_finite_differences():
         np.testing.assert_allclose((ends[0] - ends[1]) / 2e-6, jnp.vdot(slope, direction), rtol=1e-6)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**16),
     decay=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
