@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.hoist import hoist
-from safjax.losses import SequenceLoss, Timed
+from safjax.losses import SequenceLoss, is_timed, timed_in
 
 Params = Any
 Carry = Any
@@ -47,12 +47,13 @@ class Task(NamedTuple):
     @property
     def over_time(self) -> tuple[Any, list]:
         """What a loop over time reads: the inputs, None where static, and the values of the `Timed` targets."""
-        return None if self.static else self.inputs, [t.value for t in self.targets if isinstance(t, Timed)]
+        return None if self.static else self.inputs, [t.value for t in timed_in(self.targets)]
 
     def step_loss(self, output: Any, timed: list) -> jax.Array:
         """The loss of one step, given this step's values of the `Timed` targets."""
         values = iter(timed)
-        return self.loss(output, *(next(values) if isinstance(t, Timed) else t for t in self.targets))
+        targets = jax.tree.map(lambda t: next(values) if is_timed(t) else t, self.targets, is_leaf=is_timed)
+        return self.loss(output, *targets)
 
     def sequence_loss(self, outputs: Any) -> jax.Array:
         """The loss of all steps: the mean of theirs, or a `SequenceLoss`."""

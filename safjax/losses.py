@@ -33,6 +33,16 @@ class Timed:
     value: Any
 
 
+def is_timed(target: Any) -> bool:
+    """Whether a target, or a part of one, is `Timed`."""
+    return isinstance(target, Timed)
+
+
+def timed_in(targets: Any) -> list[Timed]:
+    """All `Timed` parts of the targets, any pytree."""
+    return [leaf for leaf in jax.tree.leaves(targets, is_leaf=is_timed) if is_timed(leaf)]
+
+
 @dataclasses.dataclass(frozen=True)
 class SequenceLoss:
     """A loss of the whole output sequence.

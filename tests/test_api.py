@@ -21,7 +21,7 @@ NAMES = {
         "Recurrent", "SlidingPSN", "Synapse", "WSConv",
     },
     "safjax.losses": {
-        "SequenceLoss", "Timed", "max_over_time", "spike_count", "sum_over_time", "van_rossum",
+        "SequenceLoss", "Timed", "is_timed", "max_over_time", "spike_count", "sum_over_time", "timed_in", "van_rossum",
     },
     "safjax.neurons": {
         "AdaptiveCell", "Cell", "CurrentCell", "LIFCell", "PSNCell", "SPSNCell", "SlidingPSNCell", "accumulation_step",

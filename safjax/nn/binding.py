@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.messages import is_message
+from safjax.messages import Silence, is_message
 from safjax.nn.delay import Delay
 from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SpikingModule
 from safjax.ops import conv_general_dilated
@@ -91,7 +91,7 @@ def _discover(
 
     def discover(params, rest, x):
         net = nnx.merge(graphdef, params, rest, copy=True)
-        output = net(x)
+        output = _call(net, x)
         if rule.propagation.whole_sequence:
             _unfolded(output, course)
         elif not blank:
@@ -104,6 +104,19 @@ def _discover(
 
     states = jax.eval_shape(discover, params, rest, x)
     return box[0], states
+
+
+def _call(net: nnx.Module, x: Any) -> Any:
+    try:
+        return net(x)
+    except TypeError as error:
+        if Silence.__name__ not in str(error) or "safjax.nn.Synapse" in str(error):
+            raise
+        raise TypeError(
+            "What a Delay recalls was given to a plain function. In a net with feedback it may be added to messages "
+            "and scaled by a Python number; every other operation on it must stand in a safjax.nn.Synapse, for "
+            "instance Synapse(lambda x: x.repeat(2, 1))(delay.recall())."
+        ) from error
 
 
 def _discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> None:

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from safjax import loops
-from safjax.losses import SequenceLoss, Timed
+from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
 from safjax.rules import Rule
 
@@ -49,8 +49,8 @@ def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
 
 
 def _check_targets(targets: tuple, steps: int) -> None:
-    for target in targets:
-        for leaf in jax.tree.leaves(target.value) if isinstance(target, Timed) else []:
+    for target in timed_in(targets):
+        for leaf in jax.tree.leaves(target.value):
             if not leaf.ndim or leaf.shape[0] != steps:
                 raise ValueError(
                     f"A Timed target has an array of shape {leaf.shape}, but the sequence has T = {steps} steps: its "
