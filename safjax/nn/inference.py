@@ -7,8 +7,8 @@ import jax
 from flax import nnx
 
 from safjax import loops
-from safjax.nn.binding import split
 from safjax.nn.neurons import Neuron
+from safjax.nn.states import split
 from safjax.nn.task import check_call, make_task
 from safjax.rules import Rule, bptt
 

@@ -9,8 +9,8 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import Kept, Silence
-from safjax.nn.binding import split
 from safjax.nn.module import SpikingModule
+from safjax.nn.states import split
 
 
 class Synapse(SpikingModule):

@@ -9,7 +9,8 @@ import jax
 from flax import nnx
 
 from safjax import loops
-from safjax.nn.binding import rest_of, split
+from safjax.nn.binding import rest_of
+from safjax.nn.states import split
 from safjax.nn.task import check_arguments, check_call, make_task
 from safjax.rules import Rule
 

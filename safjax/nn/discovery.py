@@ -1,0 +1,98 @@
+"""Finding out which states a net has, by running it once on shapes alone."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+
+from safjax.messages import Silence, is_message
+from safjax.nn.delay import Delay
+from safjax.nn.module import Discovery, NeuronState, Observation, SpikingModule
+from safjax.nn.states import split
+from safjax.rules import Course, Rule
+from safjax.rules.sequences import unfold
+
+
+def discover(
+    net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, blank: bool = False
+) -> tuple[Any, Any]:
+    """Runs the net once on shapes alone: (its graph after the first step, the shapes of the neuron states).
+
+    `blank` says that not all of its messages are known yet.
+    """
+    graphdef, params, rest = split(net, nnx.Param)
+    discovery.begin()
+    box = []
+
+    def run(params, rest, x):
+        net = nnx.merge(graphdef, params, rest, copy=True)
+        output = _call(net, x)
+        if not blank:
+            finished(output, rule, course)
+        nnx.pop(net, Observation)
+        _end_discovery(net)
+        found, _, states, _ = split(net, nnx.Param, NeuronState)
+        box.append(found)
+        return states
+
+    states = jax.eval_shape(run, params, rest, x)
+    return box[0], states
+
+
+def _call(net: nnx.Module, x: Any) -> Any:
+    try:
+        return net(x)
+    except TypeError as error:
+        if Silence.__name__ not in str(error) or "safjax.nn.Synapse" in str(error):
+            raise
+        raise TypeError(
+            "What a Delay recalls was given to a plain function. In a net with feedback it may be added to messages "
+            "and scaled by a Python number; every other operation on it must stand in a safjax.nn.Synapse, for "
+            "instance Synapse(lambda x: x.repeat(2, 1))(delay.recall())."
+        ) from error
+
+
+def discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> None:
+    """Gives every `Delay` of the net its first state, zeros of the shape of what is handed back in the first step.
+
+    What it will hold comes later in the step than where it is read, so its shape takes a run of its own.
+    """
+    unknown = {path: module for path, module in nnx.iter_modules(net) if isinstance(module, Delay)}
+    for module in unknown.values():
+        module.begin_discovery()
+    while unknown:
+        _, states = discover(net, rule, course, x, discovery, blank=True)
+        found = {path: state for path in unknown if (state := _at(states, path)) is not None}
+        # Delays in a row are found one after the other.
+        for path in found or list(unknown):
+            unknown.pop(path).end_discovery(found.get(path))
+
+
+def _at(states: Any, path: tuple) -> Any:
+    for part in (*path, "state"):
+        states = states.get(part, {})
+    return states or None
+
+
+def finished(output: Any, rule: Rule, course: Course) -> Any:
+    """A net's output as the loss sees it; under a rule that goes layer by layer, with time unfolded in front.
+
+    Raises:
+      ValueError: it is no output yet under this rule.
+    """
+    if rule.propagation.whole_sequence:
+        return jax.tree.map(lambda leaf: unfold(leaf, course), output, is_leaf=is_message)
+    if any(is_message(leaf) for leaf in jax.tree.leaves(output, is_leaf=is_message)):
+        raise ValueError(
+            f"The net returned a spiking layer's message. Under the rule '{rule.name}' that is not an output yet: end "
+            "the spiking part with safjax.nn.LeakyReadout() or InstantReadout(), whose result is a plain array that "
+            "any further layer or loss may use."
+        )
+    return output
+
+
+def _end_discovery(net: nnx.Module) -> None:
+    for _, module in nnx.iter_modules(net):
+        if isinstance(module, SpikingModule) and module.binding is not None:
+            module.binding = dataclasses.replace(module.binding, discovering=None)
