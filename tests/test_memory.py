@@ -10,7 +10,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 
-ONLINE = ["saf_f", "saf_e", "ottt_a", "ottt_o", "sltt", "spike_representation"]
+ONLINE = ["saf_f", "saf_e", "ottt_a", "ottt_o", "sltt", "spike_representation", "ide"]
 
 
 def loss(output, labels):
@@ -21,17 +21,21 @@ def vgg():
     return safjax.models.SpikingVGG(3, cfg=(8, "M", 12), in_features=1, rngs=nnx.Rngs(0))
 
 
-def compiled(rule, steps, static):
+def vgg_f():
+    return safjax.models.SpikingVGGF(3, cfg=(8, "M", 12), in_features=1, rngs=nnx.Rngs(0))
+
+
+def compiled(rule, steps, static, make=vgg):
     """The lowered and the compiled training step for T = `steps`."""
-    net = vgg()
+    net = make()
     step = safjax.train_step(loss, rule, optax.sgd(0.1), steps if static else None)
     x = jnp.ones((4, 16, 16, 1) if static else (steps, 4, 16, 16, 1))
     lowered = step.lower(net, step.init(net), x, jnp.zeros(4, jnp.int32))
     return lowered, lowered.compile()
 
 
-def temp_bytes(rule, steps, static=True):
-    return compiled(rule, steps, static)[1].memory_analysis().temp_size_in_bytes
+def temp_bytes(rule, steps, static=True, make=vgg):
+    return compiled(rule, steps, static, make)[1].memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize("name", ONLINE)
@@ -45,6 +49,12 @@ def test_online_memory_does_not_grow_with_time(name):
 def test_online_memory_does_not_grow_with_the_length_of_a_sequence(name):
     """The sequence itself is an argument; only temporary memory counts."""
     few, many = temp_bytes(rules.RULES[name](), 8, False), temp_bytes(rules.RULES[name](), 64, False)
+    assert abs(many - few) < 0.02 * few
+
+
+@pytest.mark.parametrize("name", ["saf_e", "ottt_a", "ide"])
+def test_online_memory_does_not_grow_with_feedback_either(name):
+    few, many = (temp_bytes(rules.RULES[name](), steps, make=vgg_f) for steps in (8, 64))
     assert abs(many - few) < 0.02 * few
 
 
