@@ -32,6 +32,13 @@ def test_fashion_mnist(tmp_path):
 
 
 @pytest.mark.slow
+def test_randman(tmp_path):
+    """Where only spike timing tells the classes apart."""
+    summary = train(tmp_path, "experiments.randman", "--method=exodus")
+    assert summary["test_accuracy"] >= 0.98
+
+
+@pytest.mark.slow
 def test_cifar_recipe_on_digits(tmp_path):
     flags = ["--dataset=digits", "--epochs=1", "--width=0.125"]
     summary = train(tmp_path, "experiments.cifar10", *flags)
