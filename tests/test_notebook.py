@@ -53,6 +53,7 @@ def test_it_is_stored_without_results():
 
 
 # One test, because the run is what takes the time, and parallel workers would each repeat it for tests of their own.
+@pytest.mark.slow
 def test_it_runs_and_shows_what_its_text_says(tmp_path, monkeypatch):
     executed = run(tmp_path, monkeypatch)
     check_cells(executed)

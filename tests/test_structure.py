@@ -116,7 +116,8 @@ def test_every_library_in_use_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     allowed = declared(project["dependencies"])
     if package == "experiments":
-        allowed |= declared(project["optional-dependencies"]["experiments"])
+        extras = project["optional-dependencies"]
+        allowed |= declared(extras["experiments"] + extras["peers"])
     providers = importlib.metadata.packages_distributions()
     used = {library for name in FILES if name.partition(".")[0] == package for library in libraries(name)}
     undeclared = [u for u in sorted(used) if not allowed & {normal(d) for d in providers.get(u, [u])}]

@@ -25,9 +25,24 @@ def gradients(net, rule, x, steps=None, labels=None):
     return value, aux, grads
 
 
-@pytest.mark.parametrize("readout", READOUTS)
-@pytest.mark.parametrize("static", [True, False], ids=["static", "sequence"])
-@pytest.mark.parametrize("net", NETS)
+SLOW = [
+    ("residual", True, "instant"),
+    ("hybrid", True, "instant"),
+    ("hybrid", False, "leaky"),
+    ("conv", False, "leaky"),
+]
+CASES = [(net, static, readout) for net in NETS for static in (True, False) for readout in READOUTS]
+
+
+@pytest.mark.parametrize(
+    "net, static, readout",
+    [
+        pytest.param(
+            *c, marks=[pytest.mark.slow] if c in SLOW else [], id=f"{c[0]}-{'static' if c[1] else 'sequence'}-{c[2]}"
+        )
+        for c in CASES
+    ],
+)
 def test_theorem_1_saf_e_equals_ottt_o(net, static, readout):
     """At given weights SAF-E and OTTT_O fire the same spikes and have the same gradient, biases included."""
     net = NETS[net](READOUTS[readout])

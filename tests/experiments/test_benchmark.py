@@ -114,11 +114,13 @@ def test_defaults_are_those_of_the_network():
     assert Options().methods[0] == "saf_f" and not any(":" in method for method in Options().methods)
 
 
-@pytest.mark.parametrize("network", ["vgg", "conv"])
-def test_images_are_learnt(network):
-    prepared = ours.prepare(SMALL[network], "saf_f")
-    assert prepared.step() > prepared.step()
-    assert prepared.program().temp_bytes > 0
+def test_conv_learns():
+    step = ours.prepare(SMALL["conv"], "saf_f").step
+    assert step() > step()
+
+
+def test_vgg_is_the_published_one():
+    assert sum(leaf.size for leaf in jax.tree.leaves(ours.net_of(Options().work))) == 9_228_362
 
 
 def test_variants_of_bptt():

@@ -152,7 +152,14 @@ def test_every_cell_is_taken_or_refused(kind, topology):
 CELLS = [(name, "feed-forward") for name in RULES] + [(name, BOTH) for name in STEPWISE]
 
 
-@pytest.mark.parametrize("name, topology", CELLS)
+ALIKE = ("ottt_o", "slayer", "spike_representation", "ide", "bptt, layerwise")
+"""Rules whose propagation another one of the table has, or nearly so: among the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "name, topology",
+    [pytest.param(*cell, marks=[pytest.mark.slow] if cell[0] in ALIKE else [], id=", ".join(cell)) for cell in CELLS],
+)
 def test_every_neuron_that_is_taken_learns(name, topology):
     """All of them in one net: they fire, with the spikes of plain simulation, and every parameter has a gradient."""
     kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]

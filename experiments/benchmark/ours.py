@@ -1,0 +1,104 @@
+"""safjax's rows: one for each rule."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import safjax
+from experiments.benchmark.operations import operations
+from experiments.benchmark.work import INPUT_RATE, Prepared, Program, Work
+from experiments.losses import mean_loss
+from safjax.nn import LIF, LeakyReadout, Synapse
+from safjax.ops import avg_pool, global_avg_pool
+from safjax.rules import RULES, Rule, bptt
+
+METHODS: dict[str, Callable[[], Rule]] = {
+    **RULES,
+    "bptt_layerwise": functools.partial(bptt, layerwise=True),
+    "bptt_remat": functools.partial(bptt, remat=True),
+}
+
+
+class ConvNet(nnx.Module):
+    """Plain 3×3 convolutions a-b-pool-c-pool, then a dense layer on the mean over space."""
+
+    def __init__(self, sizes: tuple[int, ...], classes: int, rngs: nnx.Rngs):
+        # Twice the weights of unit gain, since spikes have a quarter of a normal current's power or less.
+        conv = functools.partial(
+            nnx.Conv, kernel_size=(3, 3), kernel_init=nnx.initializers.variance_scaling(4.0, "fan_in", "normal")
+        )
+        image, one, two, three = sizes
+        self.features = nnx.Sequential(
+            Synapse(conv(image, one, rngs=rngs)),
+            LIF(),
+            Synapse(conv(one, two, rngs=rngs)),
+            LIF(),
+            Synapse(nnx.Sequential(_halve, conv(two, three, rngs=rngs))),
+            LIF(),
+        )
+        self.classifier = Synapse(nnx.Sequential(_halve, global_avg_pool, nnx.Linear(three, classes, rngs=rngs)))
+        self.readout = LeakyReadout()
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """One step: x[B, H, W, C] ↦ logits[B, classes]."""
+        return self.readout(self.classifier(self.features(x)))
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    return avg_pool(x, (2, 2))
+
+
+def net_of(work: Work) -> nnx.Module:
+    """The network, freshly initialised."""
+    rngs = nnx.Rngs(0)
+    if work.network == "vgg":
+        return safjax.models.SpikingVGG(work.classes, width=work.width, rngs=rngs)
+    if work.network == "dense":
+        return safjax.models.SpikingMLP(work.sizes, input_rate=INPUT_RATE, decay=work.decay, rngs=rngs)
+    return ConvNet(work.sizes, work.classes, rngs)
+
+
+def optimizer_of(work: Work) -> optax.GradientTransformation:
+    """Adam for dense, stochastic gradient descent with momentum for images."""
+    return optax.sgd(0.01, momentum=0.9) if work.static else optax.adam(1e-3)
+
+
+def prepare(work: Work, method: str, unrolled: bool = False) -> Prepared:
+    """The training step under a rule; `unrolled` writes all T steps out instead of looping."""
+
+    def new_step() -> safjax.nn.training.TrainStep:
+        loss = functools.partial(mean_loss, mse_weight=work.mse_weight)
+        return safjax.train_step(loss, METHODS[method](), optimizer_of(work), work.steps if work.static else None)
+
+    def loops() -> contextlib.AbstractContextManager:
+        scan = functools.partial(jax.lax.scan, unroll=work.steps)
+        return mock.patch("jax.lax.scan", scan) if unrolled else contextlib.nullcontext()
+
+    inputs, labels = map(jnp.asarray, work.batch())
+    net, step = net_of(work), new_step()
+    state = [net, step.init(net)]
+
+    def turn() -> float:
+        with loops():
+            state[0], state[1], (value, _) = step(state[0], state[1], inputs, labels)
+        jax.block_until_ready((value, state[1]))
+        return float(value)
+
+    def program() -> Program:
+        def results(inputs: jax.Array, labels: jax.Array) -> tuple:
+            # A step of its own, since a step remembers the net that it returned last.
+            net, opt_state, (value, _) = new_step()(state[0], state[1], inputs, labels)
+            return nnx.state(net, nnx.Param), opt_state, value
+
+        with loops():
+            compiled = step.lower(state[0], state[1], inputs, labels).compile()
+            count = operations(results, inputs, labels)
+        return Program(compiled.memory_analysis().temp_size_in_bytes, count, jax.default_backend())
+
+    return Prepared(turn, program)

@@ -1,0 +1,90 @@
+"""Spyx: Flax modules under one `lax.scan`."""
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+import spyx
+from flax import nnx
+
+from experiments.benchmark.work import Prepared, Program, Work
+
+
+def prepare(work: Work, method: str) -> Prepared:
+    """The training step; the only method is bptt."""
+    del method
+    inputs, labels = map(jnp.asarray, work.batch())
+    if work.static:
+        inputs = jnp.broadcast_to(inputs, (work.steps, *inputs.shape))
+    net = _net(work)
+    optimizer = nnx.Optimizer(net, optax.sgd(0.01, momentum=0.9) if work.static else optax.adam(1e-3), wrt=nnx.Param)
+    train_step = spyx.optimize.make_train_step(_loss)
+
+    def step() -> float:
+        value = train_step(net, optimizer, inputs, labels)
+        jax.block_until_ready((value, nnx.state(optimizer)))
+        return float(value)
+
+    def program() -> Program:
+        compiled = train_step.lower(net, optimizer, inputs, labels).compile()
+        return Program(compiled.memory_analysis().temp_size_in_bytes, device=jax.default_backend())
+
+    return Prepared(step, program)
+
+
+def _loss(net: nnx.Module, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+    logits, _ = spyx.nn.run(net, inputs)
+    every_label = jnp.broadcast_to(labels, logits.shape[:-1])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, every_label).mean()
+
+
+def _net(work: Work) -> nnx.Module:
+    rngs = nnx.Rngs(0)
+    return spyx.nn.Sequential(*(_conv_layers(work, rngs) if work.static else _dense_layers(work, rngs)))
+
+
+def _dense_layers(work: Work, rngs: nnx.Rngs) -> list[Callable]:
+    layers: list[Callable] = []
+    for inputs, neurons in itertools.pairwise(work.sizes[:-1]):
+        layers += [nnx.Linear(inputs, neurons, rngs=rngs), _neuron(work, (neurons,), rngs)]
+    return [*layers, nnx.Linear(*work.sizes[-2:], rngs=rngs)]
+
+
+def _conv_layers(work: Work, rngs: nnx.Rngs) -> list[Callable]:
+    (image, one, two, three), size = work.sizes, work.image_size
+    conv = functools.partial(nnx.Conv, kernel_size=(3, 3), rngs=rngs)
+    return [
+        conv(image, one),
+        _neuron(work, (size, size, one), rngs),
+        conv(one, two),
+        _neuron(work, (size, size, two), rngs),
+        _halve,
+        conv(two, three),
+        _neuron(work, (size // 2, size // 2, three), rngs),
+        _halve,
+        _mean,
+        nnx.Linear(three, work.classes, rngs=rngs),
+    ]
+
+
+def _neuron(work: Work, shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module:
+    lif = spyx.nn.LIF(shape, beta=work.decay, activation=spyx.axn.custom(bwd=_slope), rngs=rngs)
+    # The other rows have a fixed decay too.
+    lif.beta = nnx.Variable(lif.beta[...])
+    return lif
+
+
+def _slope(x: jax.Array) -> jax.Array:
+    s = jax.nn.sigmoid(4 * x)
+    return 4 * s * (1 - s)
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    return nnx.avg_pool(x, (2, 2), (2, 2))
+
+
+def _mean(x: jax.Array) -> jax.Array:
+    return x.mean((1, 2))
