@@ -39,9 +39,11 @@ def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
 
     Meng et al., "Training high-performance low-latency SNNs by differentiation on spike representation", 2022, Sec. 4.
     """
-    drop = cell.drop if cell.max_spikes is None else cell.max_spikes * cell.drop
-    above = potential if cell.max_spikes is None else jnp.where(potential < drop, potential, drop)
-    inside = jnp.where(potential > 0, above, 0)
+    below = potential
+    if cell.max_spikes is not None:
+        top = cell.max_spikes * cell.drop
+        below = jnp.where(potential < top, potential, top)
+    inside = jnp.where(potential > 0, below, 0)
     return inside if cell.scaled else inside / cell.drop
 
 
