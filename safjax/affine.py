@@ -55,7 +55,11 @@ def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
     if name == "select_n" and not flags[0]:
         return None, everything
     if name == "cond" and not flags[0]:
-        problems = [_scan(branch.jaxpr, flags[1:])[0] for branch in eqn.params["branches"]]
+        branches = eqn.params["branches"]
+        if eqn.params["branches_platforms"] is not None:
+            # One function, spelled for several platforms: how says nothing, and the last is the plain spelling.
+            branches = branches[-1:]
+        problems = [_scan(branch.jaxpr, flags[1:])[0] for branch in branches]
         return next((p for p in problems if p is not None), None), everything
     inner = list(core.jaxprs_in_params(eqn.params)) if name not in ("scan", "while", "cond") else []
     if inner and len(inner[0].invars) == len(flags):

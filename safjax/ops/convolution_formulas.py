@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from safjax.ops import winograd
+
 
 @dataclass(frozen=True)
 class Window:
@@ -74,12 +76,14 @@ def convolve(x: jax.Array, w: jax.Array, window: Window, spread: Sequence[int] |
 
 
 def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
-    """`convolve`, in the faster of two spellings.
+    """`convolve`, in the fastest of three spellings: `winograd.convolve`, as it stands, or with long rows.
 
     The compiler spreads a convolution over cores by blocks of 64 output channels and by blocks of long rows, never by
     images: a map of few channels runs on one core, and short rows leave its vector units half empty. Laying the rows of
     all images side by side, image index innermost, cures both; the window's entries are then N apart.
     """
+    if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window):
+        return winograd.convolve(x, w, window.padding)
     batch, *out = jax.eval_shape(lambda: convolve(x, w, window)).shape
     if not gains_by_long_rows(x.shape[-1], out, window):
         return convolve(x, w, window)
@@ -93,6 +97,17 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     inner = x.ndim - 2
     y = convolve(jnp.moveaxis(x, 0, inner).reshape(1, *long.image, x.shape[-1]), w, long)
     return jnp.moveaxis(y.reshape(*out[:-1], batch, out[-1]), inner, 0)
+
+
+def gains_by_winograd(channels: int, features: int, dtype: DTypeLike, window: Window) -> bool:
+    """Whether `safjax.ops.winograd` computes the same, and faster.
+
+    Measured on two cores with a batch of 16: from 64 × 128 channels on forward and gradients take 0.4 to 0.8 of the
+    direct time; below that the transformations of the tiles cost more than the multiplications they save.
+    """
+    plain = all(s == d == 1 for s, d in zip(window.strides, window.dilation, strict=True)) and window.groups == 1
+    exact = dtype in (jnp.float32, jnp.float64) and window.dtype in (None, dtype)
+    return window.kernel == (3, 3) and plain and exact and channels * features >= 64 * 128
 
 
 def gains_by_long_rows(channels: int, out: Sequence[int], window: Window) -> bool:
@@ -116,6 +131,8 @@ def input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     Returns:
       [N, *window.image, C] in the dtype of δ.
     """
+    if gains_by_winograd(w.shape[-2], w.shape[-1], δ.dtype, window):
+        return winograd.input_gradient(w.astype(δ.dtype), δ, window.padding)
     groups, spatial = window.groups, δ.ndim - 2
     flipped = lax.rev(w, range(spatial)).astype(δ.dtype)
     # [*k, c, (group, o)] to [*k, o, (group, c)]
@@ -147,6 +164,8 @@ def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     Returns:
       [*window.kernel, C / groups, O] in the dtype of δ.
     """
+    if gains_by_winograd(x.shape[-1], δ.shape[-1], δ.dtype, window):
+        return winograd.weight_gradient(x.astype(δ.dtype), δ, window.padding)
     # Double precision has no fast 1-D convolution. With one row the convolution becomes a matrix product.
     if x.ndim == 3 or δ.dtype == jnp.float64:
         return weight_gradient_by_rows(x[:, None], δ[:, None], window.with_unit_axis())[0]

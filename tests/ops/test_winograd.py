@@ -1,0 +1,124 @@
+"""Minimal filtering equals the convolution that it stands for, whatever the sizes, and is used where it pays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from safjax.ops import conv_general_dilated, convolution_formulas, winograd
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def normal(seed, *shape, dtype=np.float64):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def stock(x, w, padding):
+    return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=NHWC)
+
+
+pads = st.tuples(st.integers(-1, 3), st.integers(-1, 3))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 3), st.tuples(st.integers(5, 9), st.integers(5, 9)), st.tuples(pads, pads), st.integers(1, 40))
+def test_value_and_gradients_equal_the_convolution(batch, size, padding, block):
+    x, w = normal(0, batch, *size, 3), normal(1, 3, 3, 3, 2)
+    y, pull = jax.vjp(lambda x, w: stock(x, w, padding), x, w)
+    δ = normal(2, *y.shape)
+    to_x, to_w = pull(δ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "BLOCK", block)
+        np.testing.assert_allclose(winograd.convolve(x, w, padding), y, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(winograd.input_gradient(w, δ, padding), to_x, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(winograd.weight_gradient(x, δ, padding), to_w, rtol=1e-12, atol=1e-11)
+
+
+def test_tiles_are_worked_through_in_blocks(monkeypatch):
+    """And only one block's V and its products are in memory at a time."""
+    x, w = normal(0, 4, 64, 64, 8), normal(1, 3, 3, 8, 8)
+
+    def memory():
+        compiled = jax.jit(lambda x, w: winograd.convolve(x, w, ((1, 1), (1, 1)))).lower(x, w).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    blocks = memory()
+    monkeypatch.setattr(winograd, "BLOCK", 10**9)
+    assert blocks < 0.5 * memory()
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return normal(0, 2, 6, 6, 64, dtype=np.float32), normal(1, 3, 3, 64, 128, dtype=np.float32)
+
+
+def uses(text):
+    """Whether a program holds matrix products for 16 entries of a tile."""
+    return "16x" in text and "dot_general" in text
+
+
+def test_the_convolution_takes_it_where_it_pays(wide):
+    def text(x, w, **options):
+        options = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": NHWC} | options
+        # A function of its own each time: traces are remembered.
+        value = lambda x, w: conv_general_dilated(x, w, **options).sum()  # noqa: E731
+        return jax.jit(jax.grad(value, (0, 1))).lower(x, w).as_text()
+
+    x, w = wide
+    assert uses(text(x, w))
+    assert uses(text(x.astype(jnp.float64), w.astype(jnp.float64)))
+    for other in (
+        text(x, w[:, :, :, :64]),
+        text(x, w[:2]),
+        text(x, w, window_strides=(2, 1)),
+        text(x, w, rhs_dilation=(1, 2)),
+        text(x, w[:, :, :32], feature_group_count=2),
+        text(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)),
+    ):
+        assert not uses(other)
+
+
+def test_single_precision_is_rounded_two_to_three_times_as_much_at_most(wide):
+    x, w = wide
+    padding = ((1, 1), (1, 1))
+    exact = stock(x.astype(jnp.float64), w.astype(jnp.float64), padding)
+    ours, direct = (jnp.linalg.norm(f(x, w, padding) - exact) for f in (winograd.convolve, stock))
+    assert ours < 3 * direct
+
+
+def test_second_derivatives(wide):
+    """Of a loss whose gradient the convolution itself gives."""
+    x, w = (a.astype(jnp.float64) for a in wide)
+    direction = normal(5, *w.shape)
+
+    def curvature(convolution):
+        def slope(w):
+            return jnp.vdot(jax.grad(lambda w: jnp.sum(jnp.tanh(convolution(x, w))))(w), direction)
+
+        return jax.grad(slope)(w)
+
+    def ours(x, w):
+        return conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NHWC)
+
+    np.testing.assert_allclose(curvature(ours), curvature(lambda x, w: stock(x, w, "SAME")), rtol=1e-9, atol=1e-9)
+
+
+def test_kernels_are_transformed_inside_the_time_loop(wide):
+    """A compiler that moved them before it would hold those of all layers at once."""
+    x, w = wide
+    window = convolution_formulas.Window((6, 6), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, None, None)
+
+    def run(x, w):
+        body = lambda x, _: (x + convolution_formulas.forward(x, w, window)[..., :64], None)  # noqa: E731
+        return lax.scan(body, x, None, 3)[0]
+
+    text = jax.jit(run).lower(x, w).compile().as_text()
+    loop, before = text.split("ENTRY")
+    assert "[16,8192]" in loop or "[16,64,128]" in loop
+    assert "[16,8192]" not in before and "[16,64,128]" not in before
