@@ -107,7 +107,7 @@ def _transformed(G: np.ndarray, w: jax.Array, x: jax.Array) -> jax.Array:
     # Zero, but for the compiler a number that is known once x is. Or else it would compute the U of all layers before
     # the time loop and hold them: as much memory as 16/9 of all kernels.
     late = jnp.minimum(jnp.abs(x[0, 0, 0, 0]), 0)
-    return ((_both(G).astype(w.dtype) + late) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
+    return ((jnp.asarray(_both(G), w.dtype) + late) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
 
 
 def _both(G: np.ndarray) -> np.ndarray:
@@ -117,9 +117,10 @@ def _both(G: np.ndarray) -> np.ndarray:
 
 def _padded(x: jax.Array, padding: Padding) -> tuple[jax.Array, int, int]:
     """x̄, enlarged so that its tiles are whole, and the output's height and width."""
-    sizes = [size + low + high - 2 for size, (low, high) in zip(x.shape[1:3], padding, strict=True)]
-    pads = [(low, high + size % 2, 0) for size, (low, high) in zip(sizes, padding, strict=True)]
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)]), *sizes
+    height, width = (size + low + high - 2 for size, (low, high) in zip(x.shape[1:3], padding, strict=True))
+    (top, bottom), (left, right) = padding
+    pads = [(0, 0, 0), (top, bottom + height % 2, 0), (left, right + width % 2, 0), (0, 0, 0)]
+    return lax.pad(x, jnp.zeros((), x.dtype), pads), height, width
 
 
 def _over_blocks(block: Callable[[Any, Any, int], Any], state: Any, rows: int, row_size: int) -> Any:
