@@ -1,16 +1,18 @@
 """`python -m experiments.benchmark`: measures and prints."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 import tyro
 
 from experiments import benchmark
-from experiments.benchmark.machine import SIZE, product_gflops_of, versions, warn_if_busy
-from experiments.benchmark.options import Options, check, cores
-from experiments.benchmark.report import table, write
-from experiments.benchmark.runner import Row, measure
-from experiments.benchmark.worker import Job
+from experiments.benchmark.machine import product_gflops_of, warn_if_busy
+from experiments.benchmark.options import Options
+from experiments.benchmark.report import Report, heading, table
+from experiments.benchmark.rows import Job, Row
+from experiments.benchmark.runner import measure
+from experiments.benchmark.tables import Input, Measure, Paper, Peers, Rules
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,39 +22,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: the command line; None takes the program's.
 
     Returns:
-      The exit code: 1 if a row failed.
+      The exit code: 1 if a row failed, 2 if the output cannot be written, 130 after Ctrl-C.
     """
-    options = tyro.cli(Options, args=arguments, prog="python -m experiments.benchmark", description=benchmark.__doc__)
-    check(options)
-    jobs, load = jobs_of(options), warn_if_busy()
-    before = product_gflops_of(jobs[0].threads)
-    rows = measure(jobs, options.repeats)
-    after = product_gflops_of(jobs[0].threads)
-    speed = f"A {SIZE}³ float32 matrix product: {before:.0f} GFLOP/s before, {after:.0f} after."
-    text = f"{headline(jobs, rows, load)}\n{speed}\n\n{table(rows)}"
-    print(text, flush=True)
-    if options.output is not None:
-        write(options.output, options.work.title, text, rows)
-    return int(any(row.error is not None for row in rows))
-
-
-def jobs_of(options: Options) -> list[Job]:
-    """One for each method, and one more for each of our rules if also unrolled."""
-    threads = options.threads or cores()
-    return [
-        Job(method, options.work, threads, unrolled)
-        for method in options.methods
-        for unrolled in ([False, True] if options.unrolled and ":" not in method else [False])
-    ]
-
-
-def headline(jobs: Sequence[Job], rows: Sequence[Row], load: float) -> str:
-    """What was measured, on what."""
-    devices = sorted({row.device for row in rows if row.device is not None}) or ["no device"]
-    return (
-        f"{jobs[0].work.title}, float32, {', '.join(devices)}, {jobs[0].threads} of {cores()} cores, "
-        f"load average {load:.1f}, {versions(job.library for job in jobs)}"
+    options: Options = tyro.cli(
+        Measure | Rules | Paper | Peers | Input,
+        args=arguments,
+        prog="python -m experiments.benchmark",
+        description=benchmark.__doc__,
     )
+    try:
+        report = Report(options.output)
+    except OSError as error:
+        print(f"error: --output={options.output} cannot be used: {error}.", file=sys.stderr)
+        return 2
+    try:
+        tables = run(options, report)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return int(any(row.error is not None for rows in tables for row in rows))
+
+
+def run(options: Options, report: Report) -> list[list[Row]]:
+    """Measures one table after another; each is reported as soon as it is there."""
+    load, tables = warn_if_busy(), []
+    for jobs in options.tables():
+        rows = measured(jobs, options)
+        report.add(f"{heading(rows, load)}\n\n{table(rows, options.references(rows), options.columns)}", rows)
+        tables.append(rows)
+    report.add(options.verdict(tables))
+    if options.output is not None:
+        options.draw(tables, options.output)
+    return tables
+
+
+def measured(jobs: Sequence[Job], options: Options) -> list[Row]:
+    """The rows of a table, between two matrix products."""
+    before = product_gflops_of(options.thread_count)
+    rows = measure(jobs, options.limits)
+    products = before, product_gflops_of(options.thread_count)
+    return [dataclasses.replace(row, products=products) for row in rows]
 
 
 if __name__ == "__main__":

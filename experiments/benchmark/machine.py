@@ -39,6 +39,11 @@ def product_gflops_of(threads: int) -> float:
     return float(done.stdout)
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def warn_if_busy() -> float:
     """The load average of the last minute."""
     load = os.getloadavg()[0]

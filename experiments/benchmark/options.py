@@ -1,74 +1,144 @@
-"""The flags of the benchmark."""
+"""The flags that all subcommands share, and what each of them is asked for."""
 
+import abc
 import dataclasses
-import os
-import sys
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from experiments.benchmark import chart
+from experiments.benchmark.machine import cores
 from experiments.benchmark.ours import METHODS
 from experiments.benchmark.peers import PEERS
-from experiments.benchmark.work import BATCH_SIZES, STEPS, Network, Work
-from safjax.rules import RULES
+from experiments.benchmark.report import COLUMNS, Column
+from experiments.benchmark.rows import Job, Row
+from experiments.benchmark.runner import Limits
+from experiments.benchmark.targets import Target, target_table
+from experiments.benchmark.work import Network, Work
+from experiments.config import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What to measure."""
+class Options(abc.ABC):
+    """How to measure; a subclass says what, and is a subcommand of its name.
 
-    methods: tuple[str, ...] = tuple(RULES)
-    """Rules by name, bptt_layerwise, bptt_remat, and rows of peers such as spikingjelly:bptt; the first one is what the
-    others are compared with."""
-    network: Network = "vgg"
-    """The published VGG, shown images; dense layers 700-256-256-20, fed with random spikes; or plain convolutions
-    64-128-pool-256-pool-10, shown images."""
-    steps: int | None = None
-    """Time steps T; None is 6 for images, 100 for dense."""
-    batch_size: int | None = None
-    """Examples a step; None is 16 for images, 64 for dense."""
-    width: float = 1.0
-    """Factor of all channels of vgg and conv, of the hidden neurons of dense."""
-    image_size: int | None = None
-    """Height and width of the images; None is 32."""
+    Raises:
+      ConfigError: a value is out of its range.
+    """
+
     repeats: int = 7
     """Timed turns of each row, after one that is not timed."""
-    unrolled: bool = False
-    """Also compile each of our rules without a loop, all T steps written out."""
+    seconds: float = math.inf
+    """A row whose turns have taken so long together has no further one, after its second."""
+    timeout: float = 600.0
+    """Seconds in which a row must answer: compile and take its first step, then take each turn."""
     threads: int | None = None
     """Of every row; None is one for each core."""
     output: Path | None = None
-    """Folder for rows.jsonl, table.md and chart.png."""
+    """Folder for table.md, rows.jsonl and the charts."""
+
+    def __post_init__(self):
+        for name in ("repeats", "threads"):
+            require_count(name, getattr(self, name))
+        require(self.seconds > 0, "seconds", self.seconds, "a number above 0")
+        require(0 < self.timeout < math.inf, "timeout", self.timeout, "a number of seconds above 0")
+
+    @abc.abstractmethod
+    def tables(self) -> list[list[Job]]:
+        """What to measure: rows that take turns stand in one table."""
 
     @property
-    def work(self) -> Work:
-        """What every row does."""
-        steps, batch_size = self.steps or STEPS[self.network], self.batch_size or BATCH_SIZES[self.network]
-        return Work(self.network, steps, batch_size, self.width, self.image_size or 32)
+    def columns(self) -> dict[str, Column]:
+        """Of every table."""
+        return COLUMNS
+
+    def references(self, rows: Sequence[Row]) -> list[str]:
+        """The rows that the others of their table are compared with; the first one unless overridden."""
+        return [row.name for row in rows if row.error is None][:1]
+
+    def targets(self) -> Sequence[Target]:
+        """What is to be reached."""
+        return ()
+
+    def verdict(self, tables: Sequence[Sequence[Row]]) -> str:
+        """What follows from all tables, in Markdown."""
+        return target_table(self.targets(), [row for rows in tables for row in rows])
+
+    def draw(self, tables: Sequence[Sequence[Row]], folder: Path) -> None:
+        """The charts; unless overridden one of each table, named by its network."""
+        for rows in tables:
+            chart.bars(rows, folder / f"{rows[0].job.work.network}.png")
+
+    @property
+    def limits(self) -> Limits:
+        """Of every row."""
+        return Limits(self.repeats, self.seconds, self.timeout)
+
+    @property
+    def thread_count(self) -> int:
+        """Of every row."""
+        return self.threads or cores()
 
 
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclasses.dataclass(frozen=True)
+class NetworkOptions(Options):
+    """With a network and its sizes."""
+
+    network: Network = "vgg"
+    """The published VGG, shown images; dense layers 700-256-256-20, fed with random spikes; plain convolutions
+    64-128-pool-256-pool-10, shown images; or the NF-ResNet-34, shown large images."""
+    batch_size: int | None = None
+    """Examples a step; None is 16 for images, 64 for dense."""
+    width: float = 1.0
+    """Factor of all channels, of dense of the hidden neurons."""
+    image_size: int | None = None
+    """Height and width of the images; None is 32, of resnet 224."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_work(self.network, self.batch_size, self.width, self.image_size)
+
+    def work(self, steps: int | None) -> Work:
+        """With T = `steps`; None is the usual one."""
+        return Work.usual(self.network, steps, self.batch_size, self.width, self.image_size)
 
 
 def peer_rows(network: Network) -> list[str]:
     """The names of all rows of peers for a network."""
-    return [f"{library}:{method}" for library, peer in PEERS.items() for method in peer.methods[network]]
+    return [f"{library}:{method}" for library, peer in PEERS.items() for method in peer.methods.get(network, ())]
 
 
-def check(options: Options) -> None:
-    """Exits with a message if a flag is not possible."""
-    known = [*METHODS, *peer_rows(options.network)]
-    unknown = set(options.methods) - set(known)
-    if unknown:
-        sys.exit(f"--methods: unknown {', '.join(sorted(unknown))}; known are {', '.join(known)}.")
-    if not options.methods:
-        sys.exit(f"--methods: none given; known are {', '.join(known)}.")
-    if not options.width > 0:
-        sys.exit(f"--width={options.width} is not possible: expected a number above 0.")
-    for name in ("steps", "batch_size", "repeats", "threads"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            sys.exit(f"--{name.replace('_', '-')}={value} is not possible: expected a whole number, 1 or more.")
-    size = options.image_size
-    if size is not None and (options.network == "dense" or size < 8):
-        sys.exit(f"--image-size={size} is not possible: expected 8 or more, and --network=vgg or conv.")
+def require(good: bool, flag: str, given: object, expected: str) -> None:
+    """Refuses the value of a flag."""
+    if not good:
+        raise ConfigError(f"--{flag.replace('_', '-')}={given} is not possible: expected {expected}.")
+
+
+def require_count(flag: str, given: int | None) -> None:
+    """Refuses a number below 1."""
+    require(given is None or given >= 1, flag, given, "a whole number, 1 or more")
+
+
+def require_work(network: Network, batch_size: int | None, width: float, image_size: int | None) -> None:
+    """Refuses sizes that a network cannot have."""
+    require_count("batch_size", batch_size)
+    require(0 < width < math.inf, "width", width, "a number above 0")
+    fits = image_size is None or (network != "dense" and image_size >= 8)
+    require(fits, "image_size", image_size, "8 or more, and a network that is shown images")
+
+
+def require_each_once(flag: str, given: Sequence[object], expected: str, good: bool = True) -> None:
+    """Refuses none, repeated ones, and what is not `good`."""
+    distinct = 0 < len(given) == len(set(given))
+    require(good and distinct, flag, " ".join(map(str, given)), f"{expected}, each once")
+
+
+def require_steps(steps: Sequence[int]) -> None:
+    """Refuses numbers of steps below 1."""
+    require_each_once("steps", steps, "whole numbers, 1 or more", good=min(steps, default=0) >= 1)
+
+
+def require_methods(methods: Sequence[str], peers: Iterable[str] = ()) -> None:
+    """Refuses unknown ones."""
+    known = [*METHODS, *peers]
+    require_each_once("methods", methods, f"some of {', '.join(known)}", good=set(methods) <= set(known))

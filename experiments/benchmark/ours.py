@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from unittest import mock
 
@@ -61,6 +62,8 @@ def net_of(work: Work) -> nnx.Module:
         return safjax.models.SpikingVGG(work.classes, width=work.width, rngs=rngs)
     if work.network == "dense":
         return safjax.models.SpikingMLP(work.sizes, input_rate=INPUT_RATE, decay=work.decay, rngs=rngs)
+    if work.network == "resnet":
+        return safjax.models.nf_resnet34(work.classes, width=work.width, rngs=rngs)
     return ConvNet(work.sizes, work.classes, rngs)
 
 
@@ -69,19 +72,33 @@ def optimizer_of(work: Work) -> optax.GradientTransformation:
     return optax.sgd(0.01, momentum=0.9) if work.static else optax.adam(1e-3)
 
 
+def step_of(work: Work, method: str) -> safjax.nn.training.TrainStep:
+    """The training step under a rule."""
+    loss = functools.partial(mean_loss, mse_weight=work.mse_weight)
+    return safjax.train_step(loss, METHODS[method](), optimizer_of(work), work.steps if work.static else None)
+
+
+def operations_of(work: Work, method: str) -> int:
+    """Of one training step, see `experiments.benchmark.operations`."""
+    net, step = net_of(work), step_of(work, method)
+    opt_state = step.init(net)
+
+    def results(inputs: jax.Array, labels: jax.Array) -> tuple:
+        trained, new_state, result = step(net, opt_state, inputs, labels)
+        return nnx.state(trained, nnx.Param), new_state, result
+
+    return operations(results, *work.batch())
+
+
 def prepare(work: Work, method: str, unrolled: bool = False) -> Prepared:
     """The training step under a rule; `unrolled` writes all T steps out instead of looping."""
-
-    def new_step() -> safjax.nn.training.TrainStep:
-        loss = functools.partial(mean_loss, mse_weight=work.mse_weight)
-        return safjax.train_step(loss, METHODS[method](), optimizer_of(work), work.steps if work.static else None)
 
     def loops() -> contextlib.AbstractContextManager:
         scan = functools.partial(jax.lax.scan, unroll=work.steps)
         return mock.patch("jax.lax.scan", scan) if unrolled else contextlib.nullcontext()
 
     inputs, labels = map(jnp.asarray, work.batch())
-    net, step = net_of(work), new_step()
+    net, step = net_of(work), step_of(work, method)
     state = [net, step.init(net)]
 
     def turn() -> float:
@@ -91,14 +108,11 @@ def prepare(work: Work, method: str, unrolled: bool = False) -> Prepared:
         return float(value)
 
     def program() -> Program:
-        def results(inputs: jax.Array, labels: jax.Array) -> tuple:
-            # A step of its own, since a step remembers the net that it returned last.
-            net, opt_state, (value, _) = new_step()(state[0], state[1], inputs, labels)
-            return nnx.state(net, nnx.Param), opt_state, value
-
         with loops():
+            began = time.perf_counter()
             compiled = step.lower(state[0], state[1], inputs, labels).compile()
-            count = operations(results, inputs, labels)
-        return Program(compiled.memory_analysis().temp_size_in_bytes, count, jax.default_backend())
+            seconds = time.perf_counter() - began
+            count = operations_of(work, method)
+        return Program(compiled.memory_analysis().temp_size_in_bytes, count, seconds, jax.default_backend())
 
     return Prepared(turn, program)

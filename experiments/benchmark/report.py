@@ -1,44 +1,13 @@
-"""The rows as a Markdown table and as lines of JSON."""
+"""Tables in Markdown, rows as lines of JSON, and the files that hold them."""
 
-import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from experiments.benchmark.chart import draw
-from experiments.benchmark.runner import Row
+from experiments.benchmark.machine import SIZE, cores, versions
+from experiments.benchmark.rows import Row
 
-COLUMNS = ("row", "step, median (min – max)", "ratio", "temp MB", "peak MB", "compile s", "GFLOP/s")
-
-
-def table(rows: Sequence[Row]) -> str:
-    """In Markdown; ratios are to the first row that was measured."""
-    first = next((row for row in rows if row.error is None), None)
-    columns = [column if first is None or column != "ratio" else f"÷ {first.name}" for column in COLUMNS]
-    return "\n".join([_line(columns), "|---" * len(columns) + "|", *(_line(_cells(row, first)) for row in rows)])
-
-
-def _cells(row: Row, first: Row | None) -> list[str]:
-    if row.error is not None or first is None:
-        # A bar would end the cell.
-        return [row.name, f"failed: {row.error}".replace("|", "\\|"), *[""] * (len(COLUMNS) - 2)]
-    return [
-        row.name,
-        f"{duration(row.median)} ({duration(min(row.seconds))} – {duration(max(row.seconds))})",
-        f"{row.median / first.median:.2f}",
-        _number(row.temp_bytes, 1e-6),
-        _number(row.peak_bytes, 1e-6),
-        _number(row.compile_seconds),
-        _number(row.gflops),
-    ]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _number(value: float | None, scale: float = 1.0) -> str:
-    return "–" if value is None else f"{scale * value:.1f}"
+Column = Callable[[Row], str]
 
 
 def duration(seconds: float) -> str:
@@ -46,27 +15,92 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"
 
 
-def lines(rows: Sequence[Row]) -> str:
-    """One JSON object a row, with every step's seconds and loss, the median and GFLOP/s."""
-    objects = (
-        {**dataclasses.asdict(row), **({} if row.error else {"median": row.median, "gflops": row.gflops})}
-        for row in rows
+def _number(value: float | None, scale: float = 1.0) -> str:
+    if value is None:
+        return "–"
+    return f"{scale * value:.1f}" if scale * value >= 1 else f"{scale * value:.2g}"
+
+
+COLUMNS: dict[str, Column] = {
+    "row": lambda row: row.name,
+    "step, median (min – max)": lambda row: (
+        f"{duration(row.median)} ({duration(min(row.seconds))} – {duration(max(row.seconds))})"
+    ),
+    "turns": lambda row: str(len(row.seconds)),
+    "temp MB": lambda row: _number(row.temp_bytes, 1e-6),
+    "peak MB": lambda row: _number(row.peak_bytes, 1e-6),
+    "compile s": lambda row: _number(row.compile_seconds),
+    "GMAC a step": lambda row: _number(row.operations, 0.5e-9),
+    "GFLOP/s": lambda row: _number(row.gflops),
+    "of product": lambda row: "–" if row.share is None else f"{row.share:.0%}",
+}
+"""Of a row that was measured; GMAC are 10⁹ multiply-accumulates."""
+
+
+def table(rows: Sequence[Row], references: Sequence[str], columns: Mapping[str, Column] = COLUMNS) -> str:
+    """In Markdown, with a column for the step time over that of each reference, after the turns."""
+    medians = {row.name: row.median for row in rows if row.error is None}
+    ratios = {f"÷ {name}": _ratio_to(medians[name]) for name in references}
+    place = list(columns).index("turns") + 1
+    items = list(columns.items())
+    every = dict([*items[:place], *ratios.items(), *items[place:]])
+    return markdown(list(every), (_cells(row, every) for row in rows))
+
+
+def _ratio_to(median: float) -> Column:
+    return lambda row: f"{row.median / median:.2f}"
+
+
+def _cells(row: Row, columns: Mapping[str, Column]) -> list[str]:
+    if row.error is not None:
+        return [row.name, f"failed: {row.error}", *[""] * (len(columns) - 2)]
+    return [cell(row) for cell in columns.values()]
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join([_line(header), "|---" * len(header) + "|", *map(_line, lines)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    # A bar would end its cell.
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def heading(rows: Sequence[Row], load: float) -> str:
+    """What was measured, on what, and how fast the machine is."""
+    job = rows[0].job
+    devices = sorted({row.device for row in rows if row.device is not None}) or ["no device"]
+    speed = rows[0].products
+    product = "" if speed is None else f"{speed[0]:.0f} GFLOP/s before, {speed[1]:.0f} after"
+    return (
+        f"{job.work.title}, float32, {', '.join(devices)}, {job.threads} of {cores()} cores, "
+        f"load average {load:.1f} at the start, {versions(row.job.library for row in rows)}\n"
+        f"A {SIZE}³ float32 matrix product: {product}."
     )
-    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
 
 
-def write(folder: Path, title: str, text: str, rows: Sequence[Row]) -> None:
-    """table.md, rows.jsonl, and chart.png of the rows that were measured.
+class Report:
+    """Prints as it grows, and keeps table.md and rows.jsonl of `folder`, if there is one, up to date.
 
-    Args:
-      folder: made if it is not there.
-      title: of the chart.
-      text: of table.md.
-      rows: of the other two.
+    Raises:
+      OSError: the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(text + "\n")
-    (folder / "rows.jsonl").write_text(lines(rows))
-    measured = [row for row in rows if row.error is None]
-    if measured:
-        draw(measured, title, folder / "chart.png")
+
+    def __init__(self, folder: Path | None):
+        self._folder, self._text = folder, ""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "rows.jsonl").write_text("")
+
+    def add(self, text: str, rows: Sequence[Row] = ()) -> None:
+        """A part of the text, and the rows that stand in it."""
+        if not text:
+            return
+        part = text if not self._text else f"\n{text}"
+        print(part, flush=True)
+        self._text += f"{part}\n"
+        if self._folder is not None:
+            (self._folder / "table.md").write_text(self._text)
+            with (self._folder / "rows.jsonl").open("a") as file:
+                file.writelines(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)

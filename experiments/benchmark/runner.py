@@ -1,54 +1,37 @@
 """Starts a process for every row and lets them take turns."""
 
 import contextlib
-import dataclasses
 import json
+import math
 import os
-import statistics
+import queue
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.benchmark import peers
-from experiments.benchmark.worker import Job
+from experiments.benchmark.rows import Job, Row
 
 ROOT = Path(__file__).parents[2]
 
 
-@dataclasses.dataclass
-class Row:
-    """What was measured of a row; of one that failed, up to then.
+class Limits(NamedTuple):
+    """How often, and for how long at most.
 
     Attributes:
-      seconds, losses: of each timed step.
-      compile_seconds: of the first step.
-      temp_bytes, operations, device: see `experiments.benchmark.work.Program`.
-      peak_bytes: memory resident in its process at the highest.
-      error: the last line of what went wrong.
+      repeats: turns of each row.
+      seconds: a row whose turns have taken so long together has no further one, after its second.
+      timeout: seconds in which the process of a row must answer.
     """
 
-    name: str
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    losses: list[float] = dataclasses.field(default_factory=list)
-    compile_seconds: float | None = None
-    temp_bytes: int | None = None
-    peak_bytes: int | None = None
-    operations: int | None = None
-    device: str | None = None
-    error: str | None = None
-
-    @property
-    def median(self) -> float:
-        """Seconds of a step."""
-        return statistics.median(self.seconds)
-
-    @property
-    def gflops(self) -> float | None:
-        """10⁹ operations a second."""
-        return None if self.operations is None else self.operations / self.median / 1e9
+    repeats: int
+    seconds: float = math.inf
+    timeout: float = 600.0
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -60,10 +43,11 @@ def environment(threads: int) -> dict[str, str]:
 
 
 class Worker:
-    """A row's process, from this side of the pipe."""
+    """A row's process, from this side of the pipe. It ends with the first error."""
 
-    def __init__(self, job: Job):
-        self.row = Row(job.name)
+    def __init__(self, job: Job, timeout: float):
+        self.row = Row(job)
+        self._timeout = timeout
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open for as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "experiments.benchmark.worker", job.to_json()],
@@ -74,6 +58,13 @@ class Worker:
             cwd=ROOT,
             env=environment(job.threads),
         )
+        # A pipe cannot be read with a limit in time, but a queue can.
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def start(self) -> None:
+        """Waits until the first step has been taken."""
         for name, value in self._message().items():
             setattr(self.row, name, value)
 
@@ -91,44 +82,70 @@ class Worker:
         self.row.peak_bytes = message["peak_bytes"]
 
     def end(self) -> None:
-        """Ends the process."""
+        """Ends the process, if it has not ended."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stdin is not None
+        # What it did not read is lost with it.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._errors.close()
 
-    def _message(self) -> dict[str, Any]:
+    def _read(self) -> None:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
+        self._lines.put("")
+
+    def _message(self) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=self._timeout)
+        except queue.Empty:
+            message = {"error": f"no answer within {self._timeout:g} s (--timeout)"}
+        else:
+            message = json.loads(line) if line else {"error": self._last_words()}
+        if "error" in message:
+            self.end()
+        return message
+
+    def _last_words(self) -> str:
         code = self._process.wait()
+        if code == -signal.SIGKILL:
+            return "killed, as the system does when memory runs out"
         self._errors.seek(0)
         last = (self._errors.read().strip() or "without a word").splitlines()[-1]
-        return {"error": f"ended with exit code {code}: {last}"}
+        return f"ended with exit code {code}: {last}"
 
 
-def measure(jobs: Sequence[Job], repeats: int) -> list[Row]:
-    """One row a job, in their order; says on stderr how far it is."""
+def measure(jobs: Sequence[Job], limits: Limits) -> list[Row]:
+    """One row a job, in their order; says on stderr how far it is. No process outlives it."""
     rows: list[Row] = []
     workers: list[Worker] = []
     try:
         for job in jobs:
             need = None if job.library is None else peers.missing(job.library)
             if need is None:
-                workers.append(Worker(job))
+                workers.append(Worker(job, limits.timeout))
                 rows.append(workers[-1].row)
+                workers[-1].start()
             else:
-                rows.append(Row(job.name, error=need))
-            _say(f"{job.name}: {rows[-1].error or f'first step after {rows[-1].compile_seconds:.1f} s'}")
-        for turn in range(repeats):
+                rows.append(Row(job, error=need))
+            _say(f"{job.name}: {rows[-1].error or 'ready'}")
+        for turn in range(limits.repeats):
             for worker in workers:
-                if worker.row.error is None:
+                if _goes_on(worker.row, limits):
                     worker.turn()
-            _say(f"turn {turn + 1} of {repeats}")
+            _say(f"turn {turn + 1} of {limits.repeats}")
     finally:
         for worker in workers:
             worker.end()
     return rows
+
+
+def _goes_on(row: Row, limits: Limits) -> bool:
+    return row.error is None and (len(row.seconds) < 2 or sum(row.seconds) < limits.seconds)
 
 
 def _say(text: str) -> None:

@@ -6,10 +6,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Network = Literal["vgg", "dense", "conv"]
+Network = Literal["vgg", "dense", "conv", "resnet"]
 
-STEPS = {"vgg": 6, "dense": 100, "conv": 6}
-BATCH_SIZES = {"vgg": 16, "dense": 64, "conv": 16}
+STEPS: dict[Network, int] = {"vgg": 6, "dense": 100, "conv": 6, "resnet": 6}
+BATCH_SIZES: dict[Network, int] = {"vgg": 16, "dense": 64, "conv": 16, "resnet": 16}
+IMAGE_SIZES: dict[Network, int] = {"vgg": 32, "conv": 32, "resnet": 224}
+CLASSES: dict[Network, int] = {"vgg": 10, "dense": 20, "conv": 10, "resnet": 1000}
+NAMES: dict[Network, str] = {"vgg": "VGG", "conv": "conv 64-128-P-256-P-10", "resnet": "NF-ResNet-34"}
 
 INPUTS, INPUT_RATE = 700, 0.03
 """Of dense: each input unit fires at random in 3 % of the steps."""
@@ -21,11 +24,13 @@ class Program(NamedTuple):
     Attributes:
       temp_bytes: of XLA's temporary buffers; None where XLA is not used.
       operations: multiplications and additions of its matrix products and convolutions; None where not counted.
+      compile_seconds: until it was traced and compiled; None where nothing is compiled ahead.
       device: it runs on.
     """
 
     temp_bytes: int | None = None
     operations: int | None = None
+    compile_seconds: float | None = None
     device: str = "cpu"
 
 
@@ -34,7 +39,7 @@ class Prepared(NamedTuple):
 
     Attributes:
       step: takes one, waits for its end, and returns the loss.
-      program: what is known of it; to be called after the first step.
+      program: compiles it, and says what is known of it; to be called before the first step.
     """
 
     step: Callable[[], float]
@@ -47,11 +52,11 @@ class Work:
 
     Attributes:
       network: vgg, the published one of `safjax.models.SpikingVGG`; dense, 700-256-256-20; conv, 3×3 convolutions
-        64-128-pool-256-pool and a dense layer to 10 classes.
+        64-128-pool-256-pool and a dense layer to 10 classes; resnet, `safjax.models.nf_resnet34` for ImageNet.
       steps: T.
       batch_size: B.
-      width: factor of all channels of vgg and conv, of the hidden neurons of dense.
-      image_size: height and width of the images of vgg and conv.
+      width: factor of all channels, of dense of the hidden neurons.
+      image_size: height and width of the images; not used by dense.
     """
 
     network: Network
@@ -78,7 +83,7 @@ class Work:
     @property
     def classes(self) -> int:
         """Outputs."""
-        return 10 if self.static else 20
+        return CLASSES[self.network]
 
     def scaled(self, size: int) -> int:
         """Channels, or neurons, times the width."""
@@ -94,11 +99,28 @@ class Work:
     @property
     def title(self) -> str:
         """In words."""
-        batch = f"batch {self.batch_size}, T = {self.steps}"
+        return f"{self.subject}, T = {self.steps}"
+
+    @property
+    def subject(self) -> str:
+        """In words, without the steps."""
         if not self.static:
-            return f"dense {'-'.join(map(str, self.sizes))}, {INPUT_RATE:.0%} spikes, {batch}"
-        name = "VGG" if self.network == "vgg" else "conv 64-128-P-256-P-10"
-        return f"{name} × {self.width}, {self.image_size}×{self.image_size}×3, {batch}"
+            return f"dense {'-'.join(map(str, self.sizes))}, {INPUT_RATE:.0%} spikes, batch {self.batch_size}"
+        size = f"{self.image_size}×{self.image_size}×3"
+        return f"{NAMES[self.network]} × {self.width:g}, {size}, batch {self.batch_size}"
+
+    @classmethod
+    def usual(
+        cls,
+        network: Network,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        width: float = 1.0,
+        image_size: int | None = None,
+    ) -> "Work":
+        """With the sizes that a network usually has where None is given."""
+        size = image_size or IMAGE_SIZES.get(network, 32)
+        return cls(network, steps or STEPS[network], batch_size or BATCH_SIZES[network], width, size)
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels: images x[B, H, W, 3] with power at low frequencies, or spike trains x[T, B, 700]."""

@@ -2,11 +2,12 @@
 
     python -m experiments.benchmark.worker JOB
 
-JOB is a JSON object, see `Job`. Messages are lines of JSON on stdout: first {"compile_seconds", "temp_bytes",
-"operations", "device"}, then for each line on stdin {"seconds", "loss", "peak_bytes"}; or {"error"} and the end.
+JOB is a JSON object, see `experiments.benchmark.rows.Job`. Messages are lines of JSON on stdout: first
+{"first_seconds", "temp_bytes", "operations", "compile_seconds", "device"}, then for each line on stdin {"seconds",
+"loss", "peak_bytes"}; or {"error"} and the end.
 """
 
-import dataclasses
+import contextlib
 import importlib
 import json
 import os
@@ -15,46 +16,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.work import Prepared, Work
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What a row is of.
-
-    Attributes:
-      method: a rule, or "library:method" of a peer.
-      work: what every row does.
-      threads: to compute with.
-      unrolled: whether the time loop is written out.
-    """
-
-    method: str
-    work: Work
-    threads: int
-    unrolled: bool = False
-
-    @property
-    def name(self) -> str:
-        """Of the row."""
-        return f"{self.method}, unrolled" if self.unrolled else self.method
-
-    @property
-    def library(self) -> str | None:
-        """Of a peer; None for safjax."""
-        return self.method.partition(":")[0] if ":" in self.method else None
-
-    def to_json(self) -> str:
-        """For the command line of the worker."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        """The inverse of `to_json`."""
-        fields = json.loads(text)
-        return cls(**{**fields, "work": Work(**fields["work"])})
+from experiments.benchmark.rows import Job
+from experiments.benchmark.work import Prepared
 
 
 def main(text: str) -> None:
@@ -62,6 +28,9 @@ def main(text: str) -> None:
     # What libraries print goes to stderr: stdout carries messages only.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    # Where memory runs out, Linux is to end a row, the largest first, and nothing else.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
     def say(**message: Any) -> None:
         print(json.dumps(message), file=channel, flush=True)
@@ -76,10 +45,10 @@ def main(text: str) -> None:
 def serve(job: Job, say: Callable[..., None]) -> None:
     """The first step, then one for each line of stdin."""
     prepared = prepare(job)
+    program = prepared.program()
     began = time.perf_counter()
     prepared.step()
-    compile_seconds = time.perf_counter() - began
-    say(compile_seconds=compile_seconds, **prepared.program()._asdict())
+    say(first_seconds=time.perf_counter() - began, **program._asdict())
     for _ in sys.stdin:
         began = time.perf_counter()
         loss = prepared.step()
@@ -89,12 +58,14 @@ def serve(job: Job, say: Callable[..., None]) -> None:
 
 def prepare(job: Job) -> Prepared:
     """The step of a job; imports the one library that it needs."""
+    origin, _, method = job.method.rpartition(":")
+    if not origin:
+        return importlib.import_module("experiments.benchmark.ours").prepare(job.work, method, job.unrolled)
     if job.library is None:
-        return importlib.import_module("experiments.benchmark.ours").prepare(job.work, job.method, job.unrolled)
-    if "torch" in importlib.import_module("experiments.benchmark.peers").PEERS[job.library].needs:
+        return importlib.import_module("experiments.benchmark.pipeline").prepare(job.work, method)
+    if "torch" in importlib.import_module("experiments.benchmark.peers").PEERS[origin].needs:
         importlib.import_module("torch").set_num_threads(job.threads)
-    peer = importlib.import_module(f"experiments.benchmark.peers.{job.library}")
-    return peer.prepare(job.work, job.method.partition(":")[2])
+    return importlib.import_module(f"experiments.benchmark.peers.{origin}").prepare(job.work, method)
 
 
 def peak_bytes() -> int:

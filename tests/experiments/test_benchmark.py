@@ -3,19 +3,21 @@
 import json
 import math
 import re
+import subprocess
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import ours, peers, report
+from experiments.benchmark import ours, peers, runner
 from experiments.benchmark.operations import operations
-from experiments.benchmark.options import Options, peer_rows
+from experiments.benchmark.options import peer_rows
 from experiments.benchmark.ours import METHODS
-from experiments.benchmark.runner import Row, measure
+from experiments.benchmark.rows import Job
+from experiments.benchmark.runner import Limits, Worker, measure
 from experiments.benchmark.work import Work
-from experiments.benchmark.worker import Job, peak_bytes, prepare
+from experiments.benchmark.worker import peak_bytes, prepare
 from safjax.rules import bptt
 
 DENSE = Work("dense", steps=3, batch_size=2, width=0.03)
@@ -24,69 +26,110 @@ SMALL = {
     "dense": DENSE,
     "conv": Work("conv", steps=2, batch_size=2, width=0.1, image_size=8),
 }
-FIRST = Row("bptt", [0.1, 9.0, 0.2], [2.0, 1.5, 1.25], 1.0, 2_000_000, 300_000_000, 10**9, "cpu")
-SECOND = Row("spyx:bptt", [0.125, 0.0625, 1.5], [2.0, 1.5, 1.25], 1.24, 60_000, 250_000_000, None, "cpu")
-FAILED = Row("sinabs:bptt", error="ValueError: a | b")
+TOO_LARGE = Work("dense", steps=3, batch_size=10**12, width=0.03)
 
 
 def cells(line):
     return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
-def test_two_rows_in_processes_of_their_own(capsys, tmp_path):
+@pytest.fixture
+def processes(monkeypatch):
+    """All that are started: rows, and matrix products."""
+    started, start = [], subprocess.Popen
+
+    def popen(*arguments, **options):
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(runner.subprocess, "Popen", popen)
+    return started
+
+
+def test_two_rows_in_processes_of_their_own(capsys, tmp_path, processes):
     flags = ["--network=dense", "--width=0.03", "--steps=3", "--batch-size=2", "--repeats=2", "--threads=1"]
-    assert benchmark.main([*flags, "--methods", "bptt", "--unrolled", f"--output={tmp_path}"]) == 0
+    assert benchmark.main(["measure", *flags, "--methods", "bptt", "--unrolled", f"--output={tmp_path}"]) == 0
     out = capsys.readouterr().out
     title, machine, _, header, _, *rows = out.splitlines()
     assert re.match(
         r"dense 700-8-8-20, 3% spikes, batch 2, T = 3, float32, cpu, 1 of \d+ cores, load .*, jax \d", title
     )
-    assert all(float(speed) > 1 for speed in re.findall(r"(\d+) GFLOP/s before, (\d+) after", machine)[0])
-    assert cells(header)[:3] == ["row", "step, median (min – max)", "÷ bptt"]
+    products = [float(speed) for speed in re.findall(r"(\d+) GFLOP/s before, (\d+) after", machine)[0]]
+    assert min(products) > 1
+    assert cells(header)[:4] == ["row", "step, median (min – max)", "turns", "÷ bptt"]
     assert [cells(row)[0] for row in rows] == ["bptt", "bptt, unrolled"]
-    assert all(float(cell) > 0 for row in rows for cell in cells(row)[2:6])
-    assert (tmp_path / "table.md").read_text() == out and (tmp_path / "chart.png").stat().st_size > 10_000
+    assert all(float(cell) > 0 for row in rows for cell in cells(row)[2:9])
+    assert (tmp_path / "table.md").read_text() == out and (tmp_path / "dense.png").stat().st_size > 10_000
     loop, unrolled = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
     assert len(loop["seconds"]) == 2 and loop["losses"] == pytest.approx(unrolled["losses"], rel=1e-4)
     assert loop["temp_bytes"] != unrolled["temp_bytes"] and loop["operations"] == unrolled["operations"] > 0
+    assert loop["share"] == pytest.approx(loop["gflops"] * 2 / sum(loop["products"])) and loop["threads"] == 1
+    assert len(processes) == 4 and all(process.poll() is not None for process in processes)
 
 
 def test_the_others_go_on(monkeypatch):
     monkeypatch.setattr(peers, "installed", lambda library: False)
     jobs = [Job(method, DENSE, threads=1) for method in ("nonsense", "snntorch:bptt", "bptt")]
-    failed, absent, good = measure(jobs, repeats=1)
+    failed, large, absent, good = measure([jobs[0], Job("bptt", TOO_LARGE, threads=1), *jobs[1:]], Limits(repeats=1))
     assert failed.error == "KeyError: 'nonsense'" and failed.seconds == []
+    assert "MemoryError" in large.error
     assert absent.error == "snntorch and torch not installed: pip install -e '.[experiments,peers]'"
     assert good.error is None and len(good.seconds) == 1 and good.peak_bytes > 50e6
+    assert 0 < good.first_seconds < good.compile_seconds
     forward = 700 * 8 + 8 * 8 + 8 * 20
     assert good.operations == 2 * DENSE.steps * DENSE.batch_size * (2 * forward + 8 * 8 + 8 * 20)
 
 
 def test_a_process_that_dies_leaves_its_last_words(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--no_such_flag")
-    [row] = measure([Job("bptt", DENSE, threads=1)], repeats=1)
+    [row] = measure([Job("bptt", DENSE, threads=1)], Limits(repeats=1))
     assert re.match(r"ended with exit code -?\d+: .*no_such_flag", row.error)
 
 
-def test_table_compares_with_the_first_row():
-    header, _, first, second = report.table([FIRST, SECOND]).splitlines()
-    assert header == "| row | step, median (min – max) | ÷ bptt | temp MB | peak MB | compile s | GFLOP/s |"
-    assert first == "| bptt | 200.0 ms (100.0 ms – 9.00 s) | 1.00 | 2.0 | 300.0 | 1.0 | 5.0 |"
-    assert second == "| spyx:bptt | 125.0 ms (62.5 ms – 1.50 s) | 0.62 | 0.1 | 250.0 | 1.2 | – |"
+def test_a_process_that_the_system_kills_ran_out_of_memory(processes):
+    worker = Worker(Job("bptt", DENSE, threads=1), timeout=600)
+    processes[0].kill()
+    worker.turn()
+    assert worker.row.error == "killed, as the system does when memory runs out"
+    worker.end()
 
 
-def test_table_of_a_failed_row():
-    header, rule, failed, second = report.table([FAILED, SECOND]).splitlines()
-    assert failed == r"| sinabs:bptt | failed: ValueError: a \| b |  |  |  |  |  |"
-    assert "÷ spyx:bptt" in header and "| 1.00 |" in second
-    assert rule.count("|") == header.count("|") == second.count("|") == failed.count("|") - 1
-    assert "failed" in report.table([FAILED]).splitlines()[-1]
+def test_a_silent_process_is_ended(processes):
+    [row] = measure([Job("bptt", DENSE, threads=1)], Limits(repeats=3, timeout=0.01))
+    assert row.error == "no answer within 0.01 s (--timeout)" and row.seconds == []
+    assert processes[0].poll() is not None
 
 
-def test_lines_hold_every_step():
-    first, failed = map(json.loads, report.lines([FIRST, FAILED]).splitlines())
-    assert first["seconds"] == [0.1, 9.0, 0.2] and first["median"] == 0.2 and first["gflops"] == 5.0
-    assert failed["error"] == "ValueError: a | b" and "median" not in failed
+def test_ctrl_c_leaves_no_process(monkeypatch, processes, capsys, tmp_path):
+    def interrupted(worker):
+        assert processes[-1].poll() is None
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Worker, "start", interrupted)
+    monkeypatch.setattr(benchmark, "product_gflops_of", lambda threads: 100.0)
+    assert benchmark.main(["measure", "--network=dense", f"--output={tmp_path}"]) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
+    assert len(processes) == 1 and processes[0].poll() is not None
+
+
+@pytest.mark.parametrize(("seconds", "turns"), [(1e-9, 2), (2.5, 3), (100.0, 7)])
+def test_slow_rows_have_fewer_turns(monkeypatch, seconds, turns):
+    class Steady:
+        def __init__(self, job, timeout):
+            self.row = runner.Row(job, first_seconds=1.0)
+
+        def start(self):
+            pass
+
+        def turn(self):
+            self.row.seconds.append(1.0)
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(runner, "Worker", Steady)
+    [row] = measure([Job("bptt", DENSE, threads=1)], Limits(repeats=7, seconds=seconds))
+    assert len(row.seconds) == turns
 
 
 def test_operations_of_a_loop():
@@ -104,14 +147,27 @@ def test_operations_of_a_loop():
     assert operations(jax.jit(convolve), image) == 2 * (2 * 6 * 6 * 5) * (3 * 3 * 3)
 
 
+@pytest.mark.parametrize(
+    ("method", "image_passes", "inner_passes"),
+    [("saf_f", 2, 4 + 2), ("ottt_a", 2, 3 * 4), ("bptt", 2, 3 * 4), ("saf_e", 2 * 4, 3 * 4)],
+)
+def test_operations_of_a_training_step_are_those_counted_by_hand(method, image_passes, inner_passes):
+    work = Work("conv", steps=4, batch_size=2, width=0.1, image_size=8)
+    image, one, two, three = work.sizes
+    first, second, third, dense = 8 * 8 * 9 * image * one, 8 * 8 * 9 * one * two, 4 * 4 * 9 * two * three, three * 10
+    # A static image is convolved once, and only the weight's gradient is needed there, unless the weight changes.
+    passes = image_passes * first + inner_passes * (second + third + dense)
+    assert ours.operations_of(work, method) == 2 * work.batch_size * passes
+
+
 def test_defaults_are_those_of_the_network():
-    vgg, dense, conv = (Options(network=network).work for network in ("vgg", "dense", "conv"))
+    vgg, dense, conv = map(Work.usual, ("vgg", "dense", "conv"))
     assert (vgg.batch()[0].shape, vgg.steps, vgg.static) == ((16, 32, 32, 3), 6, True)
     assert (conv.batch()[0].shape, conv.steps, conv.static) == ((16, 32, 32, 3), 6, True)
     spikes, labels = dense.batch()
     assert (spikes.shape, labels.shape, dense.static) == ((100, 64, 700), (64,), False)
     assert set(spikes.ravel().tolist()) == {0.0, 1.0} and abs(float(spikes.mean()) - 0.03) < 0.001
-    assert Options().methods[0] == "saf_f" and not any(":" in method for method in Options().methods)
+    assert Work.usual("resnet").image_size == 224
 
 
 def test_conv_learns():
@@ -120,7 +176,7 @@ def test_conv_learns():
 
 
 def test_vgg_is_the_published_one():
-    assert sum(leaf.size for leaf in jax.tree.leaves(ours.net_of(Options().work))) == 9_228_362
+    assert sum(leaf.size for leaf in jax.tree.leaves(ours.net_of(Work.usual("vgg")))) == 9_228_362
 
 
 def test_variants_of_bptt():
@@ -145,26 +201,7 @@ def test_peer_trains(network, name):
         pytest.skip(need)
     job = Job(name, SMALL[network], threads=1)
     prepared = prepare(job)
+    program = prepared.program()
     losses = [prepared.step() for _ in range(6)]
     assert abs(losses[0] - math.log(job.work.classes)) < 0.7 and losses[-1] < losses[0]
-    assert (prepared.program().temp_bytes is not None) == (library == "spyx")
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--methods", "ottt"], "unknown ottt; known are saf_f.*bptt_remat, spikingjelly:ottt_a"),
-        (["--methods", "spyx:bptt"], "unknown spyx:bptt; known are"),
-        (["--methods"], "none given"),
-        (["--steps=0"], "--steps=0 is not possible"),
-        (["--batch-size=0"], "--batch-size=0 is not possible"),
-        (["--repeats=0"], "--repeats=0 is not possible"),
-        (["--threads=0"], "--threads=0 is not possible"),
-        (["--width=0", "--network=dense"], "--width=0.0 is not possible"),
-        (["--image-size=7"], "--image-size=7 is not possible"),
-        (["--image-size=32", "--network=dense"], "expected 8 or more, and --network=vgg"),
-    ],
-)
-def test_bad_flags_are_named(flags, message):
-    with pytest.raises(SystemExit, match=message):
-        benchmark.main(flags)
+    assert (program.temp_bytes is not None) == (library == "spyx")

@@ -14,7 +14,7 @@ class Peer(NamedTuple):
     """A library.
 
     Attributes:
-      methods: that have a row, for each network.
+      methods: that have a row, for each network that it is measured on.
       needs: what must be installed.
     """
 
@@ -23,9 +23,9 @@ class Peer(NamedTuple):
 
 
 PEERS = {
-    "snntorch": Peer({"vgg": (), "dense": ("bptt",), "conv": ("bptt",)}, ("snntorch", "torch")),
-    "spyx": Peer({"vgg": (), "dense": ("bptt",), "conv": ("bptt",)}, ("spyx",)),
-    "sinabs": Peer({"vgg": (), "dense": ("bptt",), "conv": ()}, ("sinabs", "torch")),
+    "snntorch": Peer({"dense": ("bptt",), "conv": ("bptt",)}, ("snntorch", "torch")),
+    "spyx": Peer({"dense": ("bptt",), "conv": ("bptt",)}, ("spyx",)),
+    "sinabs": Peer({"dense": ("bptt",)}, ("sinabs", "torch")),
     "spikingjelly": Peer(
         {"vgg": ("ottt_a", "ottt_o", "sltt", "bptt"), "dense": ("bptt",), "conv": ("bptt",)},
         ("spikingjelly", "torch"),

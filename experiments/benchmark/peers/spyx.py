@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import time
 from collections.abc import Callable
 
 import jax
@@ -29,8 +30,11 @@ def prepare(work: Work, method: str) -> Prepared:
         return float(value)
 
     def program() -> Program:
+        began = time.perf_counter()
         compiled = train_step.lower(net, optimizer, inputs, labels).compile()
-        return Program(compiled.memory_analysis().temp_size_in_bytes, device=jax.default_backend())
+        seconds = time.perf_counter() - began
+        temp_bytes = compiled.memory_analysis().temp_size_in_bytes
+        return Program(temp_bytes, compile_seconds=seconds, device=jax.default_backend())
 
     return Prepared(step, program)
 

@@ -1,0 +1,9 @@
+"""The subcommands, one table, or set of tables, each."""
+
+from experiments.benchmark.tables.input import Input
+from experiments.benchmark.tables.measure import Measure
+from experiments.benchmark.tables.paper import Paper
+from experiments.benchmark.tables.peers import Peers
+from experiments.benchmark.tables.rules import Rules
+
+__all__ = ["Input", "Measure", "Paper", "Peers", "Rules"]
