@@ -7,7 +7,8 @@ standardised kernel, a dropout mask, the first synapse of a static image. `hoist
 
 so that a loop evaluates `prelude` once and `body` T times. A rule that takes a gradient at every step then
 differentiates `body` with respect to the prelude's results, adds those gradients up, and pulls the sum back through
-`prelude` once; by linearity that is the same gradient.
+`prelude` once; by linearity that is the same gradient. So that the sum is never one of half precision, what depends on
+the weights is handed over in float32 or wider.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.extend import core
+
+from safjax.precision import widened
 
 # Operations that only repeat or relabel their input. Their results are recomputed in the body rather than handed over,
 # so that a bias is not stored as large as the map it is added to.
@@ -33,7 +36,7 @@ def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: A
 
     Returns:
       prelude: (weights, constants) ↦ (from_weights, from_constants), two lists of arrays. `from_weights` holds the
-        real-valued results that depend on `weights`, `from_constants` all others.
+        real-valued results that depend on `weights`, in float32 or wider, `from_constants` all others.
       body: (from_weights, from_constants, varying) ↦ function(weights, constants, varying).
 
     Example:
@@ -69,10 +72,11 @@ def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: A
 
     def prelude(weights, constants):
         results = run_outside(*jax.tree.leaves((weights, constants)))
-        return results[: len(first)], results[len(first) :]
+        return [widened(x) for x in results[: len(first)]], results[len(first) :]
 
     def body(from_weights, from_constants, varying):
-        results = run_inside(*from_weights, *from_constants, *jax.tree.leaves(varying))
+        narrow = [x.astype(v.aval.dtype) for x, v in zip(from_weights, first, strict=True)]
+        results = run_inside(*narrow, *from_constants, *jax.tree.leaves(varying))
         return jax.tree.unflatten(structure, results)
 
     return prelude, body

@@ -9,6 +9,7 @@ gradient learning in spiking neural networks", 2019). A surrogate here is a smal
 import abc
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ class Surrogate(abc.ABC):
 
 def _require_positive(surrogate: Surrogate, **values: float) -> None:
     for name, value in values.items():
-        if not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise ValueError(
                 f"{type(surrogate).__name__}({name}={value!r}): {name} must be a positive number, "
                 "since it sets how wide or how steep the pseudo-derivative is."

@@ -1,5 +1,6 @@
 """A spiking multi-layer perceptron."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ class SpikingMLP(nnx.Module):
       input_rate: ν₀ of the inputs, spikes an input and step, in (0, 1].
       decay, threshold, surrogate: of all neurons.
       readout: of the final current; default `LeakyReadout()`.
+      dtype: in which synapses compute, for instance bfloat16; None takes that of inputs and parameters. Neurons and
+        readout stay in float32 or wider.
       param_dtype: dtype of the parameters.
       rngs: its stream "params" initialises the weights.
 
@@ -58,19 +61,21 @@ class SpikingMLP(nnx.Module):
         threshold: float = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
         readout: LeakyReadout | InstantReadout | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         _check(sizes, input_rate)
         layers: list[Synapse | LIF] = []
+        dense = functools.partial(_dense, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
         rate = input_rate
         for inputs, neurons in itertools.pairwise(sizes[:-1]):
             lif = LIF(decay, threshold, surrogate)
             scale = weight_scale(inputs, rate, lif)
-            layers += [Synapse(_dense(inputs, neurons, scale, param_dtype, rngs)), lif]
+            layers += [Synapse(dense(inputs, neurons, scale)), lif]
             rate = RATE
         self.features = nnx.Sequential(*layers)
-        self.classifier = Synapse(_dense(sizes[-2], sizes[-1], 1 / math.sqrt(sizes[-2]), param_dtype, rngs))
+        self.classifier = Synapse(dense(sizes[-2], sizes[-1], 1 / math.sqrt(sizes[-2])))
         self.readout = LeakyReadout() if readout is None else readout
 
     def __call__(self, x: Any) -> jax.Array:
@@ -86,8 +91,8 @@ def weight_scale(inputs: int, input_rate: float, lif: LIF) -> float:
     return math.sqrt(variance / (inputs * power))
 
 
-def _dense(inputs: int, outputs: int, scale: float, dtype: jax.typing.DTypeLike, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.normal(scale), param_dtype=dtype, rngs=rngs)
+def _dense(inputs: int, outputs: int, scale: float, **options: Any) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.normal(scale), **options)
 
 
 def _check(sizes, input_rate) -> None:

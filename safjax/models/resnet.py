@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import jax
@@ -40,6 +40,8 @@ class SpikingResNet(nnx.Module):
       widths: channels of each stage.
       decay, threshold, surrogate: of all neurons.
       readout: of the final current; default `LeakyReadout()`. `InstantReadout()` is the published one.
+      dtype: in which synapses compute, `stem` aside, for instance bfloat16; None takes that of inputs and parameters.
+        Neurons, readout and the stream between the blocks stay in float32 or wider.
       param_dtype: dtype of the parameters, those of `stem` aside.
       rngs: its stream "params" initialises the weights.
 
@@ -69,16 +71,16 @@ class SpikingResNet(nnx.Module):
         threshold: float = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
         readout: LeakyReadout | InstantReadout | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         _check(num_classes, stages, widths)
         lif = functools.partial(LIF, decay, threshold, surrogate)
-        dense = nnx.Linear(
-            widths[-1], num_classes, kernel_init=nnx.initializers.zeros, param_dtype=param_dtype, rngs=rngs
-        )
+        options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        dense = nnx.Linear(widths[-1], num_classes, kernel_init=nnx.initializers.zeros, **options)
         self.stem = Synapse(stem)
-        self.blocks = nnx.Sequential(*_blocks(stages, widths, lif, param_dtype, rngs))
+        self.blocks = nnx.Sequential(*_blocks(stages, widths, lif, options))
         self.classifier = Synapse(nnx.Sequential(global_avg_pool, dense))
         self.readout = LeakyReadout() if readout is None else readout
 
@@ -87,12 +89,12 @@ class SpikingResNet(nnx.Module):
         return self.readout(self.classifier(self.blocks(self.stem(x))))
 
 
-def _blocks(stages, widths, lif, param_dtype, rngs) -> Iterator["Block"]:
+def _blocks(stages, widths, lif, options) -> Iterator["Block"]:
     variance, channels = 1.0, widths[0]
     for stage, (count, features) in enumerate(zip(stages, widths, strict=True)):
         for place in range(count):
             strides = 2 if stage > 0 and place == 0 else 1
-            block = Block(channels, features, strides, sqrt(variance), lif, param_dtype, rngs)
+            block = Block(channels, features, strides, sqrt(variance), lif, options)
             variance = (variance if block.projection is None else 1.0) + BRANCH_SCALE**2
             channels = features
             yield block
@@ -108,20 +110,19 @@ class Block(nnx.Module):
         strides: int,
         beta: float,
         lif: Callable[[], LIF],
-        param_dtype: jax.typing.DTypeLike,
-        rngs: nnx.Rngs,
+        options: dict[str, Any],
     ):
         def convolution(channels: int, size: int, strides: int) -> WSConv:
             # As many zeros on either side, where "SAME" puts more of them after the image under strides.
             padding = ((size // 2, size // 2),) * 2
-            return WSConv(
-                channels, out_features, (size, size), strides, padding=padding, param_dtype=param_dtype, rngs=rngs
-            )
+            return WSConv(channels, out_features, (size, size), strides, padding=padding, **options)
 
         self.beta = beta
         self.lif1, self.lif2 = lif(), lif()
         self.conv1 = Synapse(nnx.Sequential(spike_gain, convolution(in_features, 3, strides)))
-        self.conv2 = Synapse(nnx.Sequential(spike_gain, convolution(out_features, 3, 1), SkipInit(param_dtype)))
+        self.conv2 = Synapse(
+            nnx.Sequential(spike_gain, convolution(out_features, 3, 1), SkipInit(options["param_dtype"]))
+        )
         changes = strides > 1 or in_features != out_features
         self.projection = Synapse(nnx.Sequential(spike_gain, convolution(in_features, 1, strides))) if changes else None
 
@@ -154,6 +155,7 @@ def nf_resnet34(
     *,
     width: float = 1.0,
     in_features: int = 3,
+    dtype: jax.typing.DTypeLike | None = None,
     param_dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
     **options: Any,
@@ -166,7 +168,7 @@ def nf_resnet34(
       num_classes: outputs.
       width: multiplies all channels, rounded, at least 1.
       in_features: channels of the image.
-      param_dtype: dtype of the parameters.
+      dtype, param_dtype: as of `SpikingResNet`, the stem included.
       rngs: its stream "params" initialises the weights.
       **options: decay, threshold, surrogate, readout, as of `SpikingResNet`.
 
@@ -174,13 +176,10 @@ def nf_resnet34(
       ValueError: num_classes or width not positive.
     """
     widths = _scaled(width)
-    convolution = WSConv(
-        in_features, widths[0], (7, 7), 2, padding=((3, 3), (3, 3)), param_dtype=param_dtype, rngs=rngs
-    )
+    layers: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    convolution = WSConv(in_features, widths[0], (7, 7), 2, padding=((3, 3), (3, 3)), **layers)
     stem = nnx.Sequential(convolution, lambda x: avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))))
-    return SpikingResNet(
-        num_classes, stem, stages=(3, 4, 6, 3), widths=widths, param_dtype=param_dtype, rngs=rngs, **options
-    )
+    return SpikingResNet(num_classes, stem, stages=(3, 4, 6, 3), widths=widths, **layers, **options)
 
 
 def cifar_resnet18(
@@ -188,6 +187,7 @@ def cifar_resnet18(
     *,
     width: float = 1.0,
     in_features: int = 3,
+    dtype: jax.typing.DTypeLike | None = None,
     param_dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
     **options: Any,
@@ -197,14 +197,13 @@ def cifar_resnet18(
     Arguments and errors are those of `nf_resnet34`: 16 layers of neurons, 11,173,970 parameters for 10 classes.
     """
     widths = _scaled(width)
-    stem = WSConv(in_features, widths[0], param_dtype=param_dtype, rngs=rngs)
-    return SpikingResNet(
-        num_classes, stem, stages=(2, 2, 2, 2), widths=widths, param_dtype=param_dtype, rngs=rngs, **options
-    )
+    layers: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    stem = WSConv(in_features, widths[0], **layers)
+    return SpikingResNet(num_classes, stem, stages=(2, 2, 2, 2), widths=widths, **layers, **options)
 
 
 def _scaled(width: float) -> tuple[int, ...]:
-    if not width > 0:
+    if not 0 < width < inf:
         raise ValueError(
             f"SpikingResNet: width is {width!r}; expected a positive factor for all channels, such as 0.5."
         )

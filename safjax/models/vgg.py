@@ -1,5 +1,6 @@
 """The VGGs of online training through time."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ class SpikingVGG(nnx.Module):
       in_features: channels of the image.
       decay, threshold, surrogate: of all neurons.
       readout: of the final current; default `LeakyReadout()`. `InstantReadout()` is the published one.
+      dtype: in which synapses compute, for instance bfloat16; None takes that of inputs and parameters. Neurons and
+        readout stay in float32 or wider.
       param_dtype: dtype of the parameters.
       rngs: its stream "params" initialises the weights.
 
@@ -58,26 +61,26 @@ class SpikingVGG(nnx.Module):
         threshold: float = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
         readout: LeakyReadout | InstantReadout | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         _check(num_classes, cfg, width)
         layers: list[Synapse | LIF] = []
+        dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
         channels, poolings = in_features, 0
         for entry in cfg:
             if entry == "M":
                 poolings += 1
                 continue
             features = max(1, round(width * int(entry)))
-            convolution = WSConv(channels, features, param_dtype=param_dtype, rngs=rngs)
+            convolution = WSConv(channels, features, **dtypes, rngs=rngs)
             layers += [
                 Synapse(nnx.Sequential(Between(scaled=bool(layers), poolings=poolings), convolution)),
                 LIF(decay, threshold, surrogate),
             ]
             channels, poolings = features, 0
-        dense = nnx.Linear(
-            channels, num_classes, kernel_init=nnx.initializers.normal(0.01), param_dtype=param_dtype, rngs=rngs
-        )
+        dense = nnx.Linear(channels, num_classes, kernel_init=nnx.initializers.normal(0.01), **dtypes, rngs=rngs)
         self.features = nnx.Sequential(*layers)
         self.classifier = Synapse(nnx.Sequential(Between(True, poolings), global_avg_pool, dense))
         self.readout = LeakyReadout() if readout is None else readout
@@ -116,14 +119,16 @@ class SpikingVGGF(nnx.Module):
         *,
         cfg: Sequence[int | str] = PUBLISHED,
         width: float = 1.0,
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
         **vgg: Any,
     ):
-        self.vgg = SpikingVGG(num_classes, cfg=cfg, width=width, param_dtype=param_dtype, rngs=rngs, **vgg)
+        dtypes: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype}
+        self.vgg = SpikingVGG(num_classes, cfg=cfg, width=width, **dtypes, rngs=rngs, **vgg)
         channels = [max(1, round(width * entry)) for entry in cfg if isinstance(entry, int)]
         zeros = nnx.initializers.zeros
-        convolution = nnx.Conv(channels[-1], channels[0], (3, 3), kernel_init=zeros, param_dtype=param_dtype, rngs=rngs)
+        convolution = nnx.Conv(channels[-1], channels[0], (3, 3), kernel_init=zeros, **dtypes, rngs=rngs)
         self.pooling = 2 ** sum(entry == "M" for entry in _before_last_convolution(cfg))
         self.feedback = Synapse(nnx.Sequential(Above(self.pooling), convolution))
         self.delay = Delay()
@@ -174,9 +179,9 @@ class Between(nnx.Module):
 
 
 def _check(num_classes, cfg, width) -> None:
-    if not isinstance(num_classes, int) or num_classes < 1:
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise ValueError(f"SpikingVGG(num_classes={num_classes!r}): expected a whole number of classes ≥ 1.")
-    if not width > 0:
+    if not 0 < width < math.inf:
         raise ValueError(f"SpikingVGG(width={width!r}): expected a positive factor for all channels.")
     good = [e == "M" or (isinstance(e, int) and not isinstance(e, bool) and e > 0) for e in cfg]
     if not all(good) or not any(isinstance(e, int) for e in cfg):

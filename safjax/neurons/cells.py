@@ -2,7 +2,8 @@
 
     state, spikes = cell.step(state, current)
 
-Constants are numbers, or arrays that broadcast to a sample; a gradient flows into those that are learned.
+Constants are numbers, or arrays that broadcast to a sample; a gradient flows into those that are learned. States and
+spikes are of float32 or wider, also where the currents are of bfloat16.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.neurons.firing import Surrogate, fire
+from safjax.precision import wide_zeros
 
 Number = float | jax.Array
 
@@ -68,7 +70,7 @@ class LIFCell:
 
     def start(self, current: jax.Array) -> jax.Array:
         """m[0] = 0."""
-        return jnp.zeros_like(current)
+        return wide_zeros(current)
 
     def step(self, state: jax.Array, current: jax.Array, detach_reset: bool = False) -> tuple[jax.Array, jax.Array]:
         """(m[t−1], I[t]) ↦ (m[t], s[t])."""
@@ -101,7 +103,7 @@ class CurrentCell:
 
     def start(self, current: jax.Array) -> CurrentState:
         """i[0] = m[0] = 0."""
-        return CurrentState(jnp.zeros_like(current), self.lif.start(current))
+        return CurrentState(wide_zeros(current), self.lif.start(current))
 
     def step(
         self, state: CurrentState, current: jax.Array, detach_reset: bool = False
@@ -143,7 +145,7 @@ class AdaptiveCell:
 
     def start(self, current: jax.Array) -> AdaptiveState:
         """m[0] = b[1] = 0."""
-        return AdaptiveState(jnp.zeros_like(current), jnp.zeros_like(current))
+        return AdaptiveState(wide_zeros(current), wide_zeros(current))
 
     def step(
         self, state: AdaptiveState, current: jax.Array, detach_reset: bool = False

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from safjax.neurons.cells import LIFCell
 from safjax.neurons.firing import Surrogate, fire
+from safjax.precision import widened
 
 
 class _Constants(NamedTuple):
@@ -71,7 +72,7 @@ def lif_sequence(
         step by step. Slower on a CPU.
 
     Returns:
-      (s[T, B, ...], u[T, B, ...] before the reset, m[T]).
+      (s[T, B, ...], u[T, B, ...] before the reset, m[T]), of float32 or wider.
 
     Example:
       >>> import jax.numpy as jnp
@@ -82,10 +83,10 @@ def lif_sequence(
       >>> spikes.ravel().tolist()
       [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     """
-    dtype = currents.dtype
+    currents = widened(currents)
     if membrane is None:
         membrane = cell.start(currents if steps is not None else currents[0])
-    constants = _Constants(*(jnp.asarray(c, dtype) for c in (cell.decay, cell.threshold, cell.drop)))
+    constants = _Constants(*(jnp.asarray(c, currents.dtype) for c in (cell.decay, cell.threshold, cell.drop)))
     form = _Form(cell.surrogate, cell.floor, cell.max_spikes, steps, through_reset, parallel)
     potentials = _potentials(form, currents, membrane, constants)
     spikes = cell.fire(potentials)

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from safjax.precision import widened
+
 
 def leaky_filter(currents: jax.Array, decay: jax.Array | float) -> jax.Array:
     """Leaky integration of a whole sequence in O(log T) parallel steps.
@@ -17,12 +19,12 @@ def leaky_filter(currents: jax.Array, decay: jax.Array | float) -> jax.Array:
       decay: λ ∈ [0, 1], a number or an array that broadcasts to [B, ...], for instance one decay a channel.
 
     Returns:
-      y[T, B, ...].
+      y[T, B, ...], of float32 or wider.
 
     Raises:
       ValueError: decay is a Python number outside [0, 1], or an array that does not broadcast to [B, ...].
     """
-    steps = len(currents)
+    steps, currents = len(currents), widened(currents)
     if isinstance(decay, int | float) and not 0 <= decay <= 1:
         raise ValueError(
             f"leaky_filter(decay={decay!r}): decay is the fraction kept from one step to the next and must lie in "

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.nn.discovery import discover, discover_loops, finished
+from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SpikingModule
 from safjax.nn.states import flat, join, split
+from safjax.nn.synapse import Synapse
 from safjax.ops import conv_general_dilated
 from safjax.rules import Course, Rule
 
@@ -56,6 +58,8 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
             module.conv_general_dilated = conv_general_dilated
+        if isinstance(module, Synapse):
+            keep_biases_wide(module)
         if isinstance(module, SpikingModule):
             module.binding = Binding(rule.name, rule.propagation, course, join(path), observe, discovery)
             module.start_sequence()

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.nn.dtypes import promote_but_bias
 from safjax.ops.convolution import conv_general_dilated
 from safjax.ops.standardisation import standardise
 
@@ -24,8 +25,14 @@ class WSConv(nnx.Module):
       padding: "SAME", "VALID", or ((top, bottom), (left, right)).
       use_bias: whether a bias is added.
       kernel_init: the initialiser of W; default normal with variance 2 / fan-out (He et al., 2015).
+      dtype: in which to convolve, for instance bfloat16; None takes the one that input and kernel promote to. The
+        kernel is standardised before it is cast, and the bias is added in float32 or wider.
       param_dtype: dtype of the parameters.
       rngs: its stream "params" initialises the kernel.
+
+    Raises:
+      ValueError: channels, kernel_size or strides not whole numbers ≥ 1, padding none of the above, or one weight for
+        each output, which has no variance.
     """
 
     def __init__(
@@ -38,12 +45,15 @@ class WSConv(nnx.Module):
         padding: str | Sequence[tuple[int, int]] = "SAME",
         use_bias: bool = True,
         kernel_init: Callable = nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),  # noqa: B008
+        dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
-        self.padding = padding if isinstance(padding, str) else tuple((before, after) for before, after in padding)
+        self.strides = tuple(strides) if isinstance(strides, Sequence) else (strides, strides)
         shape = (*kernel_size, in_features, out_features)
+        self.padding = padding if isinstance(padding, str) else tuple((before, after) for before, after in padding)
+        self.dtype = dtype
+        _check(shape, self.strides, self.padding)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
         self.gain = nnx.Param(jnp.ones((out_features,), param_dtype))
         self.bias = nnx.Param(jnp.zeros((out_features,), param_dtype)) if use_bias else None
@@ -51,7 +61,26 @@ class WSConv(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x[B, H, W, in] ↦ [B, H′, W′, out]."""
         kernel = standardise(self.kernel[...], self.gain[...])
-        y = conv_general_dilated(
-            x.astype(kernel.dtype), kernel, self.strides, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        bias = None if self.bias is None else self.bias[...]
+        x, kernel, bias = promote_but_bias((x, kernel, bias), dtype=self.dtype)
+        y = conv_general_dilated(x, kernel, self.strides, self.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y if bias is None else y + bias
+
+
+def _check(shape: tuple, strides: tuple, padding: str | tuple) -> None:
+    whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in (*shape, *strides)]
+    if len(shape) != 4 or len(strides) != 2 or not all(whole):
+        raise ValueError(
+            f"WSConv(in_features={shape[-2]!r}, out_features={shape[-1]!r}, kernel_size={shape[:-2]!r}, "
+            f"strides={strides!r}): expected whole numbers ≥ 1, two for kernel_size, one or two for strides, for "
+            "instance WSConv(64, 128, (3, 3), strides=2, rngs=rngs)."
         )
-        return y if self.bias is None else y + self.bias[...]
+    if padding not in ("SAME", "VALID") if isinstance(padding, str) else len(padding) != 2:
+        raise ValueError(
+            f"WSConv(padding={padding!r}): expected 'SAME', 'VALID' or zeros at ((top, bottom), (left, right))."
+        )
+    if shape[0] * shape[1] * shape[2] == 1:
+        raise ValueError(
+            "WSConv with a 1×1 kernel and one input channel: each output has a single weight, which has no variance to "
+            "standardise by. Use a larger kernel, or nnx.Conv."
+        )

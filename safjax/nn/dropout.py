@@ -26,7 +26,7 @@ class Dropout(SpikingModule):
     """
 
     def __init__(self, rate: float, *, rngs: nnx.Rngs):
-        if not 0 <= rate < 1:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise ValueError(f"Dropout(rate={rate!r}): the fraction of silenced neurons must lie in [0, 1).")
         self.rate = rate
         self.deterministic = False

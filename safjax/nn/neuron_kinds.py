@@ -10,7 +10,7 @@ from flax import nnx
 
 from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell
 from safjax.nn.neurons import LIF, Neuron
-from safjax.nn.numbers import Number, checked_decay, checked_positive, value_of
+from safjax.nn.numbers import Number, checked_decay, checked_positive, checked_surrogate, value_of
 from safjax.surrogate import Sigmoid
 
 
@@ -111,6 +111,7 @@ class ALIF(Neuron):
 
     Raises:
       ValueError: a decay outside [0, 1], threshold or strength not positive.
+      TypeError: surrogate is not callable.
 
     Example:
       >>> import jax.numpy as jnp
@@ -134,7 +135,7 @@ class ALIF(Neuron):
         self.adaptation_decay = checked_decay(self, adaptation_decay, "adaptation_decay")
         self.threshold = checked_positive(self, "threshold", threshold, "the firing threshold at rest")
         self.strength = checked_positive(self, "strength", strength, "what a past spike adds to the threshold")
-        self.surrogate = surrogate
+        self.surrogate = checked_surrogate(self, surrogate)
 
     def cell(self) -> AdaptiveCell:
         """`AdaptiveCell` of the present constants."""

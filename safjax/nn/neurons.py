@@ -10,7 +10,15 @@ from flax import nnx
 from safjax.messages import Silence
 from safjax.neurons import LIFCell
 from safjax.nn.module import Observation, SpikingModule
-from safjax.nn.numbers import Number, checked_count, checked_decay, checked_floor, checked_positive, value_of
+from safjax.nn.numbers import (
+    Number,
+    checked_count,
+    checked_decay,
+    checked_floor,
+    checked_positive,
+    checked_surrogate,
+    value_of,
+)
 from safjax.surrogate import Sigmoid
 
 SMALLEST_THRESHOLD = 1e-3
@@ -95,12 +103,7 @@ class LIF(Neuron):
     ):
         self.decay = checked_decay(self, decay)
         self.threshold = checked_positive(self, "threshold", threshold, "the firing threshold; the usual one is 1.0")
-        if not callable(surrogate):
-            raise TypeError(
-                f"{type(self).__name__}(surrogate={surrogate!r}): expected a spike function such as "
-                "safjax.surrogate.Sigmoid(alpha=4.0)."
-            )
-        self.surrogate = surrogate
+        self.surrogate = checked_surrogate(self, surrogate)
         self.reset = checked_positive(self, "reset", reset, "what a spike subtracts, in thresholds; the usual is 1.0")
         self.floor = checked_floor(self, floor)
         self.max_spikes = checked_count(self, max_spikes)

@@ -1,5 +1,7 @@
 """The numbers of neurons: constant, one for each neuron, or learned; and the checks of what users give."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -37,8 +39,8 @@ def checked_positive(owner: object, name: str, value: Any, what: str) -> Any:
     """
     if isinstance(value, nnx.Variable):
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{type(owner).__name__}({name}={value!r}): expected a positive number, {what}.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{type(owner).__name__}({name}={value!r}): expected a positive, finite number, {what}.")
     return float(value)
 
 
@@ -70,3 +72,28 @@ def checked_count(owner: object, count: Any) -> int | None:
         f"{type(owner).__name__}(max_spikes={count!r}): expected a whole number ≥ 1, the most spikes in one step, or "
         "None for any number."
     )
+
+
+def checked_whole(owner: object, name: str, value: Any, what: str) -> int:
+    """A whole number ≥ 1, as it was given.
+
+    Raises:
+      ValueError: it is none.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{type(owner).__name__}({name}={value!r}): expected a whole number ≥ 1, {what}.")
+    return value
+
+
+def checked_surrogate(owner: object, surrogate: Any) -> Callable:
+    """A spike function, as it was given.
+
+    Raises:
+      TypeError: it is not callable.
+    """
+    if not callable(surrogate) or isinstance(surrogate, type):
+        raise TypeError(
+            f"{type(owner).__name__}(surrogate={surrogate!r}): expected a spike function such as "
+            "safjax.surrogate.Sigmoid(alpha=4.0)."
+        )
+    return surrogate

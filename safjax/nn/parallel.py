@@ -9,7 +9,7 @@ from flax import nnx
 from safjax.neurons import PSNCell, SlidingPSNCell, SPSNCell, masked_weight
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.neurons import Neuron
-from safjax.nn.numbers import Number, checked_decay, value_of
+from safjax.nn.numbers import Number, checked_decay, checked_surrogate, checked_whole, value_of
 from safjax.surrogate import Arctan
 
 
@@ -60,13 +60,13 @@ class PSN(Neuron):
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check_whole(self, "steps", steps, "the length of the sequences")
+        checked_whole(self, "steps", steps, "the length of the sequences")
         if order is not None:
-            _check_whole(self, "order", order, "how many steps a neuron sees, or None for all")
+            checked_whole(self, "order", order, "how many steps a neuron sees, or None for all")
         bound = 1 / steps**0.5
         self.weight = nnx.Param(jax.random.uniform(rngs.params(), (steps, steps), param_dtype, -bound, bound))
         self.bias = nnx.Param(jnp.full((steps,), -1.0, param_dtype))
-        self.order, self.surrogate = order, surrogate
+        self.order, self.surrogate = order, checked_surrogate(self, surrogate)
         self.strength = MaskStrength(jnp.ones((), param_dtype))
 
     def cell(self) -> PSNCell:
@@ -100,10 +100,10 @@ class SlidingPSN(Neuron):
         *,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
     ):
-        _check_whole(self, "order", order, "how many steps a neuron sees")
+        checked_whole(self, "order", order, "how many steps a neuron sees")
         self.weight = nnx.Param(0.5 ** jnp.arange(order - 1, -1, -1, param_dtype))
         self.bias = nnx.Param(jnp.asarray(-1.0, param_dtype))
-        self.surrogate = surrogate
+        self.surrogate = checked_surrogate(self, surrogate)
 
     def cell(self) -> SlidingPSNCell:
         """`SlidingPSNCell` of the present weights."""
@@ -141,8 +141,3 @@ class SPSN(Neuron):
     def cell(self) -> SPSNCell:
         """`SPSNCell` of the present constants."""
         return SPSNCell(self.key.get_value(), value_of(self.synaptic_decay), value_of(self.membrane_decay))
-
-
-def _check_whole(owner: object, name: str, value: object, what: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{type(owner).__name__}({name}={value!r}): expected a whole number ≥ 1, {what}.")

@@ -48,6 +48,14 @@ def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
     _check_steps(steps)
 
 
+def check_optimizer(optimizer: Any) -> None:
+    """Refuses what is no optax optimizer."""
+    if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
+        raise TypeError(
+            f"optimizer must be an optax.GradientTransformation such as optax.adam(1e-3), but was {optimizer!r}."
+        )
+
+
 def _check_targets(targets: tuple, steps: int) -> None:
     for target in timed_in(targets):
         for leaf in jax.tree.leaves(target.value):
@@ -80,6 +88,9 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
             f"Without steps, x must be a time-major sequence x[T, B, ...] with T ≥ 1, but its leading axes are "
             f"{sorted(lengths, key=str)}. For a static image x[B, ...] give steps=T."
         )
+    if any(getattr(leaf, "size", 1) == 0 for leaf in jax.tree.leaves(x)):
+        shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
+        raise ValueError(f"x is empty, {shapes}: expected one example or more, since a mean over none is not defined.")
     if rule.schedule.draws and key is None:
         raise ValueError(
             f"The rule '{rule.name}' draws its time steps at random and needs a key: pass key=jax.random.key(...), a "

@@ -11,7 +11,7 @@ from flax import nnx
 from safjax import loops
 from safjax.nn.binding import rest_of
 from safjax.nn.states import split
-from safjax.nn.task import check_arguments, check_call, make_task
+from safjax.nn.task import check_arguments, check_call, check_optimizer, make_task
 from safjax.rules import Rule
 
 Loss = Callable[..., jax.Array]
@@ -87,6 +87,7 @@ class TrainStep:
 
     def __init__(self, loss: Loss, rule: Rule, optimizer: Any, steps: int | None):
         check_arguments(loss, rule, steps)
+        check_optimizer(optimizer)
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))

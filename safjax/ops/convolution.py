@@ -45,7 +45,8 @@ def conv_general_dilated(
     (`dimension_numbers=("NHWC", "HWIO", "NHWC")`, flax's layout), with one or more spatial axes, of any strides,
     padding, `rhs_dilation` and `feature_group_count`, in any floating dtype, and only where the program runs on CPU:
     accelerators keep the stock ones. Everything else (other layouts, `lhs_dilation`, `batch_group_count`, integers,
-    complex numbers, meshes with explicit or manual axes) is the stock convolution altogether.
+    complex numbers, meshes with explicit axes, `shard_map` with its check of varying values) is the stock convolution
+    altogether.
 
     Reverse mode only, to any order; `jax.jvp` and `jax.linearize` of it raise, as for every `jax.custom_vjp`.
 
@@ -101,9 +102,10 @@ def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool
 
 
 def _has_placed_axes(*arrays: jax.Array) -> bool:
-    """Whether some mesh in sight has axes whose placement the program itself decides (explicit mode, `shard_map`)."""
-    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(a).sharding.mesh for a in arrays)]
-    return any(mesh.explicit_axes or mesh.manual_axes for mesh in meshes)
+    """Whether types say how values are placed: on a mesh with explicit axes, or in `shard_map` with its check."""
+    types = [jax.typeof(a) for a in arrays]
+    meshes = [jax.sharding.get_abstract_mesh(), *(t.sharding.mesh for t in types)]
+    return any(mesh.explicit_axes for mesh in meshes) or any(t.manual_axis_type.varying for t in types)
 
 
 def _value(x, w, window: Window):

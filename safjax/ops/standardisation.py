@@ -21,6 +21,9 @@ def standardise(kernel: jax.Array, gain: jax.Array, epsilon: float = 1e-4) -> ja
     Returns:
       Ŵ, of the shape of W. The variance is the unbiased one (divisor n − 1), as in the published OTTT code.
 
+    Raises:
+      ValueError: n is 1: a single weight has no variance.
+
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
@@ -33,6 +36,11 @@ def standardise(kernel: jax.Array, gain: jax.Array, epsilon: float = 1e-4) -> ja
     """
     axes = tuple(range(kernel.ndim - 1))
     fan_in = math.prod(kernel.shape[:-1])
+    if fan_in < 2:
+        raise ValueError(
+            f"standardise(kernel{list(kernel.shape)}): each output has {fan_in} weight, and the variance of one or "
+            "none is not defined. Use a larger kernel, more input channels, or nnx.Conv, which does not standardise."
+        )
     centred = kernel - jnp.mean(kernel, axes, keepdims=True)
     variance = jnp.sum(centred**2, axes) / (fan_in - 1)
     return centred * (gain * jax.lax.rsqrt(variance * fan_in + epsilon))

@@ -20,14 +20,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 BLOCK = 1024
 """Tiles of a block, about."""
 
-G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+G = (1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0)
 
+Kernel = Sequence[Sequence[float]]
 Padding = Sequence[tuple[int, int]]
 
 
@@ -57,7 +58,9 @@ def input_gradient(w: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
       [N, H, W, C].
     """
     # Transposing U, the matrix product's own business, is free; transposing w would be a copy.
-    return _over_tiles(δ, _transformed(G[:, ::-1], w, δ).mT, [(2 - low, 2 - high) for low, high in padding])
+    return _over_tiles(
+        δ, _transformed([row[::-1] for row in G], w, δ).mT, [(2 - low, 2 - high) for low, high in padding]
+    )
 
 
 def weight_gradient(x: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
@@ -82,7 +85,7 @@ def weight_gradient(x: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
 
     zeros = jnp.zeros((16, x.shape[-1], δ.shape[-1]), δ.dtype)
     total = _over_blocks(block, zeros, rows, len(x) * columns)
-    return (_both(G).T.astype(total.dtype) @ total.reshape(16, -1)).reshape(3, 3, *zeros.shape[1:])
+    return (_both(G, total.dtype).T @ total.reshape(16, -1)).reshape(3, 3, *zeros.shape[1:])
 
 
 def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding) -> jax.Array:
@@ -102,17 +105,18 @@ def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding) -> jax.Array
     return y.reshape(batch, 2 * rows, 2 * columns, features)[:, :height, :width]
 
 
-def _transformed(G: np.ndarray, w: jax.Array, x: jax.Array) -> jax.Array:
+def _transformed(G: Kernel, w: jax.Array, x: jax.Array) -> jax.Array:
     """U = G w Gᵀ, [16, C, O]."""
     # Zero, but for the compiler a number that is known once x is. Or else it would compute the U of all layers before
     # the time loop and hold them: as much memory as 16/9 of all kernels.
     late = jnp.minimum(jnp.abs(x[0, 0, 0, 0]), 0)
-    return ((jnp.asarray(_both(G), w.dtype) + late) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
+    return ((_both(G, w.dtype) + late) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
 
 
-def _both(G: np.ndarray) -> np.ndarray:
+def _both(G: Kernel, dtype: DTypeLike) -> jax.Array:
     """The map w ↦ G w Gᵀ as a matrix [16, 9]; of its 16 results, columns come first, as in `_on_both_axes`."""
-    return np.einsum("ai,bj->baij", G, G).reshape(16, 9)
+    matrix = jnp.array(G, dtype)
+    return jnp.einsum("ai,bj->baij", matrix, matrix).reshape(16, 9)
 
 
 def _padded(x: jax.Array, padding: Padding) -> tuple[jax.Array, int, int]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from safjax.messages import Rate
 from safjax.neurons import LIFCell, accumulation_step, gain_step
+from safjax.precision import wide_dtype, wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_lif
 from safjax.rules.spikes import height
@@ -26,7 +27,7 @@ class Accumulation(NamedTuple):
 
 
 def _start(like: jax.Array) -> Accumulation:
-    return Accumulation(jnp.zeros_like(like), jnp.zeros((), like.dtype))
+    return Accumulation(wide_zeros(like), jnp.zeros((), wide_dtype(like)))
 
 
 def _next_gain(state: Accumulation, decay: float | jax.Array) -> jax.Array:
@@ -89,7 +90,7 @@ class RatePropagation:
         return Rate(function(weights, message.value))
 
     def neuron(self, state: Accumulation | None, current: Rate, cell: LIFCell) -> Fired:
-        potential = current.value
+        potential = widened(current.value)
         state = _start(potential) if state is None else state
         gain = _next_gain(state, cell.decay)
         total, spikes = accumulation_step(state.total, gain, potential, cell)
@@ -110,7 +111,7 @@ class RatePropagation:
 
     def leaky_readout(self, state: Any, current: Rate, decay: float) -> tuple[Any, jax.Array]:
         del decay
-        return state, current.value
+        return state, widened(current.value)
 
     def instant_readout(
         self, state: Accumulation | None, current: Rate, decay: float

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from safjax.messages import Kept, Sequence
 from safjax.neurons import CurrentCell, LIFCell, fire, gain_step, leaky_filter, lif_sequence, run_cell
+from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
 from safjax.rules.spikes import height
@@ -78,7 +79,7 @@ class SequencePropagation:
 
     def _filter(self, current: Sequence, decay: Any) -> Sequence:
         """i[t] = α i[t−1] + I[t], linear: autodiff gives its closed form."""
-        currents = current.unrolled()
+        currents = widened(current.unrolled())
 
         def body(filtered, current):
             filtered = decay * filtered + current
@@ -96,13 +97,13 @@ class SequencePropagation:
             membrane, gain = decay * membrane + current, gain_step(gain, decay)
             return (membrane, gain), membrane / gain
 
-        currents = current.computed().unrolled()
+        currents = widened(current.computed().unrolled())
         start = jnp.zeros_like(currents[0]), jnp.zeros((), currents.dtype)
         return state, _folded(jax.lax.scan(body, start, currents)[1])
 
     def instant_readout(self, state: Any, current: Sequence | Kept, decay: float) -> tuple[Any, jax.Array]:
         del decay
-        return state, _folded(current.computed().unrolled())
+        return state, _folded(widened(current.computed().unrolled()))
 
     def recall(self, state: Any, decay: float) -> Any:
         raise NotImplementedError("a layer that is computed over all steps has nothing from the step before")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.neurons import Cell, gain_step, leaky_readout_step
+from safjax.precision import wide_dtype, wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 
 
@@ -24,7 +25,7 @@ class ReadoutState(NamedTuple):
 def spiking_readout(state: ReadoutState | None, current: jax.Array, decay: float) -> tuple[ReadoutState, jax.Array]:
     """`leaky_readout_step` together with its gain."""
     if state is None:
-        state = ReadoutState(jnp.zeros_like(current), jnp.zeros((), current.dtype))
+        state = ReadoutState(wide_zeros(current), jnp.zeros((), wide_dtype(current)))
     gain = gain_step(state.gain, decay)
     membrane, output = leaky_readout_step(state.membrane, gain, current, decay)
     return ReadoutState(membrane, gain), output
@@ -73,4 +74,4 @@ class SpikePropagation:
 
     def instant_readout(self, state: Any, current: jax.Array, decay: float) -> tuple[Any, jax.Array]:
         del decay
-        return state, current
+        return state, widened(current)

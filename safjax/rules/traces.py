@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from safjax.messages import Traced
 from safjax.neurons import LIFCell, gain_step
+from safjax.precision import wide_dtype, wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_lif
 from safjax.rules.spikes import height, spiking_readout
@@ -72,7 +73,12 @@ def _traced_backward(function, trace_bias, residuals, error):
     _, to_input = jax.vjp(lambda x: function(weights, x), value)
     at, scale = (trace / gain, gain) if trace_bias else (trace, 1)
     _, to_weights = jax.vjp(lambda w: function(w, at), weights)
-    return *to_weights(scale * error), *to_input(error), jnp.zeros_like(trace), jnp.zeros_like(gain)
+    return (
+        *to_weights((scale * error).astype(error.dtype)),
+        *to_input(error),
+        jnp.zeros_like(trace),
+        jnp.zeros_like(gain),
+    )
 
 
 traced_synapse.defvjp(_traced_forward, _traced_backward)
@@ -85,7 +91,9 @@ def scale_error(x: jax.Array, gain: jax.Array) -> jax.Array:
     return x
 
 
-scale_error.defvjp(lambda x, gain: (x, gain), lambda gain, error: (gain * error, jnp.zeros_like(gain)))
+scale_error.defvjp(
+    lambda x, gain: (x, gain), lambda gain, error: ((gain * error).astype(error.dtype), jnp.zeros_like(gain))
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +116,8 @@ class TracePropagation:
     def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced | Presented]:
         decay, static = course.decay, course.static
         if state is None:
-            zero = jnp.zeros((), x.dtype)
-            state = InputState(zero if static else jnp.zeros_like(x), zero)
+            zero = jnp.zeros((), wide_dtype(x))
+            state = InputState(zero if static else wide_zeros(x), zero)
         gain = gain_step(state.gain, decay)
         if static and self.trace_input == self.trace_bias:
             factor = gain if self.trace_input else jnp.ones_like(gain)
@@ -133,7 +141,7 @@ class TracePropagation:
     def neuron(self, state: TracedState | None, current: Traced | Presented, cell: LIFCell) -> Fired:
         value = _value(current)
         if state is None:
-            state = TracedState(jnp.zeros_like(value), jnp.zeros_like(value), jnp.zeros((), value.dtype))
+            state = TracedState(wide_zeros(value), wide_zeros(value), jnp.zeros((), wide_dtype(value)))
         membrane, spikes = cell.step(state.membrane, value + _past_resets(state, cell))
         trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         gain = gain_step(state.gain, cell.decay)
@@ -156,7 +164,7 @@ class TracePropagation:
 
     def instant_readout(self, state: Any, current: Traced | Presented, decay: float) -> tuple[Any, jax.Array]:
         del decay
-        return state, _value(current)
+        return state, widened(_value(current))
 
 
 def _value(current: Traced | Presented) -> jax.Array:

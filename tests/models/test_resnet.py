@@ -53,7 +53,7 @@ def test_resnet18_has_the_parameters_of_the_usual_one_and_a_gain_a_block():
 )
 def test_resolution_of_every_neuron(make, size, sizes):
     """The neuron that opens a stage still works at the resolution of the stage before."""
-    graphdef, state = nnx.split(shapes(make, 7, width=1 / 64))
+    graphdef, state = nnx.split(shapes(make, 7, width=1 / 32))
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     run = jax.eval_shape(lambda state, x: safjax.simulate(nnx.merge(graphdef, state), x, 2), state, images)
     assert run.outputs.shape == (2, 2, 7)

@@ -209,23 +209,24 @@ def test_falls_back_for_other_numbers(dtype):
     np.testing.assert_allclose(conv_general_dilated(x, w, **SAME), lax.conv_general_dilated(x, w, **SAME), rtol=1e-5)
 
 
-@pytest.mark.parametrize("axes", ["auto", "explicit", "shard_map"])
-def test_only_automatic_meshes_are_covered(double, axes):
+@pytest.mark.parametrize("axes", ["auto", "explicit", "shard_map", "shard_map unchecked"])
+def test_only_types_without_placement_are_covered(double, axes):
     kind = jax.sharding.AxisType.Explicit if axes == "explicit" else jax.sharding.AxisType.Auto
     mesh = jax.make_mesh((1,), ("data",), axis_types=(kind,))
     x, w = normal(2, 4, 4, 2), normal(3, 3, 2, 2)
 
     def gradient(convolution):
         program = jax.grad(partial(loss, convolution))
-        if axes != "shard_map":
+        if axes in ("auto", "explicit"):
             return program
-        return jax.shard_map(program, mesh=mesh, in_specs=(jax.P("data"), jax.P()), out_specs=jax.P("data"))
+        specs = {"in_specs": (jax.P("data"), jax.P()), "out_specs": jax.P("data")}
+        return jax.shard_map(program, mesh=mesh, check_vma=axes == "shard_map", **specs)
 
     with jax.set_mesh(mesh):
         x = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.P("data")))
         w = jax.device_put(w, jax.sharding.NamedSharding(mesh, jax.P()))
         ours, stock = map(gradient, (conv_general_dilated, lax.conv_general_dilated))
-        assert ("platform_index" in str(jax.make_jaxpr(ours)(x, w))) == (axes == "auto")
+        assert ("platform_index" in str(jax.make_jaxpr(ours)(x, w))) == (axes in ("auto", "shard_map unchecked"))
         assert_equal(jax.jit(ours)(x, w), jax.jit(stock)(x, w))
 
 
