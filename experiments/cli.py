@@ -1,19 +1,23 @@
 """From the command line to an exit code.
 
     0    trained
-    1    the loss became infinite or not a number
+    1    the loss became infinite or not a number; or the last results could not be written
     2    a flag, its value, or the combination is not possible; or the data set is not there
-    130  interrupted by Ctrl-C
+    130  interrupted by Ctrl-C; --resume goes on
+    143  interrupted by SIGTERM; --resume goes on
 
 Nothing but the lines of the epochs and, last, the summary as one JSON object goes to stdout.
 """
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
 
+from experiments.checkpoints import SaveFailed
 from experiments.config import Config, ConfigError, parse
 from experiments.data import DataUnavailable
+from experiments.processes import join, leave, leave_if_several, writes
 from experiments.trainer import NonFiniteLoss, train
 
 
@@ -28,17 +32,21 @@ def main(default: Config, description: str | None, args: Sequence[str] | None = 
     Returns:
       The exit code.
     """
-    config = parse(default, description or "", args)
     try:
-        summary = train(config)
+        config = parse(default, description or "", args)
+        summary = train(join(config))
     except (ConfigError, DataUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except NonFiniteLoss as error:
+        return leave(2)
+    except (NonFiniteLoss, SaveFailed) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return leave(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
-    print(json.dumps(summary), flush=True)
-    return 130 if summary["interrupted"] else 0
+        return leave(130)
+    except Exception:
+        leave_if_several()
+        raise
+    if writes():
+        print(json.dumps(summary), flush=True)
+    return 128 + signal.Signals[summary["signal"]] if summary["interrupted"] else 0

@@ -1,11 +1,13 @@
 """The configuration of a run: one frozen value, one command-line flag for each of its fields."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import tyro
+
+from experiments.flags import NUMBERS
+from experiments.ranges import ranges
 
 Method = Literal[
     "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide"
@@ -64,50 +66,55 @@ class Config:
     """Weight decay of all parameters: of sgd, added to the gradient; of adamw, apart from it."""
     loss_mse: float = 0.05
     """Weight a of the squared error in the loss (1 - a) CE + a MSE, in [0, 1]."""
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Numbers in which synapses compute. bfloat16: parameters, neurons and all sums stay float32; float64: all is."""
     seed: int = 0
     """Seed of weights, order of examples and augmentation."""
     data_dir: str = "~/tensorflow_datasets"
     """Folder of the data sets."""
     workdir: str | None = None
     """Folder for the results, new or empty; None numbers one: runs/DATASET-METHOD-SEED, -2, -3 ..."""
+    quiet: bool = False
+    """Neither bar nor lines of the epochs: the summary on stdout, warnings and errors on stderr."""
+    resume: bool = False
+    """Continue the run in --workdir, or without it the latest unfinished one of that name; begin it if there is none."""
+    keep: int = 3
+    """Checkpoints that are kept: the latest so many, and the one of the best test accuracy."""
+    save_every: int | None = None
+    """Batches between checkpoints within an epoch; None: ten minutes. There is one at the end of every epoch, too."""
+    accumulate: int = 1
+    """Batches whose mean gradient makes one update, as a batch so many times as large would."""
+    devices: int | None = None
+    """Devices among which each batch is divided, of every process; None: all GPUs or TPUs, or one CPU."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where several processes meet; auto: as Slurm, Open MPI, Kubernetes or Cloud TPUs say."""
+    processes: int | None = None
+    """How many processes meet at --coordinator=HOST:PORT; all are started with the same flags, but --process."""
+    process: int | None = None
+    """Which of them this one is, 0 to --processes - 1; 0 prints and writes."""
 
     def __post_init__(self):
-        for name, good, expected in _ranges(self):
+        for name, good, expected in ranges(self):
             if not good:
                 given = getattr(self, name)
                 raise ConfigError(f"--{name.replace('_', '-')}={given} is not possible: expected {expected}.")
 
 
-def _ranges(config: Config) -> list[tuple[str, bool, str]]:
-    """(field, whether its value is possible, what it may be) of every field that not all values of its type suit."""
+MAY_CHANGE = (
+    *("data_dir", "workdir", "quiet", "resume", "keep", "save_every"),
+    *("devices", "coordinator", "processes", "process"),
+)
+"""Fields that may be other ones when a run is resumed: they do not enter into what is computed."""
+
+
+def differences(stored: dict[str, Any], config: Config) -> list[str]:
+    """How a stored configuration (`to_json`) differs from `config`, apart from `MAY_CHANGE`: a few words a field."""
+    now = to_json(config)
     return [
-        ("layers", _has_convolution(config.layers), "channels, each at least 1, and M, with one convolution or more"),
-        ("width", _positive(config.width), "a number above 0"),
-        ("image_size", config.image_size is None or config.image_size >= 1, "a whole number of pixels, 1 or more"),
-        ("steps", config.steps >= 1, "a whole number of time steps, 1 or more"),
-        ("decay", 0 <= config.decay <= 1, "a number in [0, 1]; for a time constant of N steps, 1 - 1/N"),
-        ("threshold", _positive(config.threshold), "a number above 0"),
-        ("epochs", config.epochs >= 1, "a whole number of epochs, 1 or more"),
-        ("batch_size", config.batch_size >= 1, "a whole number of examples, 1 or more"),
-        ("learning_rate", _positive(config.learning_rate), "a number above 0"),
-        ("momentum", 0 <= config.momentum < 1, "a number in [0, 1)"),
-        (
-            "weight_decay",
-            config.weight_decay == 0 or (_positive(config.weight_decay) and config.optimizer != "adam"),
-            "0, or a number above 0 with sgd or adamw, which is adam with weight decay",
-        ),
-        ("loss_mse", 0 <= config.loss_mse <= 1, "a number in [0, 1], the weight of the squared error"),
-        ("seed", 0 <= config.seed < 2**32, "a whole number in 0 .. 2^32 - 1"),
+        f"--{name.replace('_', '-')} was {stored.get(name, 'unknown')} and is now {value}"
+        for name, value in now.items()
+        if name not in MAY_CHANGE and stored.get(name, "unknown") != value
     ]
-
-
-def _positive(value: float) -> bool:
-    return value > 0 and math.isfinite(value)
-
-
-def _has_convolution(layers: Sequence[int | str]) -> bool:
-    channels = [entry for entry in layers if entry != "M"]
-    return bool(channels) and all(isinstance(entry, int) and entry >= 1 for entry in channels)
 
 
 def parse(default: Config, description: str, args: Sequence[str] | None = None) -> Config:
@@ -120,9 +127,18 @@ def parse(default: Config, description: str, args: Sequence[str] | None = None) 
 
     Raises:
       SystemExit: 0 after `--help`; 2 after a message on stderr when a flag or its value is not possible.
+      ConfigError: a flag was given that another makes void.
     """
     prog = f"python -m experiments.{default.dataset}"
-    return tyro.cli(Config, prog=prog, description=description, default=default, args=args)
+    with NUMBERS:
+        config = tyro.cli(Config, prog=prog, description=description, default=default, args=args)
+    for name, needed, value in (("layers", "network", "vgg"), ("momentum", "optimizer", "sgd")):
+        if getattr(config, name) != getattr(default, name) and getattr(config, needed) != value:
+            raise ConfigError(
+                f"--{name} says nothing with --{needed}={getattr(config, needed)}: it is for --{needed}={value}. Leave "
+                "out one of the two."
+            )
+    return config
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments.config import Config, ConfigError
 from experiments.data import (
+    DataCorrupt,
     Dataset,
     ImageFiles,
     SpikeTimes,
@@ -20,6 +21,7 @@ from experiments.data import (
     spike_trains,
 )
 from experiments.data.spike_times import TICKS
+from experiments.devices import Devices
 
 AUGMENTATIONS: dict[str, Callable[[Dataset], Transform]] = {
     "crop_flip_cutout": recipes.cifar,
@@ -35,9 +37,12 @@ def load_dataset(config: Config) -> Dataset | SpikeTimes | ImageFiles:
     Raises:
       ConfigError: it cannot be stored in the data directory.
       DataUnavailable: it is neither stored nor to be fetched.
+      DataCorrupt: what is stored has other shapes, dtypes or labels than it must have.
     """
     try:
         return load(config.dataset, config.data_dir)
+    except ValueError as error:
+        raise DataCorrupt(f"the data set in --data-dir={config.data_dir} cannot be used: {error}") from error
     except OSError as error:
         raise ConfigError(f"--data-dir={config.data_dir} cannot be used: {error}.") from error
 
@@ -58,7 +63,7 @@ def full_batches(config: Config, count: int) -> int:
 class Batch(NamedTuple):
     """inputs, labels int32 [B], and weights float32 [B]: 1 for an example, 0 for padding.
 
-    Inputs are images float32 [B, H, W, C], or sequences of spikes float32 [T, B, units].
+    Inputs are images [B, H, W, C], or sequences of spikes [T, B, units]; float32, or float64 under --precision=float64.
     """
 
     inputs: jax.Array
@@ -72,6 +77,7 @@ class Feed:
     Args:
       dataset: kept on the device as it is stored: uint8 images, or uint16 spike times.
       config: batch size, augmentation, steps and seed are used.
+      devices: each keeps the whole data set, and makes its part of every batch.
 
     Attributes:
       batches: batches of an epoch.
@@ -83,25 +89,32 @@ class Feed:
         asked for.
     """
 
-    def __init__(self, dataset: Dataset | SpikeTimes, config: Config):
+    def __init__(self, dataset: Dataset | SpikeTimes, config: Config, devices: Devices):
         self.batches = full_batches(config, len(dataset.train_labels))
         self.input_shape, self.num_classes = dataset.train[0].shape[1:], dataset.num_classes
-        self._train, self._test = jax.device_put((dataset.train, dataset.test))
+        self._train, self._test = devices.replicate((dataset.train, dataset.test))
+        self._devices = devices
         self._augment, self._prepare = _transforms(dataset, config)
         self.steps = None if isinstance(dataset, SpikeTimes) else config.steps
         self._seed, self._batch_size = config.seed, config.batch_size
 
-    def train_batches(self, epoch: int) -> Iterator[Batch]:
-        """The augmented batches of an epoch; their order and augmentation depend on (seed, epoch) alone."""
+    def train_batches(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """The augmented batches of an epoch after the first `done`; all depend on (seed, epoch) alone."""
         weights = np.ones(self._batch_size, np.float32)
         indices = epoch_indices(self._seed, epoch, len(self._train[1]), self._batch_size)
-        for number, chosen in enumerate(indices):
-            yield _gather(self._augment, *self._train, chosen, weights, (self._seed, epoch, number))
+        for number, chosen in enumerate(indices[done:], done):
+            yield self._batch(self._augment, self._train, chosen, weights, (self._seed, epoch, number))
 
     def test_batches(self) -> Iterator[Batch]:
         """Every test example once, in batches of one shape."""
         for chosen, weights in zip(*evaluation_batches(len(self._test[1]), self._batch_size), strict=True):
-            yield _gather(self._prepare, *self._test, chosen, weights, (0, 0, 0))
+            yield self._batch(self._prepare, self._test, chosen, weights, (0, 0, 0))
+
+    def _batch(self, transform: Transform, data: Any, chosen: Any, weights: Any, place: tuple[int, int, int]) -> Batch:
+        devices = self._devices
+        rows = (devices.divide(devices.share(rows)) for rows in (chosen, weights))
+        # Seeds go up to 2^32 - 1, Python's numbers in a jitted function to 2^31 - 1.
+        return _gather(transform, *data, *rows, np.array(place, np.uint32))
 
 
 def _transforms(dataset: Dataset | SpikeTimes, config: Config) -> tuple[Transform, Transform]:
@@ -149,6 +162,6 @@ def _gather(
     labels: jax.Array,
     indices: jax.Array,
     weights: jax.Array,
-    place: tuple[int, int, int],
+    place: jax.Array,
 ) -> Batch:
     return Batch(transform(batch_key(*place), examples[indices]), labels[indices], weights)

@@ -3,7 +3,7 @@
 import functools
 import operator
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -79,32 +79,63 @@ def measure(
     )
 
 
-def running_means(batches: Iterable[Measured]) -> Iterator[Means]:
-    """The means over all batches so far, after each batch.
+class Tally:
+    """What has been measured of an epoch so far.
 
-    Each one is read after the next has been handed to the device, which so never waits for the host.
+    Each batch is read after the next has been handed to the device, which so never waits for the host.
+
+    Args:
+      batches, sums: of the part of the epoch that is done already: the attribute, and what `sums()` gave.
+
+    Attributes:
+      batches: how many have been handed to the device.
     """
-    began, before, totals = time.perf_counter(), 0.0, None
-    for batch in _one_behind(batches):
-        sums = jax.tree.map(float, jax.device_get(batch))
-        totals = sums if totals is None else jax.tree.map(operator.add, totals, sums)
+
+    def __init__(self, batches: int = 0, sums: Measured | None = None):
+        self.batches, self._sums = batches, sums
+        self._unread: Measured | None = None
+
+    def over(self, batches: Iterable[Measured]) -> Iterator[Means]:
+        """The means over all batches so far, after each batch; once, if there is none to come."""
+        speed = _Speed(self._sums.examples if self._sums else 0.0)
+        for batch in batches:
+            self.batches += 1
+            sums, self._sums, self._unread = self._sums, self.sums(), batch
+            if self._sums is not sums:
+                yield _means(self._sums, speed)
+        self._sums, self._unread = self.sums(), None
+        yield _means(self._sums, speed)
+
+    def sums(self) -> Measured | None:
+        """The sums over all batches handed to the device, which this waits for; None without any."""
+        if self._unread is None:
+            return self._sums
+        latest = jax.tree.map(float, jax.device_get(self._unread))
+        return latest if self._sums is None else jax.tree.map(operator.add, self._sums, latest)
+
+
+class _Speed:
+    """Examples per second since the first call; of the first call, since it was made."""
+
+    def __init__(self, examples: float):
+        self._start = (time.perf_counter(), examples)
+        self._calls = 0
+
+    def __call__(self, examples: float) -> float:
         now = time.perf_counter()
-        speed = (totals.examples - before) / (now - began)
-        if not before:
-            began, before = now, totals.examples
-        rates = {layer: totals.rates[layer] / totals.examples for layer in sorted(totals.rates, key=_depth)}
-        yield Means(totals.loss / totals.examples, totals.correct / totals.examples, rates, speed)
+        began, before = self._start
+        if not self._calls:
+            self._start = (now, examples)
+        self._calls += 1
+        return (examples - before) / (now - began)
+
+
+def _means(sums: Measured | None, speed: Callable[[float], float]) -> Means:
+    assert sums is not None, "an epoch has one batch or more"
+    rates = {layer: sums.rates[layer] / sums.examples for layer in sorted(sums.rates, key=_depth)}
+    return Means(sums.loss / sums.examples, sums.correct / sums.examples, rates, speed(sums.examples))
 
 
 def _depth(path: str) -> list[int]:
     # "features.layers.3" comes before "features.layers.11".
     return [int(part) for part in path.split(".") if part.isdecimal()]
-
-
-def _one_behind(items: Iterable[Measured]) -> Iterator[Measured]:
-    iterator = iter(items)
-    before = next(iterator)
-    for item in iterator:
-        yield before
-        before = item
-    yield before

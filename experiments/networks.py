@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from experiments.config import Config, ConfigError
 from safjax import surrogate
 from safjax.models import SpikingMLP, SpikingResNet, SpikingVGG, cifar_resnet18, nf_resnet34
+from safjax.models.resnet import WIDTHS
 from safjax.nn import InstantReadout, LeakyReadout
 
 SURROGATES: dict[str, Callable[[], surrogate.Surrogate]] = {
@@ -19,6 +22,11 @@ SURROGATES: dict[str, Callable[[], surrogate.Surrogate]] = {
     "gaussian": surrogate.Gaussian,
 }
 READOUTS = {"leaky": LeakyReadout, "instant": InstantReadout}
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "float32": {"dtype": jnp.float32, "param_dtype": jnp.float32},
+    "bfloat16": {"dtype": jnp.bfloat16, "param_dtype": jnp.float32},
+    "float64": {"dtype": jnp.float64, "param_dtype": jnp.float64},
+}
 RESNETS = {"resnet18": cifar_resnet18, "nf_resnet34": nf_resnet34}
 
 Net = SpikingVGG | SpikingResNet | SpikingMLP
@@ -28,28 +36,37 @@ def build_net(config: Config, input_shape: tuple[int, ...], num_classes: int) ->
     """The network named for images, a `SpikingMLP` for spike trains, with fresh weights drawn from the seed.
 
     Args:
-      config: network, layers, width, neurons, readout and seed are used.
+      config: network, layers, width, neurons, readout, precision and seed are used.
       input_shape: (height, width, channels) of an image, or (units,), each of which fires once.
       num_classes: outputs.
 
     Raises:
-      ConfigError: the layers pool more often than the input can be halved.
+      ConfigError: the layers pool more often than the input can be halved, or are too narrow.
+      RuntimeError: float64 is asked for outside of `experiments.settings`.
     """
+    if config.precision == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
+        raise RuntimeError("JAX makes float32 of float64: build a net of that precision under jax.enable_x64(True).")
     if len(input_shape) == 1:
         return _build_mlp(config, input_shape[0], num_classes)
     if config.network == "vgg":
         return _build_vgg(config, input_shape, num_classes)
+    if round(config.width * WIDTHS[0]) < 2:
+        raise ConfigError(
+            f"--width={config.width} leaves --network={config.network} one of {WIDTHS[0]} channels in its first stage, "
+            "and weights from one channel cannot be standardised: they have no variance. Give a larger factor."
+        )
     return RESNETS[config.network](
         num_classes,
         width=config.width,
         in_features=input_shape[-1],
         rngs=nnx.Rngs(config.seed),
-        **_neurons(config),
+        **_options(config),
     )
 
 
-def _neurons(config: Config) -> dict[str, Any]:
+def _options(config: Config) -> dict[str, Any]:
     return {
+        **PRECISIONS[config.precision],
         "decay": config.decay,
         "threshold": config.threshold,
         "surrogate": SURROGATES[config.surrogate](),
@@ -71,7 +88,7 @@ def _build_vgg(config: Config, image_shape: tuple[int, ...], num_classes: int) -
         width=config.width,
         in_features=channels,
         rngs=nnx.Rngs(config.seed),
-        **_neurons(config),
+        **_options(config),
     )
 
 
@@ -91,5 +108,5 @@ def _build_mlp(config: Config, units: int, num_classes: int) -> SpikingMLP:
         [units, *hidden, num_classes],
         input_rate=1 / config.steps,
         rngs=nnx.Rngs(config.seed),
-        **_neurons(config),
+        **_options(config),
     )

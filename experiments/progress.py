@@ -16,10 +16,11 @@ class ProgressReport:
     Args:
       epochs: epochs of the run.
       batches: batches of an epoch.
+      quiet: neither bar nor lines.
     """
 
-    def __init__(self, epochs: int, batches: int):
-        self._epochs = epochs
+    def __init__(self, epochs: int, batches: int, quiet: bool = False):
+        self._epochs, self._batches, self._quiet = epochs, batches, quiet
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -30,7 +31,7 @@ class ProgressReport:
             transient=True,
             console=Console(file=sys.stderr),
             # rich also believes in terminals on the word of environment variables.
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -48,15 +49,16 @@ class ProgressReport:
         self._bar.update(self._task, description=f"epoch {epoch}/{self._epochs}")
         self._bar.start()
 
-    def show(self, means: Means) -> None:
-        """Shows the means of the epoch so far, after another batch of it."""
+    def show(self, epoch: int, batch: int, means: Means) -> None:
+        """Shows the means of an epoch so far, after a batch of it, both counted from 1."""
         numbers = f"loss {means.loss:.4f}  accuracy {means.accuracy:.2%}  {means.examples_per_second:,.0f} examples/s"
-        self._bar.update(self._task, advance=1, numbers=numbers)
+        self._bar.update(self._task, completed=(epoch - 1) * self._batches + batch, numbers=numbers)
 
     def end_epoch(self, record: Mapping[str, Any]) -> None:
         """Prints the line of an epoch."""
         self._bar.stop()
-        print(line(record, self._epochs), flush=True)
+        if not self._quiet:
+            print(line(record, self._epochs), flush=True)
 
 
 def line(record: Mapping[str, Any], epochs: int) -> str:

@@ -8,7 +8,7 @@ the spike times of 100 units; two hidden layers of 128 fire at 12 and 14 % befor
 cross-entropies of all 100 steps.
 
 Measured on two shared CPU cores, mean and standard deviation over the seeds 0, 1, 2, by
-`python -m experiments.compare randman --methods exodus bptt slayer sltt ottt_a saf_f`:
+`python -m experiments.sweep randman --method=exodus,bptt,slayer,sltt,ottt_a,saf_f --seed=0,1,2`:
 
     method   test accuracy, %   seconds
     exodus     99.7 ± 0.1       38 ± 2

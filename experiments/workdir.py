@@ -1,128 +1,199 @@
-"""The folder of a run: what was asked for, what came out, and the trained parameters.
+"""The folder of a run: what was asked for, what came out, and what is needed to go on.
 
     config.json         the configuration, with every default written out, and the shape of the data
     metrics.jsonl       one line an epoch
-    parameters/         the parameters after the last epoch, or after the batch at which a run was interrupted (orbax)
+    tensorboard/        the same numbers, for TensorBoard
+    checkpoints/        the run at its latest moments, and at its best: see `experiments.checkpoints`
     curves.png          loss and accuracy over the epochs
     firing_rates.png    firing rate of each layer over the epochs
     summary.json        what the run printed last
+    lock                held by the process that trains
 
 A folder holds one run and is never written over: one that is given must be new or empty, and the default one takes the
-first name that is free.
+first name that is free. Only --resume continues the run that a folder holds.
 """
 
 import dataclasses
-import itertools
 import json
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
 from flax import nnx
 
+from experiments import checkpoints
+from experiments.arrays import from_arrays, variables
+from experiments.checkpoints import Checkpoints, SaveFailed, Snapshot
 from experiments.config import Config, ConfigError, from_json, to_json
+from experiments.folders import Claim, check_same, claim, replace
+from experiments.messages import warn
 from experiments.networks import Net, build_net
+from experiments.tensorboard import Scalars
+
+SAVE_SECONDS = 600
+"""Between checkpoints within an epoch: all that a kill can cost, and long beside the copying of any net."""
 
 
 class Workdir:
-    """An open folder of a run; leaving its context draws the figures and waits until everything is written.
+    """An open folder of a run; leaving its context waits until all is written that can be.
 
     Attributes:
       path: the folder.
-      records: what has been appended.
+      records: the lines of `metrics.jsonl`.
     """
 
-    def __init__(self, path: Path, title: str):
-        self.path, self._title = path, title
+    def __init__(self, claimed: Claim, config: Config, stored: dict[str, Any]):
+        self.path, self._lock = claimed.path, claimed.lock
         self.records: list[dict[str, Any]] = []
-        self._checkpointer = ocp.StandardCheckpointer()
+        self._config, self._stored = config, stored
+        self._checkpoints = Checkpoints(self.path / "checkpoints", config.keep)
+        self._saved, self._saved_at = 0, time.monotonic()
+        self._metrics, self._metrics_torn = self.path / "metrics.jsonl", False
+        self._scalars = Scalars(self.path / "tensorboard")
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first epoch of the best test accuracy so far."""
+        accuracies = [record["test_accuracy"] for record in self.records]
+        return 1 + accuracies.index(max(accuracies)) if accuracies else None
 
     def __enter__(self) -> "Workdir":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._checkpointer.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        try:
+            if kind is not None and not issubclass(kind, SaveFailed):
+                self._settle()
+        except OSError as error:
+            warn(f"not everything could be written: {error}")
+        finally:
+            self._checkpoints.close()
+            self._scalars.close()
+            self._lock.close()
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds a line to `metrics.jsonl`, and its numbers to TensorBoard's files."""
+        self.records.append(record)
+        try:
+            self._scalars.append(record)
+        except OSError as error:
+            warn(f"epoch {record['epoch']} is missing in TensorBoard's files, which could not be written: {error}")
+        self._store(json.dumps(record) + "\n")
+
+    def due(self, step: int) -> bool:
+        """Whether it is time for another checkpoint within the epoch."""
+        if self._checkpoints.busy:
+            return False
+        every = self._config.save_every
+        return step - self._saved >= every if every else time.monotonic() - self._saved_at >= SAVE_SECONDS
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Writes a checkpoint in the background; waits only for the one before it."""
+        try:
+            self._checkpoints.wait()
+        except SaveFailed as error:
+            warn(f"{error}; training goes on, and another is tried now")
+        values = {"config": self._stored, "records": list(self.records), **snapshot.values}
+        self._checkpoints.save(snapshot._replace(values=values))
+        self._saved, self._saved_at = snapshot.step, time.monotonic()
+
+    def restore(self) -> Snapshot | None:
+        """The latest checkpoint that is whole, None without any; takes back what was recorded after it.
+
+        Raises:
+          ConfigError: all are damaged, or they belong to another run.
+        """
+        snapshot = checkpoints.latest(self._checkpoints.path)
+        if snapshot is not None:
+            check_same(snapshot.values["config"], self._config, self.path)
+            checkpoints.set_aside(self._checkpoints.path, snapshot.step)
+            self.records, self._saved = list(snapshot.values["records"]), snapshot.step
+        if self._metrics.exists() or self.records:
+            self._store(None)
+        return snapshot
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Waits until everything is written, `summary.json` last.
+
+        Raises:
+          SaveFailed: something could not be written.
+        """
+        try:
+            self._settle()
+            replace(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        except OSError as error:
+            raise SaveFailed(
+                f"the results are not complete: {error}. What was saved before is whole: make room in {self.path}, "
+                "then give the same command with --resume."
+            ) from error
+
+    def _settle(self) -> None:
+        self._checkpoints.wait()
+        if self._metrics_torn:
+            self._write_metrics()
+        self._draw()
+
+    def _store(self, line: str | None) -> None:
+        """Adds a line to `metrics.jsonl`; without one, or after a failure, writes the whole file anew."""
+        try:
+            if line is None or self._metrics_torn:
+                self._write_metrics()
+            else:
+                with self._metrics.open("a") as file:
+                    file.write(line)
+            self._metrics_torn = False
+        except OSError as error:
+            self._metrics_torn = True
+            warn(
+                f"metrics.jsonl could not be written ({error}); training goes on, and it is tried again with the next "
+                "epoch"
+            )
+
+    def _write_metrics(self) -> None:
+        replace(self._metrics, "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def _draw(self) -> None:
         if self.records:
             # matplotlib takes a second to import, and only this needs it.
             from experiments import plots
 
-            plots.draw_curves(self.records, self._title, self.path / "curves.png")
-            plots.draw_firing_rates(self.records, self._title, self.path / "firing_rates.png")
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Adds a line to `metrics.jsonl`."""
-        self.records.append(record)
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def save_parameters(self, net: nnx.Module) -> None:
-        """Replaces the saved parameters by those of `net`, in the background."""
-        # Copies, since the next training step takes over the buffers.
-        copies = jax.tree.map(lambda leaf: np.array(leaf, copy=True), _parameters(net))
-        self._checkpointer.save(self.path / "parameters", copies, force=True)
-
-    def write_summary(self, summary: dict[str, Any]) -> None:
-        """Writes `summary.json`."""
-        (self.path / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+            title = f"{self._config.dataset}, {self._config.method}"
+            plots.draw_curves(self.records, title, self.path / "curves.png")
+            plots.draw_firing_rates(self.records, title, self.path / "firing_rates.png")
 
 
 def create(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Workdir:
-    """Makes the folder of a run and writes its configuration there.
+    """Makes the folder of a run and writes its configuration there, or opens the folder of the run to be resumed.
 
     Raises:
-      ConfigError: the folder holds something already, or cannot be written.
+      ConfigError: the folder holds something else already, is in use, or cannot be written.
     """
     try:
-        path = _numbered(config) if config.workdir is None else _given(config.workdir)
-        resolved = dataclasses.replace(config, workdir=str(path))
+        claimed = claim(config)
+        resolved = dataclasses.replace(config, workdir=str(claimed.path), resume=False)
         stored = {**to_json(resolved), "input_shape": list(input_shape), "num_classes": num_classes}
-        (path / "config.json").write_text(json.dumps(stored, indent=2) + "\n")
+        replace(claimed.path / "config.json", json.dumps(stored, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"the work directory cannot be written: {error}. Give another one with --workdir.") from error
-    return Workdir(path, f"{config.dataset}, {config.method}")
+    return Workdir(claimed, config, stored)
 
 
-def _given(workdir: str) -> Path:
-    path = Path(workdir).expanduser().absolute()
-    path.mkdir(parents=True, exist_ok=True)
-    if any(path.iterdir()):
-        raise ConfigError(
-            f"--workdir={workdir} is not empty, and results are never written over. Give a folder that is new or empty."
-        )
-    return path
-
-
-def _numbered(config: Config) -> Path:
-    name = f"{config.dataset}-{config.method}-{config.seed}"
-    for number in itertools.count(1):
-        path = Path("runs").absolute() / (name if number == 1 else f"{name}-{number}")
-        try:
-            # Making it is claiming it: of two runs that start together, one gets the next number.
-            path.mkdir(parents=True)
-            break
-        except FileExistsError:
-            continue
-    return path
-
-
-def load_parameters(workdir: str | Path) -> Net:
-    """The net of a run, with the parameters that the run left.
+def load_parameters(workdir: str | Path, which: Literal["latest", "best"] = "latest") -> Net:
+    """The net of a run, with the parameters of its latest checkpoint, or of that with the best test accuracy.
 
     Raises:
       FileNotFoundError: there is no run in `workdir`, or it has saved no parameters.
+      ConfigError: all its checkpoints are damaged.
     """
     path = Path(workdir).expanduser().absolute()
     stored = json.loads((path / "config.json").read_text())
     input_shape, num_classes = tuple(stored.pop("input_shape")), stored.pop("num_classes")
+    snapshot = checkpoints.latest(path / "checkpoints", ["net"])
+    if snapshot is None:
+        raise FileNotFoundError(f"{path} has no checkpoint")
+    best = snapshot.values["best"]
+    if which == "best" and best is not None:
+        snapshot = checkpoints.read(path / "checkpoints", best, ["net"])
     net = build_net(from_json(stored), input_shape, num_classes)
-    with ocp.StandardCheckpointer() as checkpointer:
-        like = jax.tree.map(np.asarray, _parameters(net))
-        parameters = checkpointer.restore(path / "parameters", like)
-    nnx.update(net, nnx.State(jax.tree.map(jax.numpy.asarray, parameters)))
+    nnx.update(net, from_arrays(variables(net), snapshot.net))
     return net
-
-
-def _parameters(net: nnx.Module) -> dict[str, Any]:
-    return nnx.to_pure_dict(nnx.state(net, nnx.Param))

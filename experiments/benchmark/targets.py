@@ -61,7 +61,7 @@ def _conv(*methods: str) -> Place:
     return Place("conv", STEPS["conv"], methods)
 
 
-BPTT = ("bptt", "bptt_layerwise")
+BPTT = ("bptt", "bptt_layerwise", "exodus")  # one gradient
 
 PEERS = (
     Target("step time", _vgg("saf_f"), 0.22, _vgg("spikingjelly:ottt_a")),

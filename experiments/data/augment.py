@@ -1,7 +1,8 @@
 """Random changes of images, written for one image and run for a batch inside `jit`.
 
 A transform is a function (key, image [H, W, C]) -> image. `compose` chains transforms and maps the
-chain over a batch, with a key of its own for every image.
+chain over a batch, with a key of its own for every image. What is drawn at random is drawn in 32 bits, and so is the
+same in every precision.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,8 +39,8 @@ def random_crop(padding: int) -> Transform:
 
     def crop(key: jax.Array, image: jax.Array) -> jax.Array:
         padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
-        top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1)
-        return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+        top, left = jax.random.randint(key, (2,), 0, 2 * padding + 1, jnp.int32)
+        return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)
 
     return crop
 
@@ -74,7 +75,7 @@ def cutout(
 
     def cut(key: jax.Array, image: jax.Array) -> jax.Array:
         limits = jnp.array(image.shape[:2])
-        draws = jax.random.uniform(key, (6,))
+        draws = jax.random.uniform(key, (6,), jnp.float32)
         share = area[0] + (area[1] - area[0]) * draws[0]
         ratio = aspect[0] + (aspect[1] - aspect[0]) * draws[1]
         sides = jnp.sqrt(share * limits.prod() * jnp.stack([ratio, 1 / ratio]))
@@ -95,7 +96,7 @@ def _interval(start: jax.Array, length: jax.Array, size: int) -> jax.Array:
 
 
 def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """(images / 255 - mean) / std in float32, channel by channel.
+    """(images / 255 - mean) / std, channel by channel.
 
     Args:
       images: uint8 [..., C].
@@ -103,7 +104,6 @@ def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) ->
       std: standard deviation of each channel, in the same unit.
 
     Returns:
-      float32 of the same shape.
+      float32 of the same shape; float64 where 64-bit numbers are enabled.
     """
-    pixels = images.astype(jnp.float32) / 255
-    return (pixels - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+    return (images.astype(float) / 255 - jnp.asarray(mean, float)) / jnp.asarray(std, float)

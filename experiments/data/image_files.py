@@ -24,6 +24,9 @@ class ImageFiles:
       mean: mean of each channel, with 255 taken as 1.
       std: standard deviation of each channel, with 255 taken as 1.
       size: height and width to which the images are usually cropped.
+
+    Raises:
+      ValueError: a split is empty.
     """
 
     name: str
@@ -33,3 +36,8 @@ class ImageFiles:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int
+
+    def __post_init__(self):
+        for split in ("train", "test"):
+            if not len(getattr(self, split)):
+                raise ValueError(f"{self.name}: there is no {split} image. Load at least one.")

@@ -20,7 +20,7 @@ def cifar(dataset: Dataset) -> Transform:
     """CIFAR's training: crop with padding 4, flip, cutout, normalise.
 
     Returns:
-      A function (key, images uint8 [B, H, W, C]) -> float32 [B, H, W, C].
+      A function (key, images uint8 [B, H, W, C]) -> floats [B, H, W, C].
     """
     # The published order is crop, cutout, flip. Flipping first changes no probability, because the
     # rectangle is as likely on the left as on the right, and is the fast order (see `cutout`).
@@ -31,7 +31,7 @@ def fashion_mnist(dataset: Dataset) -> Transform:
     """Fashion-MNIST's training: crop with padding 2, flip, normalise.
 
     Returns:
-      A function (key, images uint8 [B, H, W, C]) -> float32 [B, H, W, C].
+      A function (key, images uint8 [B, H, W, C]) -> floats [B, H, W, C].
     """
     return compose(random_crop(2), random_flip, _normaliser(dataset))
 
@@ -40,7 +40,7 @@ def digits(dataset: Dataset) -> Transform:
     """The digits' training: crop with padding 1 and normalise; a mirrored digit is none.
 
     Returns:
-      A function (key, images uint8 [B, H, W, C]) -> float32 [B, H, W, C].
+      A function (key, images uint8 [B, H, W, C]) -> floats [B, H, W, C].
     """
     return compose(random_crop(1), _normaliser(dataset))
 
@@ -49,7 +49,7 @@ def imagenet(dataset: ImageFiles) -> Transform:
     """ImageNet's training, after the random crop (see `experiments.data.crops`): flip and normalise.
 
     Returns:
-      A function (key, images uint8 [B, H, W, C]) -> float32 [B, H, W, C].
+      A function (key, images uint8 [B, H, W, C]) -> floats [B, H, W, C].
     """
     return compose(random_flip, _normaliser(dataset))
 
@@ -58,7 +58,7 @@ def evaluation(dataset: Dataset | ImageFiles) -> Callable[[jax.Array], jax.Array
     """Evaluation of every data set: normalise.
 
     Returns:
-      A function (images uint8 [B, H, W, C]) -> float32 [B, H, W, C].
+      A function (images uint8 [B, H, W, C]) -> floats [B, H, W, C].
     """
     mean, std = dataset.mean, dataset.std
     return lambda images: normalise(images, mean, std)

@@ -66,7 +66,7 @@ def spike_trains(times: jax.Array, steps: int) -> jax.Array:
       steps: T, at most 2^16.
 
     Returns:
-      float32 [T, B, units], time-major.
+      float32 [T, B, units], time-major; float64 where 64-bit numbers are enabled.
 
     Raises:
       ValueError: more steps than parts in which times are stored.
@@ -77,7 +77,7 @@ def spike_trains(times: jax.Array, steps: int) -> jax.Array:
             "times are stored; some of more steps could hold no spike."
         )
     step = times.astype(jnp.uint32) * steps // TICKS
-    return (step == jnp.arange(steps, dtype=jnp.uint32)[:, None, None]).astype(jnp.float32)
+    return (step == jnp.arange(steps, dtype=jnp.uint32)[:, None, None]).astype(float)
 
 
 def _check_times(what: str, times: np.ndarray) -> None:

@@ -34,10 +34,19 @@ FLAGS = {
     "momentum": "0.8",
     "weight-decay": "0.001",
     "loss-mse": "0.1",
+    "precision": "bfloat16",
     "seed": "3",
     "data-dir": "elsewhere",
     "workdir": "somewhere",
+    "keep": "5",
+    "save-every": "100",
+    "accumulate": "2",
+    "devices": "8",
+    "coordinator": "auto",
 }
+SWITCHES = {"quiet", "resume"}
+PROCESSES = {"processes", "process"}
+"""Only together, and with --coordinator."""
 BAD = [
     "--method=backprop",
     "--dataset=mnist",
@@ -73,6 +82,19 @@ BAD = [
     "--seed=-1",
     "--layers=M",
     "--layers=0",
+    "--layers=65537",
+    "--layers",
+    "--width=1e9",
+    "--threshold=1e-320",
+    "--learning-rate=1e39",
+    "--seed=4294967296",
+    "--steps=2147483648",
+    "--precision=float16",
+    "--workdir=",
+    "--workdir=~nobody-of-that-name/x",
+    "--data-dir=",
+    "--keep=0",
+    "--save-every=0.5",
     "--no-such-flag=1",
 ]
 
@@ -130,7 +152,13 @@ def test_flag_in_both_spellings(flag):
 
 def test_no_flag_is_the_default_and_every_field_has_a_flag():
     assert parse(digits.CONFIG, "", []) == digits.CONFIG
-    assert {*FLAGS, "layers"} == {field.name.replace("_", "-") for field in dataclasses.fields(Config)}
+    fields = {field.name.replace("_", "-") for field in dataclasses.fields(Config)}
+    assert fields == {*FLAGS, *SWITCHES, *PROCESSES, "layers"}
+    together = ["--coordinator=here:4000", "--processes=3", "--process=2"]
+    assert parse(digits.CONFIG, "", together).process == 2
+    assert parse(digits.CONFIG, "", ["--quiet", "--resume"]) == dataclasses.replace(
+        digits.CONFIG, quiet=True, resume=True
+    )
     assert parse(digits.CONFIG, "", ["--layers", "8", "M", "16"]).layers == (8, "M", 16)
 
 
@@ -143,7 +171,8 @@ def test_help_shows_description_and_defaults(experiment, capsys):
     assert f"python -m {experiment.__name__} --method={experiment.CONFIG.method}" in shown
     for name, value in dataclasses.asdict(experiment.CONFIG).items():
         default = " ".join(map(str, value)) if name == "layers" else value
-        assert f"--{name.replace('_', '-')} " in shown
+        flag = name.replace("_", "-")
+        assert f"--{flag}, --no-{flag} " in shown if name in SWITCHES else f"--{flag} " in shown
         assert f"(default: {default})" in shown or f"(default: {default!r})" in shown
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C once asks, twice insists."""
+"""Ctrl-C or SIGTERM once asks, twice insists."""
 
 import os
 import signal
@@ -8,21 +8,23 @@ import pytest
 from experiments.interrupt import Interrupt
 
 
-def press_ctrl_c():
-    os.kill(os.getpid(), signal.SIGINT)
+def send(number):
+    os.kill(os.getpid(), number)
 
 
-def test_first_is_a_request_and_second_raises():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_is_a_request_and_second_does_what_it_does(number):
     with Interrupt() as interrupt:
-        assert not interrupt.requested
-        press_ctrl_c()
-        assert interrupt.requested
+        assert not interrupt.requested and interrupt.signal is None
+        send(number)
+        assert interrupt.requested and interrupt.signal == number
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         with pytest.raises(KeyboardInterrupt):
-            press_ctrl_c()
+            send(signal.SIGINT)
 
 
-def test_handler_before_comes_back():
-    before = signal.getsignal(signal.SIGINT)
+def test_handlers_before_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with Interrupt():
-        press_ctrl_c()
-    assert signal.getsignal(signal.SIGINT) is before
+        send(signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.losses import example_losses
-from experiments.metrics import Measured, measure, running_means
+from experiments.metrics import Measured, Tally, measure
 from safjax.rules import RULES
 
 LAST = {"saf_f", "spike_representation", "ide"}
@@ -42,7 +42,7 @@ def test_padding_does_not_count_whatever_it_holds(batch):
 
 def test_means_are_over_examples_not_batches():
     batches = [Measured(4, 8.0, 1, {"a.0": 2.0}), Measured(1, 7.0, 1, {"a.0": 1.0})]
-    first, second = running_means(batches)
+    first, second = Tally().over(batches)
     assert (first.loss, first.accuracy, first.rates) == (2.0, 0.25, {"a.0": 0.5})
     assert (second.loss, second.accuracy, second.rates) == (3.0, 0.4, {"a.0": 0.6})
     assert first.examples_per_second > 0 and second.examples_per_second > 0
@@ -56,12 +56,31 @@ def test_each_batch_is_read_after_the_next_is_handed_over():
             handed.append(number)
             yield Measured(1, float(number), 0, {})
 
-    means = running_means(batches())
+    means = Tally().over(batches())
     next(means)
     assert handed == [0, 1]
 
 
 def test_layers_come_in_order_of_depth():
     rates = {f"features.layers.{number}": 0.0 for number in (1, 11, 13, 3, 5)}
-    (means,) = running_means([Measured(1, 0.0, 0, rates)])
+    (means,) = Tally().over([Measured(1, 0.0, 0, rates)])
     assert [path.rsplit(".")[-1] for path in means.rates] == ["1", "3", "5", "11", "13"]
+
+
+def test_sums_hold_all_that_was_handed_over_and_change_nothing():
+    tally = Tally()
+    means = tally.over([Measured(1, 0.1, 1, {"a.0": 0.2}), Measured(2, 0.7, 0, {"a.0": 0.3})])
+    assert tally.sums() is None
+    assert next(means).loss == 0.1 and tally.batches == 2
+    assert tally.sums() == tally.sums() == Measured(3.0, 0.1 + 0.7, 1.0, {"a.0": 0.5})
+    assert next(means).loss == (0.1 + 0.7) / 3
+
+
+@pytest.mark.parametrize("done", range(4))
+def test_a_tally_goes_on_from_sums_to_the_last_bit(done):
+    batches = [Measured(3, 0.1 * number + 0.7, 1, {"a.0": 1 / (3 + number)}) for number in range(3)]
+    *_, whole = Tally().over(batches)
+    before = Tally()
+    list(before.over(batches[:done])) if done else None
+    *_, resumed = Tally(done, before.sums()).over(batches[done:])
+    assert resumed[:3] == whole[:3]

@@ -58,7 +58,7 @@ def test_cifar10_with_a_residual_network(network, parameters):
 
 @pytest.mark.parametrize("network", RESNETS)
 def test_residual_network_takes_the_smallest_images(network):
-    config = Config(network=network, width=1 / 64)
+    config = Config(network=network, width=1 / 32)
     graphdef, state = nnx.split(nnx.eval_shape(lambda: build_net(config, (4, 4, 1), 3)))
     images = jax.ShapeDtypeStruct((2, 4, 4, 1), jnp.float32)
     outputs = jax.eval_shape(lambda state, x: safjax.predict(nnx.merge(graphdef, state), x, 2), state, images)

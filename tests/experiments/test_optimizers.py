@@ -1,15 +1,19 @@
 """The learning rate follows the progress of training, however often a rule updates."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
-from experiments.config import Config
+import safjax
+from experiments.config import Config, ConfigError
 from experiments.optimizers import learning_rate, make_optimizer
 from safjax.rules import RULES
+from tests import nets
 
 CONFIG = Config(steps=3, learning_rate=0.5, momentum=0.0)
 BATCHES = 8
@@ -76,3 +80,54 @@ def test_weight_decay_of_adamw_is_apart_from_the_gradient():
     weight = jnp.array([0.3, -2.0])
     update, _ = optimizer.update(jnp.zeros(2), optimizer.init(weight), weight)
     np.testing.assert_allclose(update, -0.5 * 0.1 * weight, rtol=1e-6)
+
+
+def test_rate_stays_while_batches_are_accumulated():
+    """The update of batches 1 and 2 has the rate of batch 1, which the progress shows for both."""
+    config = dataclasses.replace(CONFIG, accumulate=2)
+    optimizer, shown = make_optimizer(config, RULES["saf_f"](), BATCHES), learning_rate(config, BATCHES)
+    state, updates = optimizer.init(jnp.zeros(())), []
+    for _ in range(BATCHES):
+        update, state = optimizer.update(jnp.ones(()), state)
+        updates.append(-float(update))
+    cosine = 0.25 * (1 + np.cos(np.pi * np.arange(0, BATCHES, 2) / BATCHES))
+    np.testing.assert_allclose(updates, np.stack([0 * cosine, cosine], -1).ravel(), rtol=1e-5)
+    np.testing.assert_allclose([shown(done) for done in range(BATCHES)], cosine.repeat(2), rtol=1e-5)
+
+
+def trained(config, x, labels, size, batches):
+    """The parameters after so many batches of a dense net, `size` examples in each."""
+    rule = RULES[config.method]()
+    step = safjax.train_step(nets.loss, rule, make_optimizer(config, rule, batches), steps=nets.STEPS)
+    net = nets.Dense()
+    opt_state = step.init(net)
+    for first in range(0, batches * size, size):
+        rows = slice(first, first + size)
+        net, opt_state, (_, aux) = step(net, opt_state, x[rows], labels[rows])
+        nets.assert_fires(aux.rates)
+    return nnx.state(net)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "exodus",
+        "ottt_a",
+        *(pytest.param(m, marks=pytest.mark.slow) for m in RULES if m not in ("exodus", "ottt_a", "ottt_o", "saf_e")),
+    ],
+)
+def test_accumulated_batches_are_one_large_batch(method, x64):
+    rng = np.random.default_rng(0)
+    x, labels = jnp.asarray(rng.normal(0.5, 1, (48, 7))), jnp.asarray(rng.integers(0, nets.CLASSES, 48))
+    config = dataclasses.replace(CONFIG, method=method, momentum=0.9, weight_decay=0.01, learning_rate=0.1)
+    train = functools.partial(trained, x=x, labels=labels)
+    large = train(config, size=24, batches=2)
+    accumulated = train(dataclasses.replace(config, accumulate=3), size=8, batches=6)
+    nets.assert_trees_close(accumulated, large, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["ottt_o", "saf_e"])
+def test_updates_within_a_batch_are_not_accumulated(method):
+    config = dataclasses.replace(CONFIG, method=method, accumulate=2)
+    with pytest.raises(ConfigError, match=f"--accumulate=2 .* --method={method} .*Give --method=ottt_a"):
+        make_optimizer(config, RULES[method](), BATCHES)

@@ -29,7 +29,7 @@ class Terminal(io.StringIO):
 def report():
     with ProgressReport(epochs=10, batches=1) as progress:
         progress.begin_epoch(1)
-        progress.show(MEANS)
+        progress.show(1, 1, MEANS)
         progress.end_epoch(RECORD)
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from experiments.config import Config, ConfigError
 from experiments.data import DataCorrupt, Encoded, ImageFiles
+from experiments.devices import choose
 from experiments.streamed_feed import AHEAD, StreamedFeed
 from tests.imagenet import image
 
@@ -43,7 +44,8 @@ def dataset(**changes):
 
 
 def feed(data=None, **changes):
-    return StreamedFeed(dataset() if data is None else data, dataclasses.replace(CONFIG, **changes))
+    config = dataclasses.replace(CONFIG, **changes)
+    return StreamedFeed(dataset() if data is None else data, config, choose(config))
 
 
 def listed(batches):

@@ -17,7 +17,10 @@ from experiments.progress import ProgressReport
 from experiments.trainer import Trainer
 from safjax.rules import RULES
 
-FILES = {"config.json", "metrics.jsonl", "summary.json", "parameters", "curves.png", "firing_rates.png"}
+FILES = {
+    *("config.json", "metrics.jsonl", "summary.json", "checkpoints", "lock", "tensorboard"),
+    *("curves.png", "firing_rates.png"),
+}
 NUMBERS = {
     "test_accuracy",
     "test_loss",
@@ -113,8 +116,8 @@ def test_loss_that_is_not_finite(run):
 def test_parameters_before_the_loss_was_not_finite_are_kept(run, finished, monkeypatch):
     train_epoch = Trainer.train_epoch
 
-    def diverge_in_second(self, epoch):
-        for means in train_epoch(self, epoch):
+    def diverge_in_second(self, epoch, tally):
+        for means in train_epoch(self, epoch, tally):
             yield means._replace(loss=math.nan) if epoch == 2 else means
 
     monkeypatch.setattr(Trainer, "train_epoch", diverge_in_second)
@@ -130,9 +133,9 @@ def test_ctrl_c_keeps_what_there_is(batch, run, monkeypatch):
     nets, show, shown = [], ProgressReport.show, []
     init = Trainer.__init__
 
-    def press_ctrl_c(self, means):
-        show(self, means)
-        shown.append(means)
+    def press_ctrl_c(self, *place_and_means):
+        show(self, *place_and_means)
+        shown.append(place_and_means)
         if len(shown) == batch:
             os.kill(os.getpid(), signal.SIGINT)
 

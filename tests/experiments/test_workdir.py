@@ -8,8 +8,11 @@ import pytest
 
 import safjax
 from experiments import workdir
+from experiments.arrays import to_arrays, variables
+from experiments.checkpoints import Snapshot
 from experiments.config import Config, ConfigError
 from experiments.networks import build_net
+from tests.experiments.test_progress import RECORD
 
 CONFIG = Config(dataset="digits", layers=(4, "M", 8), steps=2)
 SHAPE = (16, 16, 1)
@@ -17,6 +20,10 @@ SHAPE = (16, 16, 1)
 
 def create(folder, seed=0):
     return workdir.create(Config(dataset="digits", layers=(4, "M", 8), seed=seed, workdir=folder), SHAPE, 10)
+
+
+def snapshot(net, step, best=None):
+    return Snapshot(step, to_arrays(variables(net)), {"count": np.array(step, np.int32)}, {"best": best})
 
 
 def test_default_folder_is_the_first_name_that_is_free(empty_folder):
@@ -45,19 +52,40 @@ def test_folder_that_cannot_be_made(tmp_path):
 
 def test_lines_are_on_disk_as_soon_as_appended(tmp_path):
     folder = create(str(tmp_path / "run"))
-    folder.append({"epoch": 1, "loss": 0.1 + 0.2})
-    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text()) == {"epoch": 1, "loss": 0.1 + 0.2}
+    record = {**RECORD, "rates": {}, "train_loss": 0.1 + 0.2}
+    folder.append(record)
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text()) == record
 
 
 def test_parameters_read_back_are_those_saved_last(tmp_path):
     net = build_net(CONFIG, SHAPE, 10)
     with create(str(tmp_path / "run")) as folder:
-        folder.save_parameters(net)
+        folder.save(snapshot(net, 1))
         net.classifier.layer.layers[2].bias[...] = jnp.arange(10.0)
-        folder.save_parameters(net)
+        folder.save(snapshot(net, 2))
     images = np.random.default_rng(0).random((3, *SHAPE), np.float32)
     back = workdir.load_parameters(tmp_path / "run")
     np.testing.assert_array_equal(safjax.predict(back, images, 2), safjax.predict(net, images, 2))
+
+
+def test_the_best_parameters_read_back(tmp_path):
+    net, images = build_net(CONFIG, SHAPE, 10), np.random.default_rng(0).random((3, *SHAPE), np.float32)
+    best = np.asarray(safjax.predict(net, images, 2))
+    with create(str(tmp_path / "run")) as folder:
+        folder.save(snapshot(net, 1, best=1))
+        net.classifier.layer.layers[2].bias[...] = jnp.arange(10.0)
+        for step in range(2, 7):
+            folder.save(snapshot(net, step, best=1))
+    back = workdir.load_parameters(tmp_path / "run", "best")
+    np.testing.assert_array_equal(safjax.predict(back, images, 2), best)
+
+
+def test_the_best_epoch_is_the_first_of_the_best_accuracy(tmp_path):
+    with create(str(tmp_path / "run")) as folder:
+        assert folder.best_epoch is None
+        for epoch, accuracy in enumerate([0.1, 0.7, 0.3, 0.7], 1):
+            folder.append({**RECORD, "rates": {}, "epoch": epoch, "test_accuracy": accuracy})
+        assert folder.best_epoch == 2
 
 
 def test_nothing_to_load(tmp_path):

@@ -1,0 +1,61 @@
+"""The command line of the report."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+import experiments.report
+from experiments.folders import replace
+from experiments.report.activity import activity
+from experiments.report.page import page
+from experiments.report.runs import NotARun, read
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to show."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs, such as runs/digits-saf_f-0."""
+    output: Path = Path("report.html")
+    """The page."""
+    examples: int = 16
+    """Test examples that are shown to each net, for its spikes and its energy."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Writes the page.
+
+    Args:
+      args: the command line; None takes the program's.
+
+    Returns:
+      The exit code: 2 for a path that is no run, or a page that cannot be written.
+    """
+    options = tyro.cli(Options, args=args, prog="python -m experiments.report", description=experiments.report.__doc__)
+    try:
+        _check(options)
+        runs = read(options.runs)
+        replace(options.output, page(runs, [activity(run, options.examples) for run in runs]))
+    except (NotARun, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.output}: {os.path.getsize(options.output):,} bytes")
+    return 0
+
+
+def _check(options: Options) -> None:
+    if not options.runs:
+        raise NotARun("no run is given. Give folders of runs, such as runs/digits-saf_f-0.")
+    if options.examples < 1:
+        raise NotARun(f"--examples={options.examples} is not possible: expected a whole number of examples, 1 or more.")
+    if not options.output.absolute().parent.is_dir():
+        raise OSError(f"--output={options.output} cannot be written: there is no such folder.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

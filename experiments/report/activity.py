@@ -1,0 +1,74 @@
+"""What a run's net does on a few test examples: its spikes and its energy."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from experiments import energy, workdir
+from experiments.config import Config
+from experiments.data import DataUnavailable
+from experiments.devices import choose
+from experiments.losses import mean_loss
+from experiments.report.runs import Run
+from experiments.settings import settings
+from experiments.trainer import make_feed
+from safjax.rules import RULES
+
+
+class Activity(NamedTuple):
+    """What was seen.
+
+    Attributes:
+      examples: how many were shown.
+      spikes: of the layers from the input up, [T, examples, ...].
+      inference: operations and energy of the synapses.
+      training: MAC of a training step under the run's rule, an example.
+    """
+
+    examples: int
+    spikes: dict[str, np.ndarray]
+    inference: energy.Inference
+    training: float
+
+
+def activity(run: Run, examples: int) -> Activity | str:
+    """Shows the net that a run left the first test examples; in words, why that cannot be."""
+    if run.config is None:
+        return "its configuration cannot be read"
+    config = dataclasses.replace(run.config, devices=1, coordinator=None, processes=None, process=None)
+    with settings(config):
+        try:
+            net = workdir.load_parameters(run.path)
+            return _seen(run, config, net, *_test_examples(config, examples))
+        except FileNotFoundError:
+            return "it has saved no parameters yet"
+        except DataUnavailable:
+            return f"the data set {config.dataset} is not in {config.data_dir}"
+        except (OSError, ValueError) as error:
+            return str(error)
+
+
+def _test_examples(config: Config, count: int) -> tuple[jax.Array, jax.Array, int | None]:
+    """Inputs and labels of the first test examples, and T of static ones."""
+    feed = make_feed(config, choose(config))
+    batch = next(feed.test_batches())
+    count = min(count, int(np.sum(batch.weights)))
+    inputs = batch.inputs[:count] if feed.steps else batch.inputs[:, :count]
+    return jnp.asarray(inputs), jnp.asarray(batch.labels[:count]), feed.steps
+
+
+def _seen(
+    run: Run, config: Config, net: nnx.Module, inputs: jax.Array, labels: jax.Array, steps: int | None
+) -> Activity:
+    inference = energy.inference(net, inputs, steps)
+    loss, rule = functools.partial(mean_loss, mse_weight=config.loss_mse), RULES[config.method]()
+    training = energy.training_multiplications(net, loss, rule, inputs, labels, steps=steps) / len(labels)
+    spikes = {layer: np.asarray(fired) for layer, fired in inference.spikes.items()}
+    # From the input up, as the records have them.
+    order = list(run.records[-1]["rates"]) if run.records else list(spikes)
+    return Activity(len(labels), {layer: spikes[layer] for layer in order}, inference, training)

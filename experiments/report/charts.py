@@ -1,0 +1,108 @@
+"""The charts of the page: curves of all runs together, firing rates of one."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
+
+from experiments.report.drawing import INK, axes, style, svg
+from experiments.report.runs import Run
+
+MARKERS = 12
+"""At most so many points of a curve, or bars, are marked."""
+
+
+class Chart(NamedTuple):
+    """A drawing, what is said below it, and its legend: (name, number of its style) of every series."""
+
+    svg: str
+    caption: str
+    legend: Sequence[tuple[str, int]]
+
+
+def curves(runs: Sequence[Run], quantity: str) -> Chart:
+    """Loss or accuracy of all runs over the epochs; test is drawn full, training thin and dotted.
+
+    Args:
+      quantity: "loss" or "accuracy".
+    """
+    chart = axes(6.2, 3.6, "epoch", quantity)
+    for number, run in enumerate(runs):
+        colour, dashes = style(number)
+        test, train = _values(run, f"test_{quantity}"), _values(run, f"train_{quantity}")
+        chart.plot(_epochs(run), train, color=colour, linestyle=":", linewidth=1, marker=".", markevery=_every(run))
+        chart.plot(_epochs(run), test, color=colour, linestyle=dashes, marker="o", markersize=4, markevery=_every(run))
+    _over_epochs(chart)
+    if quantity == "accuracy":
+        chart.yaxis.set_major_formatter(PercentFormatter(1))
+    last = [f"{run.name} {_words(run, quantity)}" for run in runs]
+    description = f"{quantity.capitalize()} over the epochs. Test {quantity} after the last epoch: {', '.join(last)}."
+    caption = f"{quantity.capitalize()} over the epochs: test with large points, training thin and dotted."
+    return Chart(svg(chart, description), caption, _legend(runs))
+
+
+def rates_over_epochs(run: Run) -> Chart:
+    """The firing rate of every layer."""
+    chart = axes(6.2, 3.6, "epoch", "spikes per neuron and step")
+    layers = list(run.records[0]["rates"])
+    for number, layer in enumerate(layers):
+        colour, dashes = style(number)
+        values = [record["rates"].get(layer, float("nan")) for record in run.records]
+        chart.plot(
+            _epochs(run), values, color=colour, linestyle=dashes, marker="o", markersize=3, markevery=_every(run)
+        )
+    _over_epochs(chart)
+    chart.set_ylim(bottom=0)
+    description = f"Firing rate of each layer of {run.name} over the epochs; the last values are in the bars beside it."
+    return Chart(
+        svg(chart, description),
+        f"{run.name}: firing rate of each layer while training.",
+        [(f"{number + 1} {layer}", number) for number, layer in enumerate(layers)],
+    )
+
+
+def last_rates(run: Run) -> Chart:
+    """The firing rates of the last epoch, a bar a layer."""
+    rates = run.records[-1]["rates"]
+    chart = axes(4.2, 3.6, "layer, from the input up", "spikes per neuron and step")
+    chart.bar(range(1, len(rates) + 1), list(rates.values()), color=[style(number)[0] for number in range(len(rates))])
+    chart.xaxis.set_major_locator(FixedLocator(range(1, len(rates) + 1, -(-len(rates) // MARKERS))))
+    chart.set_xlim(0.3, max(len(rates), 3) + 0.7)
+    chart.set_ylim(0, max(0.05, 1.15 * max(rates.values(), default=0)))
+    if len(rates) <= MARKERS:
+        for number, rate in enumerate(rates.values(), 1):
+            chart.annotate(
+                f"{rate:.1%}", (number, rate), (0, 2), textcoords="offset points", ha="center", size=8, color=INK
+            )
+    values = ", ".join(f"{layer} {rate:.1%}" for layer, rate in rates.items())
+    epoch = run.records[-1]["epoch"]
+    description = f"Firing rates of {run.name} in epoch {epoch}: {values}."
+    return Chart(svg(chart, description), f"{run.name}: firing rates in epoch {epoch}.", [])
+
+
+def _legend(runs: Sequence[Run]) -> list[tuple[str, int]]:
+    return [(run.name, number) for number, run in enumerate(runs)]
+
+
+def _epochs(run: Run) -> list[int]:
+    return [record["epoch"] for record in run.records]
+
+
+def _values(run: Run, name: str) -> list[float]:
+    return [record[name] for record in run.records]
+
+
+def _every(run: Run) -> int:
+    return -(-len(run.records) // MARKERS)
+
+
+def _words(run: Run, quantity: str) -> str:
+    value: Any = run.records[-1][f"test_{quantity}"]
+    show: Callable[[Any], str] = "{:.1%}".format if quantity == "accuracy" else "{:.3f}".format
+    return show(value)
+
+
+def _over_epochs(chart: Axes) -> None:
+    chart.xaxis.set_major_locator(MaxNLocator(integer=True))
+    chart.margins(x=0.03)

@@ -1,0 +1,139 @@
+"""Training on all devices of the process against training on one; run by `tests/test_sharding.py`.
+
+Two ways: `safjax.train_step` given arrays that are divided, which the compiler then divides the rest by, and
+`experiments.parallel.ParallelStep`, in which every device runs the whole net on its part of the batch.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import safjax
+from experiments.devices import AXIS, Devices
+from experiments.parallel import ParallelStep, predict
+from safjax.rules import RULES
+from tests import nets
+
+STEPS, UPDATES = 4, 3
+nets.BATCH = 16
+DEVICES = Devices(Mesh(jax.devices(), (AXIS,)))
+EXCHANGES = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|collective-broadcast"
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def spike_trains():
+    return jnp.asarray(np.random.default_rng(0).normal(0.5, 1, (STEPS, nets.BATCH, 7)))
+
+
+NETS = {"dense": (nets.Dense, spike_trains, None, 1), "conv": (nets.Conv, nets.image, STEPS, 0)}
+"""Net, its input, T where that is an image, and the batch axis of the input."""
+
+
+def momentum():
+    return optax.sgd(0.1, momentum=0.9)
+
+
+def trained(step, net, opt_state, x, labels):
+    """Parameters, momentum (which is made of gradients), and the values, outputs and rates of a few steps."""
+    results = []
+    for _ in range(UPDATES):
+        net, opt_state, result = step(net, opt_state, x, labels)
+        results.append(result)
+    return nnx.as_pure(nnx.state(net)), opt_state, results
+
+
+@functools.cache
+def on_one(kind, name):
+    """What one device makes of it."""
+    build, inputs, steps, _ = NETS[kind]
+    net, step = build(), safjax.train_step(nets.loss, RULES[name](), momentum(), steps)
+    params, opt_state, results = trained(step, net, step.init(net), inputs(), nets.labels())
+    for _, aux in results:
+        nets.assert_fires(aux.rates)
+    return jax.tree.map(np.asarray, (params, opt_state, results))
+
+
+def divided(x, axis):
+    return jax.device_put(x, NamedSharding(DEVICES.mesh, PartitionSpec(*[None] * axis, AXIS)))
+
+
+def assert_same(actual, expected):
+    nets.assert_trees_close(jax.tree.map(np.asarray, actual), expected, rtol=1e-10)
+
+
+def exchanges(lowered):
+    """What the compiled program exchanges between devices: (what, whether in a loop, numbers) of each operation."""
+    text = lowered.compile().as_text()
+    loops, computation, found = set(re.findall(r"body=%?([\w.\-]+)", text)), "", []
+    for line in text.splitlines():
+        if start := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            computation = start.group(1)
+        if call := re.search(rf"= (.*?) ({EXCHANGES})(?:-start)?\(", line):
+            shapes = re.findall(r"\w+\[([\d,]*)\]", call.group(1))
+            numbers = sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
+            found.append((call.group(2), computation in loops, numbers))
+    return found
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("kind", NETS)
+def test_compiler_divides_the_training_step(kind, name):
+    build, inputs, steps, axis = NETS[kind]
+    step = safjax.train_step(nets.loss, RULES[name](), momentum(), steps)
+    graphdef, params = nnx.split(build())
+    net = nnx.merge(graphdef, DEVICES.replicate(params))
+    opt_state = DEVICES.replicate(step.init(net))
+    x, labels = divided(inputs(), axis), divided(nets.labels(), 0)
+    params, opt_state, results = trained(step, net, opt_state, x, labels)
+    assert results[-1][1].outputs.sharding.spec == PartitionSpec(None, AXIS)
+    assert_same((params, opt_state, results), on_one(kind, name))
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("kind", NETS)
+def test_each_device_runs_the_net(kind, name):
+    build, inputs, steps, axis = NETS[kind]
+    step = ParallelStep(nets.loss, RULES[name](), momentum(), steps, DEVICES)
+    x, labels = divided(inputs(), axis), divided(nets.labels(), 0)
+    assert_same(trained(step, *step.init(build()), x, labels), on_one(kind, name))
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("kind", NETS)
+def test_one_exchange_an_update(kind, name):
+    build, inputs, steps, axis = NETS[kind]
+    rule = RULES[name]()
+    step = ParallelStep(nets.loss, rule, momentum(), steps, DEVICES)
+    net, opt_state = step.init(build())
+    learned = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net)))
+    found = exchanges(step.lower(net, opt_state, divided(inputs(), axis), divided(nets.labels(), 0)))
+    measured = 1 + 2  # the loss and two firing rates
+    if rule.schedule.updates(STEPS) == 1:
+        assert sum(numbers for *_, numbers in found) == learned + measured
+        assert {(what, loop) for what, loop, _ in found} == {("all-reduce", False)}
+    else:
+        assert sorted(found) == [("all-reduce", False, measured), ("all-reduce", True, learned)]
+
+
+@pytest.mark.parametrize("kind", NETS)
+def test_predict(kind):
+    build, inputs, steps, axis = NETS[kind]
+    net = build()
+    expected = np.asarray(safjax.predict(net, inputs(), steps))
+    graphdef, params = nnx.split(net)
+    placed = nnx.merge(graphdef, DEVICES.replicate(params))
+    outputs = predict(placed, divided(inputs(), axis), steps, DEVICES)
+    assert outputs.sharding.spec == PartitionSpec(None, AXIS)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-10)

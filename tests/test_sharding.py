@@ -1,0 +1,33 @@
+"""Several devices, simulated on CPU. A process has as many as it starts with, so these tests have one of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_on(devices, folder, *args):
+    """Runs `tests/on_devices.py` where JAX sees so many CPUs; keeps in a folder what it compiles more than once."""
+    settings = {
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/on_devices.py", *args]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True)
+
+
+def test_two_devices(tmp_path):
+    ended = pytest_on(2, tmp_path, "-k", "dense and (ottt_o or exodus)")
+    assert ended.returncode == 0 and "6 passed" in ended.stdout, ended.stdout
+
+
+@pytest.mark.slow
+def test_eight_devices_under_every_rule(tmp_path):
+    ended = pytest_on(8, tmp_path)
+    assert ended.returncode == 0 and "62 passed" in ended.stdout, ended.stdout
