@@ -189,7 +189,8 @@ def read(path: Path, step: int, items: Sequence[str] = ("net", "optimizer")) -> 
 
 def _check(folder: Path) -> None:
     """Raises Damaged if a file is not as its checksum has it."""
-    expected = dict(reversed(line.split("  ")) for line in (folder / SUMS).read_text().splitlines())
+    lines = [line.partition("  ") for line in (folder / SUMS).read_text().splitlines()]
+    expected = {name: checksum for checksum, _, name in lines}
     found = _checksums(folder)
     if wrong := sorted(name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name)):
         raise Damaged(f"{wrong[0]} {'is not as its checksum says' if wrong[0] in found else 'is missing'}")

@@ -46,6 +46,7 @@ def full_after(monkeypatch):
     return arrange
 
 
+@pytest.mark.slow
 def test_full_for_an_epoch(run, full_after, tmp_path):
     whole = run_digits(tmp_path / "whole", "--method=saf_f", "--epochs=3")
     with contextlib.ExitStack() as until:
@@ -64,7 +65,8 @@ def test_full_to_the_end(run, full_after, finished, monkeypatch, capfd):
         monkeypatch.setattr(until, "close", lambda: None)
         ended = run("--method=saf_f")
     assert ended.code == 1 and "Traceback" not in ended.err + "".join(capfd.readouterr())
-    assert [line.split(":")[0] for line in ended.err.splitlines()[1:]] == ["warning", "error"]
+    *warnings, last = [line.split(":")[0] for line in ended.err.splitlines()[1:]]
+    assert set(warnings) == {"warning"} and last == "error"
     assert "error: the results are not complete" in ended.err and "make room in" in ended.err
     assert measured(ended.records)[:1] == measured(whole.records)[:1]
     assert checkpoints.steps(ended.workdir / "checkpoints") and not (ended.workdir / "summary.json").exists()

@@ -32,7 +32,7 @@ def compilations(caplog):
         yield lambda: [record.getMessage() for record in caplog.records if "ompiling" in record.getMessage()]
 
 
-@pytest.mark.parametrize("method", ["saf_f", "saf_e"])
+@pytest.mark.parametrize("method", ["saf_f", pytest.param("saf_e", marks=pytest.mark.slow)])
 def test_nothing_is_compiled_after_the_first_step(method, compilations):
     training = tiny(f"--method={method}", "--batch-size=128")
     batches = training.train_epoch(1, Tally())
@@ -74,6 +74,7 @@ def test_memory_is_flat(run, monkeypatch):
     assert max(measured) - max(measured[: STEPS // 4]) < 16, measured[::100]
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_other_seed_others(finished, run, tmp_path):
     first, other = finished("--method=saf_f"), run("--method=saf_f", "--seed=1")
     assert_same_run(run_digits(tmp_path / "again", "--method=saf_f"), first)
