@@ -14,10 +14,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from experiments.checkpoints import SaveFailed
 from experiments.config import Config, ConfigError, parse
 from experiments.data import DataUnavailable
-from experiments.processes import join, leave, leave_if_several, writes
+from experiments.distribution.processes import join, leave, leave_if_several, writes
+from experiments.storage.checkpoints import SaveFailed
 from experiments.trainer import NonFiniteLoss, train
 
 

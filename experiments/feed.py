@@ -21,7 +21,7 @@ from experiments.data import (
     spike_trains,
 )
 from experiments.data.spike_times import TICKS
-from experiments.devices import Devices
+from experiments.distribution.devices import Devices
 
 AUGMENTATIONS: dict[str, Callable[[Dataset], Transform]] = {
     "crop_flip_cutout": recipes.cifar,

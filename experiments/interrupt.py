@@ -13,8 +13,9 @@ class Interrupt:
     """While entered, the first SIGINT or SIGTERM sets `signal`; a second one does at once what it does by default.
 
     Args:
-      common: the largest of the numbers that the processes of a run give, an `experiments.devices.Agreement`: a signal
-        to one of them stops all at the same batch. `requested` must then be read as often in each.
+      common: the largest of the numbers that the processes of a run give, an
+        `experiments.distribution.devices.Agreement`: a signal to one of them stops all at the same batch. `requested`
+        must then be read as often in each.
 
     Attributes:
       signal: the one that has come, None before.

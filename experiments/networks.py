@@ -42,7 +42,7 @@ def build_net(config: Config, input_shape: tuple[int, ...], num_classes: int) ->
 
     Raises:
       ConfigError: the layers pool more often than the input can be halved, or are too narrow.
-      RuntimeError: float64 is asked for outside of `experiments.settings`.
+      RuntimeError: float64 is asked for outside of `experiments.config.settings`.
     """
     if config.precision == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
         raise RuntimeError("JAX makes float32 of float64: build a net of that precision under jax.enable_x64(True).")

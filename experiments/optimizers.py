@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.config import Config, ConfigError
-from experiments.ranges import MOST
+from experiments.config.ranges import MOST
 from safjax.rules import Rule
 
 

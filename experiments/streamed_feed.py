@@ -13,7 +13,7 @@ import numpy as np
 from experiments.config import Config, ConfigError
 from experiments.data import DataCorrupt, Encoded, ImageFiles, Transform, epoch_indices, evaluation_batches, recipes
 from experiments.data.crops import Crop, center_crop, decode, random_resized_crop
-from experiments.devices import Devices
+from experiments.distribution.devices import Devices
 from experiments.feed import Batch, batch_key, full_batches, without_key
 
 Read = Callable[[int], tuple[np.ndarray, int]]
@@ -114,7 +114,5 @@ def _stacked(futures: list[Future]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _finish(
-    transform: Transform, images: jax.Array, labels: jax.Array, weights: jax.Array, place: jax.Array
-) -> Batch:
+def _finish(transform: Transform, images: jax.Array, labels: jax.Array, weights: jax.Array, place: jax.Array) -> Batch:
     return Batch(transform(batch_key(*place), images), labels, weights)

@@ -8,29 +8,29 @@ from typing import Any
 import jax
 from flax import nnx
 
-from experiments import folders, workdir
-from experiments.arrays import all_finite, from_arrays, to_arrays, variables
-from experiments.checkpoints import Snapshot
 from experiments.config import Config, ConfigError
+from experiments.config.settings import with_settings
 from experiments.data import ImageFiles
-from experiments.devices import Agreement, Devices, choose
-from experiments.exchange import from_first, snapshot_from_first
+from experiments.distribution.devices import Agreement, Devices, choose
+from experiments.distribution.exchange import from_first, snapshot_from_first
+from experiments.distribution.follower import Follower
+from experiments.distribution.parallel import ParallelStep, predict
+from experiments.distribution.processes import writes
 from experiments.feed import Feed, load_dataset
-from experiments.follower import Follower
 from experiments.interrupt import Interrupt
 from experiments.losses import mean_loss
 from experiments.messages import say
 from experiments.metrics import Means, Measured, Tally, measure
 from experiments.networks import build_net
 from experiments.optimizers import learning_rate, make_optimizer
-from experiments.parallel import ParallelStep, predict
 from experiments.place import Place
-from experiments.processes import writes
 from experiments.progress import ProgressReport
-from experiments.settings import with_settings
 from experiments.silence import warn_of_silence
+from experiments.storage import folders, workdir
+from experiments.storage.arrays import all_finite, from_arrays, to_arrays, variables
+from experiments.storage.checkpoints import Snapshot
+from experiments.storage.workdir import Workdir
 from experiments.streamed_feed import StreamedFeed
-from experiments.workdir import Workdir
 from safjax.rules import RULES
 
 
@@ -40,7 +40,7 @@ class NonFiniteLoss(ArithmeticError):
 
 @with_settings
 def train(config: Config) -> dict[str, Any]:
-    """Trains a net as `config` says and leaves the results in the work directory (see `experiments.workdir`).
+    """Trains a net as `config` says and leaves the results in the work directory (see `experiments.storage.workdir`).
 
     Ctrl-C and SIGTERM stop after the current batch, with a checkpoint from which --resume goes on.
 

@@ -1,7 +1,7 @@
 """Training on all devices of the process against training on one; run by `tests/test_sharding.py`.
 
 Two ways: `safjax.train_step` given arrays that are divided, which the compiler then divides the rest by, and
-`experiments.parallel.ParallelStep`, in which every device runs the whole net on its part of the batch.
+`experiments.distribution.parallel.ParallelStep`, in which every device runs the whole net on its part of the batch.
 """
 
 import functools
@@ -16,8 +16,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import safjax
-from experiments.devices import AXIS, Devices
-from experiments.parallel import ParallelStep, predict
+from experiments.distribution.devices import AXIS, Devices
+from experiments.distribution.parallel import ParallelStep, predict
 from safjax.rules import RULES
 from tests import nets
 

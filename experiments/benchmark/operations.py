@@ -13,8 +13,9 @@ def operations(function: Callable[..., Any], *arguments: Any) -> int:
     """2 × multiply-accumulates of the matrix products and convolutions behind the results of `function(*arguments)`.
 
     The body of a scan counts once for each of its iterations, where XLA's own cost analysis counts it once in all. What
-    no result needs does not count, as the compiler drops it. Of branches the costliest counts; a `while` loop, whose
-    length is not known, counts one iteration.
+    no result needs does not count, as the compiler drops it. Of branches the costliest counts, so that a convolution
+    counts as the direct one even where minimal filtering computes it; a `while` loop, whose length is not known, counts
+    one iteration.
 
     Example:
       >>> import jax

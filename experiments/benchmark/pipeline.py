@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from experiments import devices
 from experiments.benchmark.rows import BATCHES
 from experiments.benchmark.work import CLASSES, Prepared, Work
 from experiments.config import Config
 from experiments.data import Dataset, Encoded, ImageFiles
+from experiments.distribution import devices
 from experiments.feed import Feed
 from experiments.streamed_feed import StreamedFeed
 

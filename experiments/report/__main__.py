@@ -9,10 +9,10 @@ from pathlib import Path
 import tyro
 
 import experiments.report
-from experiments.folders import replace
 from experiments.report.activity import activity
 from experiments.report.page import page
 from experiments.report.runs import NotARun, read
+from experiments.storage.folders import replace
 
 
 @dataclasses.dataclass(frozen=True)

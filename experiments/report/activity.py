@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments import energy, workdir
+from experiments import energy
 from experiments.config import Config
+from experiments.config.settings import settings
 from experiments.data import DataUnavailable
-from experiments.devices import choose
+from experiments.distribution.devices import choose
 from experiments.losses import mean_loss
 from experiments.report.runs import Run
-from experiments.settings import settings
+from experiments.storage import workdir
 from experiments.trainer import make_feed
 from safjax.rules import RULES
 

@@ -24,7 +24,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 BLOCK = 1024
-"""Tiles of a block, about."""
+"""Tiles of a block at most, where a row has not more already."""
 
 G = (1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0)
 
@@ -129,7 +129,7 @@ def _padded(x: jax.Array, padding: Padding) -> tuple[jax.Array, int, int]:
 
 def _over_blocks(block: Callable[[Any, Any, int], Any], state: Any, rows: int, row_size: int) -> Any:
     """block(state, first row, rows of a block) for one block of rows of tiles after the other."""
-    count = next(c for c in range(1, rows + 1) if rows % c == 0 and (c == rows or c * row_size >= BLOCK))
+    count = max(c for c in range(1, rows + 1) if rows % c == 0 and (c == 1 or c * row_size <= BLOCK))
     if count == rows:
         return block(state, 0, rows)
     return lax.fori_loop(0, rows // count, lambda i, state: block(state, i * count, count), state)

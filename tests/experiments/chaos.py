@@ -24,7 +24,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import checkpoints
+from experiments.storage import checkpoints
 
 NET = ("--layers", "4", "M", "8", "--steps=2", "--batch-size=128", "--save-every=3")
 PATIENCE = 600

@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments.arrays import all_finite, from_arrays, to_arrays, variables
+from experiments.storage.arrays import all_finite, from_arrays, to_arrays, variables
 
 
 class Net(nnx.Module):

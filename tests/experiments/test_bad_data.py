@@ -9,7 +9,7 @@ import pytest
 from experiments import feed, trainer
 from experiments.config import Config
 from experiments.data import DataCorrupt, Dataset, Encoded, ImageFiles, SpikeTimes
-from experiments.devices import choose
+from experiments.distribution.devices import choose
 from experiments.feed import Feed
 from experiments.metrics import Tally
 

@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from experiments import checkpoints
-from experiments.checkpoints import Checkpoints, SaveFailed, Snapshot
 from experiments.config import ConfigError
+from experiments.storage import checkpoints
+from experiments.storage.checkpoints import Checkpoints, SaveFailed, Snapshot
 
 VALUES = {"place": {"epoch": 2, "seconds": 0.1 + 0.2}, "records": [{"rates": {"b": 1e-300, "a": 0.5}}]}
 

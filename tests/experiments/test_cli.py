@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import cifar10, cli, digits, feed, trainer, workdir
+from experiments import cifar10, cli, digits, feed, trainer
 from experiments.data import DataUnavailable
+from experiments.storage import workdir
 
 EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits", "imagenet", "randman"]
 

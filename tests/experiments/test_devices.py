@@ -15,10 +15,10 @@ import optax
 import pytest
 from flax import nnx
 
-from experiments import workdir
 from experiments.config import Config, ConfigError
-from experiments.devices import Agreement, choose
-from experiments.parallel import ParallelStep
+from experiments.distribution.devices import Agreement, choose
+from experiments.distribution.parallel import ParallelStep
+from experiments.storage import workdir
 from safjax.nn import LIF, LeakyReadout, Synapse
 from safjax.rules import saf_f
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from experiments import energy
-from experiments.connections import fan_out
+from experiments.energy.connections import fan_out
 from safjax.models import SpikingVGGF
 from safjax.nn import IF, LIF, LeakyReadout, Synapse, WSConv
 from safjax.ops import avg_pool, global_avg_pool

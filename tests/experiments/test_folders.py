@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from experiments import folders, workdir
 from experiments.config import Config, ConfigError, to_json
+from experiments.storage import folders, workdir
 
 CONFIG = Config(dataset="digits", layers=(4, "M", 8), steps=2)
 RESUME = dataclasses.replace(CONFIG, resume=True)
@@ -61,7 +61,7 @@ def test_one_process_a_folder(tmp_path):
 def test_a_killed_process_gives_the_folder_back(tmp_path):
     program = f"""
 import dataclasses, time
-from experiments import folders
+from experiments.storage import folders
 from tests.experiments.test_folders import RESUME
 held = folders.claim(dataclasses.replace(RESUME, workdir={str(tmp_path)!r}))
 print("held", flush=True)

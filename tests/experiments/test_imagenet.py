@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from experiments import cli, imagenet, workdir
+from experiments import cli, imagenet
 from experiments.config import from_json
 from experiments.networks import build_net
+from experiments.storage import workdir
 from safjax.nn import LIF
 from tests.imagenet import VALIDATION
 

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoints, digits, trainer
+from experiments import digits, trainer
 from experiments.config import parse
-from experiments.devices import choose
+from experiments.distribution.devices import choose
 from experiments.metrics import Tally
 from experiments.networks import build_net
 from experiments.progress import ProgressReport
+from experiments.storage import checkpoints
 from tests.experiments.conftest import TINY, run_digits
 from tests.experiments.test_resume import assert_same_run
 

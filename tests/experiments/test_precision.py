@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import digits, randman, workdir
-from experiments.arrays import variables
+from experiments import digits, randman
 from experiments.config import parse
-from experiments.devices import choose
+from experiments.config.settings import settings
+from experiments.distribution.devices import choose
 from experiments.networks import build_net
-from experiments.settings import settings
+from experiments.storage import workdir
+from experiments.storage.arrays import variables
 from experiments.trainer import Trainer, make_feed
 from tests.experiments.conftest import TINY
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import cli, feed, randman, workdir
+from experiments import cli, feed, randman
 from experiments.config import ConfigError
 from experiments.data import load, spike_trains
 from experiments.data.randman import load_randman
-from experiments.devices import choose
+from experiments.distribution.devices import choose
 from experiments.networks import build_net
+from experiments.storage import workdir
 
 TINY = ("--layers", "48", "--steps=25", "--batch-size=64", "--learning-rate=0.02")
 METHODS = ("bptt", "saf_f")

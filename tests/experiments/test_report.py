@@ -14,7 +14,7 @@ from experiments.data import LOADERS, DataUnavailable
 from experiments.report import charts, drawing, page, tables
 from experiments.report.__main__ import main
 from experiments.report.runs import NotARun, read
-from experiments.workdir import create
+from experiments.storage.workdir import create
 from tests.experiments.test_tensorboard import RECORD
 
 VOID = {"meta", "br", "link", "img", "hr"}

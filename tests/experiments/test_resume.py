@@ -5,12 +5,12 @@ import signal
 
 import pytest
 
-from experiments import checkpoints
-from experiments.checkpoints import Checkpoints
 from experiments.feed import Feed
 from experiments.progress import ProgressReport
+from experiments.storage import checkpoints
+from experiments.storage.checkpoints import Checkpoints
+from experiments.storage.workdir import Workdir
 from experiments.trainer import Trainer
-from experiments.workdir import Workdir
 from tests.experiments.test_trainer import measured
 
 BATCHES = 5  # of an epoch of the tiny net

@@ -10,7 +10,7 @@ from PIL import Image
 
 from experiments.config import Config, ConfigError
 from experiments.data import DataCorrupt, Encoded, ImageFiles
-from experiments.devices import choose
+from experiments.distribution.devices import choose
 from experiments.streamed_feed import AHEAD, StreamedFeed
 from tests.imagenet import image
 

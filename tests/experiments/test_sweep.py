@@ -12,9 +12,11 @@ from typing import get_args
 
 import pytest
 
-from experiments import cells, digits, grid, sweep
+from experiments import digits
 from experiments.config import ConfigError, DatasetName, from_json, to_json
-from experiments.results import spread
+from experiments.sweep import __main__ as sweep
+from experiments.sweep import cells, grid
+from experiments.sweep.results import spread
 from tests.experiments.conftest import TINY
 
 RUN = """
@@ -122,7 +124,7 @@ def test_cell_killed_by_the_system_is_a_failure(swept, tmp_path, monkeypatch):
 def begin(tmp_path, hang_seconds, *flags):
     """A sweep of stand-ins as a process of its own, when the run that hangs has begun to."""
     program = (
-        "import functools, pathlib, sys; from experiments import cells, sweep; "
+        "import functools, pathlib, sys; from experiments.sweep import __main__ as sweep, cells; "
         "from tests.experiments.test_sweep import stand_in; "
         f"cells._command = functools.partial(stand_in, pathlib.Path({str(tmp_path)!r})); "
         f"sys.exit(sweep.main(['digits', '--workdir={tmp_path / 'sweep'}', *{list(flags)!r}]))"

@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from experiments.tensorboard import Scalars
+from experiments.storage.tensorboard import Scalars
 
 RECORD = {
     "epoch": 1,
@@ -108,7 +108,8 @@ def test_neither_torch_nor_tensorflow_is_imported(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from pathlib import Path; "
-        f"from experiments.tensorboard import Scalars; Scalars(Path({str(tmp_path)!r}) / 'events').append({RECORD!r}); "
+        "from experiments.storage.tensorboard import Scalars; "
+        f"Scalars(Path({str(tmp_path)!r}) / 'events').append({RECORD!r}); "
         "assert not {'torch', 'tensorflow', 'jax'} & set(sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import workdir
 from experiments.config import from_json
 from experiments.data import load, recipes
 from experiments.losses import example_losses
 from experiments.progress import ProgressReport
+from experiments.storage import workdir
 from experiments.trainer import Trainer
 from safjax.rules import RULES
 

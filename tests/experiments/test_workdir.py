@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import workdir
-from experiments.arrays import to_arrays, variables
-from experiments.checkpoints import Snapshot
 from experiments.config import Config, ConfigError
 from experiments.networks import build_net
+from experiments.storage import workdir
+from experiments.storage.arrays import to_arrays, variables
+from experiments.storage.checkpoints import Snapshot
 from tests.experiments.test_progress import RECORD
 
 CONFIG = Config(dataset="digits", layers=(4, "M", 8), steps=2)

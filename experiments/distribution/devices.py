@@ -1,6 +1,7 @@
 """The devices that train together: a mesh of one axis, along which every batch is divided.
 
-They may be of several processes (see `experiments.processes`), each of which reads its own part of every batch.
+They may be of several processes (see `experiments.distribution.processes`), each of which reads its own part of every
+batch.
 """
 
 import dataclasses

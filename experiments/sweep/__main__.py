@@ -25,13 +25,13 @@ from pathlib import Path
 
 import tyro
 
-from experiments import grid
-from experiments.cells import Result, known, run
 from experiments.config import Config, ConfigError, DatasetName
-from experiments.folders import replace
 from experiments.interrupt import Interrupt
 from experiments.messages import say, warn
-from experiments.results import lines, table
+from experiments.storage.folders import replace
+from experiments.sweep import grid
+from experiments.sweep.cells import Result, known, run
+from experiments.sweep.results import lines, table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
     config.json         the configuration, with every default written out, and the shape of the data
     metrics.jsonl       one line an epoch
     tensorboard/        the same numbers, for TensorBoard
-    checkpoints/        the run at its latest moments, and at its best: see `experiments.checkpoints`
+    checkpoints/        the run at its latest moments, and at its best: see `experiments.storage.checkpoints`
     curves.png          loss and accuracy over the epochs
     firing_rates.png    firing rate of each layer over the epochs
     summary.json        what the run printed last
@@ -21,14 +21,14 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from experiments import checkpoints
-from experiments.arrays import from_arrays, variables
-from experiments.checkpoints import Checkpoints, SaveFailed, Snapshot
 from experiments.config import Config, ConfigError, from_json, to_json
-from experiments.folders import Claim, check_same, claim, replace
 from experiments.messages import warn
 from experiments.networks import Net, build_net
-from experiments.tensorboard import Scalars
+from experiments.storage import checkpoints
+from experiments.storage.arrays import from_arrays, variables
+from experiments.storage.checkpoints import Checkpoints, SaveFailed, Snapshot
+from experiments.storage.folders import Claim, check_same, claim, replace
+from experiments.storage.tensorboard import Scalars
 
 SAVE_SECONDS = 600
 """Between checkpoints within an epoch: all that a kill can cost, and long beside the copying of any net."""

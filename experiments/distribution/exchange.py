@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.arrays import Arrays
-from experiments.checkpoints import Snapshot
+from experiments.storage.arrays import Arrays
+from experiments.storage.checkpoints import Snapshot
 
 
 def from_first(value: Any) -> Any:

@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
 import safjax
-from experiments.devices import AXIS, Devices
+from experiments.distribution.devices import AXIS, Devices
 from safjax.rules import Rule
 
 WHOLE, ROWS, TIME_AND_ROWS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)

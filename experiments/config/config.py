@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import tyro
 
-from experiments.flags import NUMBERS
-from experiments.ranges import ranges
+from experiments.config.flags import NUMBERS
+from experiments.config.ranges import ranges
 
 Method = Literal[
     "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide"
@@ -77,7 +77,7 @@ class Config:
     quiet: bool = False
     """Neither bar nor lines of the epochs: the summary on stdout, warnings and errors on stderr."""
     resume: bool = False
-    """Continue the run in --workdir, or without it the latest unfinished one of that name; begin it if there is none."""
+    """Continue the run in --workdir, or without it the latest unfinished one of its name; begin it if there is none."""
     keep: int = 3
     """Checkpoints that are kept: the latest so many, and the one of the best test accuracy."""
     save_every: int | None = None

@@ -21,7 +21,7 @@ from flax import nnx
 
 import safjax
 from experiments.benchmark.operations import operations
-from experiments.counting import Counted, inputs_of, replaced
+from experiments.energy.counting import Counted, inputs_of, replaced
 from safjax.nn import Synapse
 from safjax.rules import Rule
 

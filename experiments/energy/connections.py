@@ -32,7 +32,7 @@ def fan_out(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) 
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from experiments.connections import fan_out
+      >>> from experiments.energy.connections import fan_out
       >>> fan_out(lambda x: x @ jnp.array([[2.0, -1.0], [0.0, 3.0]]) + 1, (2,)).tolist()
       [2.0, 2.0]
     """

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.benchmark.operations import operations
-from experiments.connections import fan_out
+from experiments.energy.connections import fan_out
 from safjax.messages import Silence, is_message
 from safjax.nn import Synapse
 from safjax.nn.binding import bind

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from experiments import folders
 from experiments.config import ConfigError
-from experiments.grid import Cell, folder
 from experiments.interrupt import Interrupt
 from experiments.messages import warn
+from experiments.storage import folders
+from experiments.sweep.grid import Cell, folder
 
 PAUSE = 0.2
 """Seconds between looks at a process."""

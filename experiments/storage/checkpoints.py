@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
-from experiments.arrays import Arrays
 from experiments.config import ConfigError
-from experiments.folders import replace
 from experiments.messages import warn
-from experiments.noise import quiet_orbax
+from experiments.storage.arrays import Arrays
+from experiments.storage.folders import replace
+from experiments.storage.noise import quiet_orbax
 
 SUMS = "SHA256SUMS"
 

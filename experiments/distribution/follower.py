@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from experiments.checkpoints import Snapshot
+from experiments.storage.checkpoints import Snapshot
 
 
 class Follower:
-    """Has the attributes and methods of `experiments.workdir.Workdir`, and writes nothing.
+    """Has the attributes and methods of `experiments.storage.workdir.Workdir`, and writes nothing.
 
     Attributes:
       records: what has been appended.

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.cells import Result
 from experiments.config import MAY_CHANGE, to_json
-from experiments.grid import shown, varying
+from experiments.sweep.cells import Result
+from experiments.sweep.grid import shown, varying
 
 MEASURED = (
     ("test accuracy, %", "test_accuracy", 100, 2),
