@@ -38,7 +38,9 @@ class Options:
     kills: int = 20
     """Kills by SIGKILL; a SIGTERM comes on top."""
     minutes: float = 60
-    """How long the undisturbed run takes, roughly."""
+    """How long the undisturbed run takes, roughly, if --epochs does not say."""
+    epochs: int | None = None
+    """Epochs of the run."""
     method: str = "saf_e"
     """Learning rule."""
     seed: int | None = None
@@ -203,7 +205,7 @@ def main(options: Options) -> dict:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {seed}, in {folder}", flush=True)
     flags = (*NET, f"--method={options.method}")
-    epochs = calibrate(folder, flags, options.minutes)
+    epochs = options.epochs or calibrate(folder, flags, options.minutes)
     flags += (f"--epochs={epochs}",)
     began = time.monotonic()
     assert Process(folder / "peace", folder / "peace.txt", flags).end() == 0
