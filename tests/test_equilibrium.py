@@ -77,6 +77,7 @@ def test_implicit_gradient_equals_unrolled_autodiff_at_the_rates_reached(neuron)
     assert nets.distance(cut, grads) > 0.02
 
 
+@pytest.mark.slow
 def test_implicit_gradient_approaches_that_of_the_equilibrium():
     """As T grows the rates settle, and `ide` approaches autodiff through 200 iterations to the true fixed point."""
     net, x = Equilibrium(), equilibrium_input()

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import jax
 import pytest
@@ -13,7 +14,10 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import cli, digits
 from experiments.data import imagenet as imagenet_data
+from experiments.storage.workdir import Workdir
 from tests import imagenet as small_imagenet
+
+DRAW = Workdir._draw
 
 TINY = ("--layers", "4", "M", "8", "--steps=2", "--batch-size=256", "--epochs=2")
 
@@ -72,7 +76,14 @@ def run(tmp_path):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """Call with flags: an `Ended` run, shared by all who ask for the same flags."""
-    return functools.cache(lambda *flags: run_digits(tmp_path_factory.mktemp("finished"), *flags))
+
+    @functools.cache
+    def whole(*flags):
+        # With its pictures, also where the test that asks first draws none.
+        with mock.patch.object(Workdir, "_draw", DRAW):
+            return run_digits(tmp_path_factory.mktemp("finished"), *flags)
+
+    return whole
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def test_two_rows_in_processes_of_their_own(capsys, tmp_path, processes):
     assert len(processes) == 4 and all(process.poll() is not None for process in processes)
 
 
+@pytest.mark.slow
 def test_the_others_go_on(monkeypatch):
     monkeypatch.setattr(peers, "installed", lambda library: False)
     jobs = [Job(method, DENSE, threads=1) for method in ("nonsense", "snntorch:bptt", "bptt")]

@@ -58,6 +58,7 @@ def test_full_for_an_epoch(run, full_after, tmp_path):
     assert_same_run(ended, whole)
 
 
+@pytest.mark.slow
 def test_full_to_the_end(run, full_after, finished, monkeypatch, capfd):
     whole = finished("--method=saf_f")
     with contextlib.ExitStack() as until:

@@ -17,6 +17,7 @@ from experiments.config import from_json
 from experiments.networks import build_net
 from experiments.storage import workdir
 from safjax.nn import LIF
+from tests.experiments.test_trainer import FILES
 from tests.imagenet import VALIDATION
 
 SMALL = ["--image-size=32", "--steps=2", "--batch-size=4", "--epochs=1"]
@@ -52,9 +53,7 @@ def test_archives_to_results(network, imagenet_archives, tmp_path):
     # At first all of the 1,000 classes are about as likely.
     assert 0.8 * math.log(1000) < summary["train_loss"] < 1.1 * math.log(1000)
     folder = tmp_path / "run"
-    assert {path.name for path in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "summary.json", "parameters", "curves.png", "firing_rates.png",
-    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == FILES
     record = json.loads((folder / "metrics.jsonl").read_text())
     assert len(record["rates"]) == neurons and (record["test_accuracy"] * VALIDATION) % 1 == 0
     config = json.loads((folder / "config.json").read_text())

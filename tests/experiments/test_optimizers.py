@@ -111,9 +111,8 @@ def trained(config, x, labels, size, batches):
 @pytest.mark.parametrize(
     "method",
     [
-        "exodus",
         "ottt_a",
-        *(pytest.param(m, marks=pytest.mark.slow) for m in RULES if m not in ("exodus", "ottt_a", "ottt_o", "saf_e")),
+        *(pytest.param(m, marks=pytest.mark.slow) for m in RULES if m not in ("ottt_a", "ottt_o", "saf_e")),
     ],
 )
 def test_accumulated_batches_are_one_large_batch(method, x64):

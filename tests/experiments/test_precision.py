@@ -51,7 +51,7 @@ def test_bfloat16_steps_keep_the_optimizer_in_float32(default):
     assert float_types(step_program(default, *layers, "--steps=3")[0]) == {"f32"}
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float64", marks=pytest.mark.slow)])
 def test_runs_in_every_precision(precision, finished):
     ended = finished("--method=saf_f", "--precision=" + precision)
     assert ended.code == 0 and not jax.config.values["jax_enable_x64"]
