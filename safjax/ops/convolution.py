@@ -3,7 +3,8 @@
 Differentiated inside a loop, `jax.lax.conv_general_dilated` falls off the fast path of XLA's CPU compiler: for
 x[16, 32, 32, 64] and a 3×3 kernel of 128 features the stock weight gradient takes 4.9 s of CPU time and the stock input
 gradient 190 ms, where the forward convolution takes 44 ms. The direct formulas of `convolution_formulas` take 54 ms and
-45 ms (jax 0.10.2, float32, two cores); from this size on `winograd` takes their place for 3×3 kernels. With x̄ the padded input, strides s, dilation d and δ = ∂L/∂y:
+45 ms (jax 0.10.2, float32, two cores); from this size on `winograd` takes their place for 3×3 kernels. With x̄ the
+padded input, strides s, dilation d and δ = ∂L/∂y:
 
     y[n, i, o]      = Σ_{k, c} x̄[n, s i + d k, c] w[k, c, o]
     ∂L/∂w[k, c, o]  = Σ_{n, i} x̄[n, s i + d k, c] δ[n, i, o]
