@@ -53,7 +53,7 @@ class Task(NamedTuple):
         """The loss of one step, given this step's values of the `Timed` targets."""
         values = iter(timed)
         targets = jax.tree.map(lambda t: next(values) if is_timed(t) else t, self.targets, is_leaf=is_timed)
-        return self.loss(output, *targets)
+        return _scalar(self.loss(output, *targets))
 
     def sequence_loss(self, outputs: Any) -> jax.Array:
         """The loss of all steps: the mean of theirs, or a `SequenceLoss`."""
@@ -61,6 +61,17 @@ class Task(NamedTuple):
         if isinstance(self.loss, SequenceLoss):
             return self.step_loss(outputs, timed)
         return jnp.mean(jax.vmap(self.step_loss)(outputs, timed))
+
+
+def _scalar(value: Any) -> Any:
+    real = isinstance(value, float | jax.Array) and jnp.issubdtype(jnp.result_type(value), jnp.floating)
+    if real and jnp.ndim(value) == 0:
+        return value
+    given = f"{value.dtype}{list(value.shape)}" if isinstance(value, jax.Array) else type(value).__name__
+    raise TypeError(
+        f"The loss returned {given}, but expected is one real number, the mean over the batch: its gradient is what a "
+        "rule learns by. Of a loss for each example write .mean(); other results can be computed from aux.outputs."
+    )
 
 
 class Run(NamedTuple):
@@ -108,18 +119,24 @@ def forward(task, tick, weights, fixed, carry):
 
 
 def all_but_last(task, tick, weights, fixed, carry):
-    """T − 1 steps without gradient, and what the last one reads: ((carry, outputs, rates), (x[T], targets[T]))."""
+    """T − 1 steps without gradient, and what the last one reads.
+
+    Returns: weights, (carry, outputs, rates), (x[T], targets[T]).
+    """
 
     def at(t):
         """Read in place: a slice x[:-1] would be a copy of the whole sequence."""
         return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, 0, False), task.over_time)
 
-    def body(carry, t):
+    def body(state, t):
+        weights, carry = state
         carry, *out = tick(weights, fixed, (carry, at(t)[0]))
-        return carry, tuple(out)
+        # The last step is to read the weights that the loop has read. Of weights that do not pass through it the
+        # compiler makes a second copy for the last step. The barrier hides from JAX that they stay the same.
+        return (jax.lax.optimization_barrier(weights), carry), tuple(out)
 
-    carry, (outputs, rates) = jax.lax.scan(body, carry, jnp.arange(task.steps - 1))
-    return (carry, outputs, rates), at(task.steps - 1)
+    (weights, carry), (outputs, rates) = jax.lax.scan(body, (weights, carry), jnp.arange(task.steps - 1))
+    return weights, (carry, outputs, rates), at(task.steps - 1)
 
 
 def differentiate(task, tick):

@@ -58,6 +58,33 @@ def test_online_memory_does_not_grow_with_feedback_either(name):
     assert abs(many - few) < 0.02 * few
 
 
+class Wide(nnx.Module):
+    """Standardised convolutions whose kernels are much larger than their maps."""
+
+    def __init__(self, rngs):
+        convolutions = (safjax.nn.WSConv(128, 128, (3, 3), rngs=rngs) for _ in range(3))
+        self.layers = nnx.List([safjax.nn.Synapse(convolution) for convolution in convolutions])
+        self.neurons = nnx.List([safjax.nn.LIF(decay=0.5) for _ in range(3)])
+        self.pool = safjax.nn.Synapse(safjax.ops.global_avg_pool)
+        self.readout = safjax.nn.LeakyReadout()
+
+    def __call__(self, x):
+        for layer, neuron in zip(self.layers, self.neurons, strict=True):
+            x = neuron(layer(x))
+        return self.readout(self.pool(x))
+
+
+@pytest.mark.parametrize(("name", "copies"), [("saf_f", 1), ("saf_e", 1), ("ottt_a", 2)])
+def test_copies_of_the_weights(name, copies):
+    """Standardised kernels are in memory once, and where gradients are summed up over time their sum once."""
+    net = Wide(nnx.Rngs(0))
+    step = safjax.train_step(loss, rules.RULES[name](), optax.sgd(0.1), steps=4)
+    program = step.lower(net, step.init(net), jnp.ones((1, 4, 4, 128)), jnp.zeros(1, jnp.int32)).compile()
+    kernels = sum(x.nbytes for x in jax.tree.leaves(nnx.state(net, nnx.Param)))
+    # One kernel's tiles and its gradient come on top, two thirds of all three kernels and what 4 / 9 adds to them.
+    assert program.memory_analysis().temp_size_in_bytes < (copies + 1) * kernels
+
+
 def test_bptt_memory_grows_with_time():
     assert temp_bytes(rules.bptt(), 64) > 3 * temp_bytes(rules.bptt(), 8)
 

@@ -1,5 +1,6 @@
 """Scaled weight standardisation."""
 
+import functools
 import math
 
 import jax
@@ -19,7 +20,8 @@ def standardise(kernel: jax.Array, gain: jax.Array, epsilon: float = 1e-4) -> ja
       epsilon: added inside the root.
 
     Returns:
-      Ŵ, of the shape of W. The variance is the unbiased one (divisor n − 1), as in the published OTTT code.
+      Ŵ, of the shape of W. The variance is the unbiased one (divisor n − 1), as in the published OTTT code. To be
+      differentiated in reverse mode only.
 
     Raises:
       ValueError: n is 1: a single weight has no variance.
@@ -34,13 +36,47 @@ def standardise(kernel: jax.Array, gain: jax.Array, epsilon: float = 1e-4) -> ja
       >>> bool(jnp.allclose((kernel**2).sum((0, 1, 2)), 1, rtol=0.03))
       True
     """
-    axes = tuple(range(kernel.ndim - 1))
-    fan_in = math.prod(kernel.shape[:-1])
+    fan_in = _sums(kernel)[1]
     if fan_in < 2:
         raise ValueError(
             f"standardise(kernel{list(kernel.shape)}): each output has {fan_in} weight, and the variance of one or "
             "none is not defined. Use a larger kernel, more input channels, or nnx.Conv, which does not standardise."
         )
-    centred = kernel - jnp.mean(kernel, axes, keepdims=True)
-    variance = jnp.sum(centred**2, axes) / (fan_in - 1)
-    return centred * (gain * jax.lax.rsqrt(variance * fan_in + epsilon))
+    return _standardised(kernel, gain, epsilon)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _standardised(kernel: jax.Array, gain: jax.Array, epsilon: float) -> jax.Array:
+    return _forward(kernel, gain, epsilon)[0]
+
+
+def _forward(kernel, gain, epsilon):
+    axes, fan_in = _sums(kernel)
+    mean = jnp.mean(kernel, axes)
+    variance = jnp.sum((kernel - mean) ** 2, axes) / (fan_in - 1)
+    scale = jax.lax.rsqrt(variance * fan_in + epsilon)
+    return (kernel - mean) * (gain * scale), (kernel, gain, mean, scale)
+
+
+def _backward(epsilon, residuals, error):
+    """With c = (n var W + ε)^(−½) and e = ∂L/∂Ŵ: ∂L/∂g = c Σ e (W − mean W) and
+
+    ∂L/∂W = g c (e − mean e) − n / (n − 1) g c³ (W − mean W) Σ e (W − mean W)
+    """
+    del epsilon
+    kernel, gain, mean, scale = residuals
+    axes, fan_in = _sums(kernel)
+    total = jnp.sum(error, axes)
+    # In terms of W, not of W − mean W, which the compiler would keep from the forward pass: a copy of all kernels.
+    along = jnp.sum(error * kernel, axes) - total * mean
+    slope = gain * along * scale**3 * (fan_in / (fan_in - 1))
+    to_kernel = gain * scale * error - slope * kernel + (slope * mean - gain * scale * total / fan_in)
+    return to_kernel.astype(kernel.dtype), (along * scale).astype(gain.dtype)
+
+
+_standardised.defvjp(_forward, _backward)
+
+
+def _sums(kernel: jax.Array) -> tuple[tuple[int, ...], int]:
+    """The axes of one output's weights, and how many weights these are."""
+    return tuple(range(kernel.ndim - 1)), math.prod(kernel.shape[:-1])

@@ -74,7 +74,7 @@ def weight_gradient(x: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
     Returns:
       [3, 3, C, O].
     """
-    x, height, width = _padded(x, padding)
+    x, height, width = _padded(x, padding, _zero_known_with(δ))
     rows, columns = -(-height // 2), -(-width // 2)
     δ = jnp.pad(δ, [(0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)])
 
@@ -109,8 +109,7 @@ def _transformed(G: Kernel, w: jax.Array, x: jax.Array) -> jax.Array:
     """U = G w Gᵀ, [16, C, O]."""
     # Zero, but for the compiler a number that is known once x is. Or else it would compute the U of all layers before
     # the time loop and hold them: as much memory as 16/9 of all kernels.
-    late = jnp.minimum(jnp.abs(x[0, 0, 0, 0]), 0)
-    return ((_both(G, w.dtype) + late) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
+    return ((_both(G, w.dtype) + _zero_known_with(x)) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
 
 
 def _both(G: Kernel, dtype: DTypeLike) -> jax.Array:
@@ -119,12 +118,17 @@ def _both(G: Kernel, dtype: DTypeLike) -> jax.Array:
     return jnp.einsum("ai,bj->baij", matrix, matrix).reshape(16, 9)
 
 
-def _padded(x: jax.Array, padding: Padding) -> tuple[jax.Array, int, int]:
+def _zero_known_with(x: jax.Array) -> jax.Array:
+    """0, but for the compiler a number that is known once x is: what is computed with it is not computed before."""
+    return lax.stop_gradient(jnp.minimum(jnp.abs(x[0, 0, 0, 0]), 0))
+
+
+def _padded(x: jax.Array, padding: Padding, zero: Any = 0) -> tuple[jax.Array, int, int]:
     """x̄, enlarged so that its tiles are whole, and the output's height and width."""
     height, width = (size + low + high - 2 for size, (low, high) in zip(x.shape[1:3], padding, strict=True))
     (top, bottom), (left, right) = padding
     pads = [(0, 0, 0), (top, bottom + height % 2, 0), (left, right + width % 2, 0), (0, 0, 0)]
-    return lax.pad(x, jnp.zeros((), x.dtype), pads), height, width
+    return lax.pad(x, jnp.asarray(zero, x.dtype), pads), height, width
 
 
 def _over_blocks(block: Callable[[Any, Any, int], Any], state: Any, rows: int, row_size: int) -> Any:

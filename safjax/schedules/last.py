@@ -20,7 +20,7 @@ class LastStep(Schedule):
     def gradients(self, task, params, carry, key):
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
-        (carry, *before), over = all_but_last(task, tick, weights, fixed, carry)
+        weights, (carry, *before), over = all_but_last(task, tick, weights, fixed, carry)
         (value, (carry, *last)), grads = differentiate(task, tick)(weights, fixed, carry, over)
         outputs, rates = _appended(before, last)
         return Run(value, outputs, rates, carry), *pull_back(grads)
@@ -47,7 +47,7 @@ class Equilibrium(Schedule):
     def gradients(self, task, params, carry, key):
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
-        (carry, *before), (x, timed) = all_but_last(task, tick, weights, fixed, carry)
+        weights, (carry, *before), (x, timed) = all_but_last(task, tick, weights, fixed, carry)
         floats, rebuild = _floats(carry)
 
         def last(weights, floats):
