@@ -1,7 +1,7 @@
 """From the command line to an exit code.
 
     0    trained
-    1    the loss became infinite or not a number; or the last results could not be written
+    1    the loss became infinite or not a number; the last results could not be written; or stdout was closed
     2    a flag, its value, or the combination is not possible; or the data set is not there
     130  interrupted by Ctrl-C; --resume goes on
     143  interrupted by SIGTERM; --resume goes on
@@ -10,6 +10,7 @@ Nothing but the lines of the epochs and, last, the summary as one JSON object go
 """
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -35,11 +36,18 @@ def main(default: Config, description: str | None, args: Sequence[str] | None = 
     try:
         config = parse(default, description or "", args)
         summary = train(join(config))
+        if writes():
+            print(json.dumps(summary), flush=True)
     except (ConfigError, DataUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return leave(2)
     except (NonFiniteLoss, SaveFailed) as error:
         print(f"error: {error}", file=sys.stderr)
+        return leave(1)
+    except BrokenPipeError:
+        # Python would try once more to write, at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("error: nobody reads stdout any more, so the run has stopped; --resume goes on", file=sys.stderr)
         return leave(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -47,6 +55,4 @@ def main(default: Config, description: str | None, args: Sequence[str] | None = 
     except Exception:
         leave_if_several()
         raise
-    if writes():
-        print(json.dumps(summary), flush=True)
     return 128 + signal.Signals[summary["signal"]] if summary["interrupted"] else 0

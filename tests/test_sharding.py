@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+FILES = ("tests/on_devices.py", "tests/variables_on_devices.py")
 
 
 def pytest_on(devices, folder, *args):
-    """Runs `tests/on_devices.py` where JAX sees so many CPUs; keeps in a folder what it compiles more than once."""
+    """Runs the tests for several devices where JAX sees so many CPUs; keeps in a folder what it compiles twice."""
     settings = {
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(folder),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/on_devices.py", *args]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *FILES, *args]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True)
 
 
@@ -30,4 +31,4 @@ def test_two_devices(tmp_path):
 @pytest.mark.slow
 def test_eight_devices_under_every_rule(tmp_path):
     ended = pytest_on(8, tmp_path)
-    assert ended.returncode == 0 and "62 passed" in ended.stdout, ended.stdout
+    assert ended.returncode == 0 and "68 passed" in ended.stdout, ended.stdout

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.config import Config, ConfigError
+from experiments.storage.arrays import is_key
 
 AXIS = "data"
 
@@ -42,6 +43,9 @@ class Devices:
             return jax.device_put(tree, placed)
 
         def everywhere(array: Any) -> jax.Array:
+            if is_key(array):
+                numbers = everywhere(jax.random.key_data(array))
+                return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(array))
             host = np.asarray(array)
             return jax.make_array_from_callback(host.shape, placed, lambda part: host[part])
 

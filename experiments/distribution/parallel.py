@@ -2,7 +2,13 @@
 
 For a loss that is a mean over the batch, the gradient is the mean of those of equal parts. Averaging them is the
 optimizer's first act, so there is one exchange for each update, whatever the rule: once a batch, or at every time step
-under the rules that update there. Between devices nothing else travels but firing rates and the loss, once a batch.
+under the rules that update there. Between devices nothing else travels but firing rates and the loss, once a batch, and
+batch statistics. Of the variables of a net that are not learned,
+
+    batch statistics    are those of its part on each device, and after each batch their mean on all. Those of
+                        nnx.BatchNorm(..., axis_name=AXIS) are of the whole batch, as on one device.
+    random keys         are folded with the device's number while it runs the net: each draws for itself.
+    counts              are the same on all.
 """
 
 import functools
@@ -16,6 +22,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 import safjax
 from experiments.distribution.devices import AXIS, Devices
+from experiments.storage.arrays import is_key
+from safjax.nn.states import split
 from safjax.rules import Rule
 
 WHOLE, ROWS, TIME_AND_ROWS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
@@ -31,7 +39,7 @@ def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransform
 
 
 class ParallelStep:
-    """As `safjax.TrainStep`, on several devices, for a net whose only variables are its parameters.
+    """As `safjax.TrainStep`, on several devices.
 
     Args:
       loss, rule, optimizer, steps: as of `safjax.train_step`. The loss is a mean over the batch.
@@ -49,60 +57,82 @@ class ParallelStep:
         self._devices = devices
         self._step = step = safjax.train_step(loss, rule, averaged(optimizer), steps)
 
-        def local(graphdef, params, opt_state, x, labels):
-            net, opt_state, (value, aux) = step(nnx.merge(graphdef, params), opt_state, x, labels)
+        def local(graphdef, params, rest, opt_state, x, labels, key):
+            net = nnx.merge(graphdef, params, _own(rest, devices))
+            net, opt_state, (value, aux) = step(net, opt_state, x, labels, key=key)
+            _, params, after = split(net, nnx.Param)
             mean, rates = jax.lax.pmean((value, aux.rates), AXIS)
-            return nnx.as_pure(nnx.state(net)), opt_state, aux.outputs, mean, rates
+            return params, jax.tree.map(_common, rest, after), opt_state, aux.outputs, mean, rates
 
-        @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-        def update(graphdef, params, opt_state, x, labels):
+        @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
+        def update(graphdef, params, rest, opt_state, x, labels, key):
             return _on_each(
                 devices.mesh,
                 functools.partial(local, graphdef),
-                (WHOLE, WHOLE, _rows(steps), ROWS),
-                (WHOLE, WHOLE, TIME_AND_ROWS, WHOLE, WHOLE),
-            )(params, opt_state, x, labels)
+                (WHOLE, WHOLE, WHOLE, _rows(steps), ROWS, WHOLE),
+                (WHOLE, WHOLE, WHOLE, TIME_AND_ROWS, WHOLE, WHOLE),
+            )(params, rest, opt_state, x, labels, key)
 
         self._update = update
 
     def init(self, net: nnx.Module) -> tuple[nnx.Module, Any]:
         """A copy of the net, and the optimizer's state for it, on all devices."""
-        graphdef, params = _parameters(net)
-        placed = self._devices.replicate((params, self._step.init(net)))
-        params, opt_state = jax.tree.map(jax.numpy.copy, placed)
-        return nnx.merge(graphdef, params), opt_state
+        graphdef, *variables = split(net, nnx.Param)
+        placed = self._devices.replicate((variables, self._step.init(net)))
+        variables, opt_state = jax.tree.map(jax.numpy.copy, placed)
+        return nnx.merge(graphdef, *variables), opt_state
 
-    def lower(self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array) -> Any:
+    def lower(
+        self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array, key: jax.Array | None = None
+    ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`."""
-        return self._update.lower(*_parameters(net), opt_state, x, labels)
+        return self._update.lower(*split(net, nnx.Param), opt_state, x, labels, key)
 
     def __call__(
-        self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array
+        self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array, key: jax.Array | None = None
     ) -> tuple[nnx.Module, Any, tuple[jax.Array, safjax.Aux]]:
-        """One step on one batch; the net and the state given, both from here, are used up."""
-        graphdef, params = _parameters(net)
-        params, opt_state, outputs, value, rates = self._update(graphdef, params, opt_state, x, labels)
-        return nnx.merge(graphdef, params), opt_state, (value, safjax.Aux(outputs, rates))
+        """One step on one batch; the net and the state given, both from here, are used up.
+
+        The random time steps of sltt(sampled=K), which `key` gives, are the same on all devices.
+        """
+        graphdef, params, rest = split(net, nnx.Param)
+        params, rest, opt_state, outputs, value, rates = self._update(graphdef, params, rest, opt_state, x, labels, key)
+        return nnx.merge(graphdef, params, rest), opt_state, (value, safjax.Aux(outputs, rates))
+
+
+def _own(rest: Any, devices: Devices) -> Any:
+    """The variables with which a device begins: random keys folded with its number, all else as it is everywhere."""
+    if devices.mesh.size == 1:
+        return rest
+    number = jax.lax.axis_index(AXIS)
+    return jax.tree.map(lambda value: _folded(value, number) if is_key(value) else value, rest)
+
+
+def _folded(keys: jax.Array, number: jax.Array) -> jax.Array:
+    fold = jax.random.fold_in
+    for _ in range(keys.ndim):
+        fold = jax.vmap(fold, (0, None))
+    return fold(keys, number)
+
+
+def _common(before: jax.Array, after: jax.Array) -> jax.Array:
+    """What all devices keep of a variable: the key that it was, the mean of real numbers, a count."""
+    if is_key(before):
+        return before
+    return jax.lax.pmean(after, AXIS) if jax.numpy.issubdtype(after.dtype, jax.numpy.inexact) else after
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _predict(graphdef, params, x, steps, mesh):
-    def local(params, x):
-        return safjax.predict(nnx.merge(graphdef, params), x, steps)
+def _predict(graphdef, variables, x, steps, mesh):
+    def local(variables, x):
+        return safjax.predict(nnx.merge(graphdef, variables), x, steps)
 
-    return _on_each(mesh, local, (WHOLE, _rows(steps)), TIME_AND_ROWS)(params, x)
+    return _on_each(mesh, local, (WHOLE, _rows(steps)), TIME_AND_ROWS)(variables, x)
 
 
 def predict(net: nnx.Module, x: jax.Array, steps: int | None, devices: Devices) -> jax.Array:
     """As `safjax.predict`, of a batch that is divided among devices."""
-    return _predict(*_parameters(net), x, steps, devices.mesh)
-
-
-def _parameters(net: nnx.Module) -> tuple[Any, Any]:
-    graphdef, params, *rest = nnx.split(net, nnx.Param, ...)
-    if jax.tree.leaves(rest):
-        raise NotImplementedError("variables that are not parameters would differ from device to device")
-    return graphdef, nnx.as_pure(params)
+    return _predict(*split(net), x, steps, devices.mesh)
 
 
 def _on_each(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any) -> Callable:

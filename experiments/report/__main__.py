@@ -20,7 +20,7 @@ class Options:
     """What to show."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of runs, such as runs/digits-saf_f-0."""
+    """Folders of runs, such as runs/digits-saf_f-0, or of sweeps."""
     output: Path = Path("report.html")
     """The page."""
     examples: int = 16

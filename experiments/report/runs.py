@@ -55,13 +55,21 @@ class Run:
 
 
 def read(paths: Sequence[Path]) -> list[Run]:
-    """The runs in some folders.
+    """The runs in some folders; a folder of runs, such as that of a sweep, stands for all of them.
 
     Raises:
-      NotARun: one of them is none.
+      NotARun: one of them is neither.
     """
-    paths = list(dict.fromkeys(path.expanduser().absolute() for path in paths))
+    given = [path.expanduser().absolute() for path in paths]
+    paths = list(dict.fromkeys(run for path in given for run in _runs_in(path)))
     return [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """The folders of runs in one that is none itself; without any, the path."""
+    if (path / "config.json").exists():
+        return [path]
+    return sorted(config.parent for config in path.glob("*/config.json")) or [path]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -77,7 +85,10 @@ def _read(path: Path, name: str) -> Run:
     if not path.is_dir():
         raise NotARun(f"{path} is not a folder. Give folders of runs, such as runs/digits-saf_f-0.")
     if not (path / "config.json").exists():
-        raise NotARun(f"{path} is not the folder of a run: it has no config.json. Give such as runs/digits-saf_f-0.")
+        raise NotARun(
+            f"{path} is not the folder of a run: it has no config.json, nor has any folder in it. Give such as "
+            "runs/digits-saf_f-0."
+        )
     problems: list[str] = []
     config = _config(path / "config.json", problems)
     records = _records(path / "metrics.jsonl", problems)

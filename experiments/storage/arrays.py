@@ -40,22 +40,22 @@ def all_finite(arrays: Arrays) -> bool:
     return all(np.isfinite(array).all() for array in arrays.values())
 
 
+def is_key(leaf: Any) -> bool:
+    """Whether an array is of random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _numbers(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _value(name: str, leaf: Any, array: np.ndarray) -> jax.Array:
     numbers = _numbers(leaf)
     if (array.shape, array.dtype) != (numbers.shape, numbers.dtype):
         raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, not {numbers.dtype}{list(numbers.shape)}")
-    if _is_key(leaf):
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
-    return jax.device_put(array, leaf.sharding) if leaf.committed else jnp.asarray(array)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    placed = jax.device_put(array, numbers.sharding) if numbers.committed else jnp.asarray(array)
+    return jax.random.wrap_key_data(placed, impl=jax.random.key_impl(leaf)) if is_key(leaf) else placed

@@ -57,6 +57,9 @@ class SaveFailed(OSError):
 class Checkpoints:
     """Writes checkpoints into a folder, in a thread of its own.
 
+    Each leaves about 0.7 kB an array behind in memory, as orbax 0.12.8 with tensorstore 0.1.86 does alone; near half
+    of it are strings of which tensorstore's `KvStore.Spec.to_json()` loses count, 257 bytes a call.
+
     Args:
       keep: how many of the latest are kept, beside the best.
 

@@ -64,12 +64,12 @@ def finished(config: Config) -> dict[str, Any] | None:
 
 def summary_of(path: Path) -> dict[str, Any] | None:
     """`summary.json` of a folder, or None."""
-    return _json(path / "summary.json")
+    return _json(path / "summary.json", "interrupted")
 
 
 def stored_config(path: Path) -> dict[str, Any] | None:
     """`config.json` of a folder, or None."""
-    return _json(path / "config.json")
+    return _json(path / "config.json", "method")
 
 
 def check_same(stored: dict[str, Any], config: Config, path: Path) -> None:
@@ -84,7 +84,8 @@ def check_same(stored: dict[str, Any], config: Config, path: Path) -> None:
 def replace(path: Path, text: str) -> None:
     """Writes a file anew: whoever reads it, and after a kill at any moment, finds the old text or the new."""
     new = path.with_name(f".{path.name}.new")
-    with new.open("w") as file:
+    # Whatever the locale: a page says that it is UTF-8.
+    with new.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -148,11 +149,15 @@ def _locked(path: Path) -> TextIO:
     return lock
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+def _json(path: Path, needed: str) -> dict[str, Any] | None:
+    """The object in a file, which has a certain field; None where there can be no such file."""
+    if not os.path.exists(path):
         return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or needed not in values:
+            raise ValueError(f"it has no {needed!r}")
+        return values
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path} cannot be read: {error}. It is written once and whole, so something else has changed it: put the "

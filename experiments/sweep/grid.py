@@ -1,11 +1,15 @@
 """From the flags of a sweep to its cells: one configuration for each combination of values."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.config import MAY_CHANGE, Config, ConfigError, parse, to_json
+
+LONGEST_NAME = 200
+"""Characters of a cell's name: file systems take 255 bytes, and the log's name is longer."""
 
 WHOLE = {"--data-dir"}
 """Flags whose value may have a comma in it."""
@@ -15,7 +19,7 @@ class Cell(NamedTuple):
     """One run of a sweep.
 
     Attributes:
-      name: of its folder: the flags that are not the experiment's default.
+      name: of its folder: the flags that are not the experiment's default; a long one ends with a hash instead.
       config: without a work directory.
       flags: the command line that asks for it.
     """
@@ -97,4 +101,7 @@ def _name(config: Config, default: Config) -> str:
     other = [
         name for name in now if name not in MAY_CHANGE and (now[name] != before[name] or name in ("method", "seed"))
     ]
-    return ",".join(f"{name}={shown(now[name])}" for name in other)
+    name = ",".join(f"{name}={shown(now[name])}" for name in other)
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

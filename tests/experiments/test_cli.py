@@ -85,6 +85,17 @@ def test_exit_codes(error, code, monkeypatch, capsys):
     assert out == "" and len(err.splitlines()) == 1
 
 
+def test_pipe_that_nobody_reads():
+    program = "import sys; from experiments import cli, digits; cli.train = lambda config: print(config, flush=True); "
+    program += "sys.stdin.read(); sys.exit(cli.main(digits.CONFIG, '', []))"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program], **streams) as process:
+        process.stdout.close()
+        process.stdin.close()
+        err = process.stderr.read()
+    assert process.returncode == 1 and err.startswith("error: nobody reads stdout") and len(err.splitlines()) == 1
+
+
 def test_process_on_a_pipe_interrupted_by_ctrl_c(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "experiments.digits", f"--workdir={folder}", "--epochs=1000000"]

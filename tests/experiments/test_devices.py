@@ -15,11 +15,13 @@ import optax
 import pytest
 from flax import nnx
 
+import safjax
 from experiments.config import Config, ConfigError
 from experiments.distribution.devices import Agreement, choose
 from experiments.distribution.parallel import ParallelStep
 from experiments.storage import workdir
-from safjax.nn import LIF, LeakyReadout, Synapse
+from experiments.storage.arrays import to_arrays
+from safjax.nn import LIF, Dropout, LeakyReadout, Synapse
 from safjax.rules import saf_f
 
 ROOT = Path(__file__).parents[2]
@@ -78,13 +80,22 @@ def test_one_process_agrees_with_itself():
     assert [agreement(number) for number in (0, 15, 0)] == [0, 15, 0]
 
 
-def test_variables_that_are_no_parameters_are_refused():
+def test_one_device_trains_a_net_with_dropout_as_without_any_division():
     rngs = nnx.Rngs(0)
-    dense = nnx.Sequential(nnx.Linear(3, 2, rngs=rngs), nnx.Dropout(0.5, rngs=rngs))
-    net = nnx.Sequential(Synapse(dense), LIF(), LeakyReadout())
-    step = ParallelStep(lambda output, labels: jnp.mean(output), saf_f(), optax.sgd(0.1), 2, choose(Config()))
-    with pytest.raises(NotImplementedError, match="would differ from device to device"):
-        step.init(net)
+    net = nnx.Sequential(Synapse(nnx.Linear(3, 8, rngs=rngs)), LIF(), Dropout(0.5, rngs=rngs))
+    net = nnx.Sequential(net, Synapse(nnx.Linear(8, 2, rngs=rngs)), LeakyReadout())
+    task = (lambda output, labels: jnp.mean((output - labels) ** 2), saf_f(), optax.sgd(0.1), 2)
+    alone, step = safjax.train_step(*task), ParallelStep(*task, choose(Config()))
+    x, labels, kept = 3 * jnp.ones((4, 3)), jnp.ones((4, 2)), (nnx.Param, nnx.RngState)
+    one, _, (value, expected) = alone(net, alone.init(net), x, labels)
+    other, _, (same, aux) = step(*step.init(net), x, labels)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        *(
+            (to_arrays(nnx.as_pure(nnx.state(n, kept))), v, a)
+            for n, v, a in ((other, same, aux), (one, value, expected))
+        ),
+    )
 
 
 def start(folder, *flags, devices=1, err):

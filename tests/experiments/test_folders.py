@@ -90,6 +90,31 @@ def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
     assert file.read_text() == "old"
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"interrupted"'])
+def test_damaged_summary_is_told_of(content, empty_folder):
+    runs(empty_folder, digits_saf_f_0=True)
+    (empty_folder / "runs" / "digits-saf_f-0" / "summary.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"summary.json cannot be read.*put the file back"):
+        folders.finished(RESUME)
+
+
+@pytest.mark.parametrize("place", ["file/below", "x" * 300])
+def test_nothing_is_resumed_where_no_folder_can_be(place, tmp_path):
+    (tmp_path / "file").touch()
+    config = dataclasses.replace(RESUME, workdir=str(tmp_path / place))
+    assert folders.finished(config) is None
+    with pytest.raises(ConfigError, match="the work directory cannot be written"):
+        workdir.create(config, (16, 16, 1), 10)
+
+
+def test_files_are_utf_8_whatever_the_locale(tmp_path):
+    program = "import pathlib, sys; from experiments.storage.folders import replace; "
+    program += "replace(pathlib.Path(sys.argv[1]), chr(177))"
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "page")], env=plain, check=True)
+    assert (tmp_path / "page").read_bytes() == chr(177).encode()
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a file system that nobody can write to")
 def test_folder_that_cannot_be_written():
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -201,6 +201,14 @@ def test_bad_input(flags, words, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_folder_of_a_sweep_stands_for_its_runs(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+        (tmp_path / "sweep" / name / "config.json").write_text("{}")
+    (tmp_path / "sweep" / "begun").mkdir()
+    assert [run.name for run in read([tmp_path / "sweep", tmp_path / "sweep" / "two"])] == ["one", "two"]
+
+
 def test_not_a_run_is_named(tmp_path):
     with pytest.raises(NotARun, match=str(tmp_path)):
         read([tmp_path])

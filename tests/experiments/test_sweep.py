@@ -219,6 +219,12 @@ def test_equal_cells_run_once():
     assert len(grid.cells(digits.CONFIG, "", ["--seed=1,1", "--learning-rate=0.1,1e-1"])) == 1
 
 
+def test_long_names_are_cut_and_differ():
+    many = ["--layers", *["16"] * 60, "--steps=3"]
+    one, other = (grid.cells(digits.CONFIG, "", [*many, f"--seed={seed}"])[0].name for seed in (0, 1))
+    assert one != other and {len(one), len(other)} == {grid.LONGEST_NAME}
+
+
 def test_value_without_a_flag():
     with pytest.raises(ConfigError, match="'saf_f' is no flag"):
         grid.cells(digits.CONFIG, "", ["saf_f", "--seed=0"])
