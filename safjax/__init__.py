@@ -1,16 +1,26 @@
 """safjax: spiking neural networks, written once, trained by any learning rule.
 
-net = safjax.models.SpikingVGG(num_classes=10, rngs=nnx.Rngs(0))
-step = safjax.train_step(loss, safjax.rules.saf_f(), optax.sgd(0.1), steps=6)
+    net = safjax.models.SpikingVGG(num_classes=10, rngs=nnx.Rngs(0))
+    step = safjax.train_step(loss, safjax.rules.saf_f(), optax.sgd(0.1), steps=6)
+
+What there is:
+
+    train_step, value_and_grad    learning: one compiled call a batch, or the gradient alone
+    predict, simulate             inference: the outputs of all steps, or every spike too
+    stream                        inference one step at a time
+    rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
+    surrogate, ops                spike functions and their slopes; convolution and pooling
 """
 
 from safjax import losses, models, nn, ops, rules, surrogate
 from safjax.nn.inference import Simulation, predict, simulate
+from safjax.nn.streaming import Stream, stream
 from safjax.nn.training import Aux, TrainStep, train_step, value_and_grad
 
 __all__ = [
     "Aux",
     "Simulation",
+    "Stream",
     "TrainStep",
     "losses",
     "models",
@@ -19,6 +29,7 @@ __all__ = [
     "predict",
     "rules",
     "simulate",
+    "stream",
     "surrogate",
     "train_step",
     "value_and_grad",

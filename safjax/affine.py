@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 _LINEAR = {
     "add", "add_any", "sub", "neg", "concatenate", "reshape", "transpose", "broadcast_in_dim", "slice", "pad", "rev",
-    "squeeze", "expand_dims", "convert_element_type", "reduce_sum", "reduce_window_sum", "cumsum", "copy", "copy_p",
+    "squeeze", "expand_dims", "reduce_sum", "reduce_window_sum", "cumsum", "copy", "copy_p",
     "real", "imag", "reduce_precision", "sharding_constraint", "split", "optimization_barrier", "device_put",
+    "tile",
 }  # fmt: skip
 _PRODUCT = {"mul", "dot_general", "conv_general_dilated", "ragged_dot"}
 # Linear in the first operand; the others choose or divide.
@@ -39,7 +41,8 @@ def _scan(jaxpr, depends: list[bool]) -> tuple[str | None, list[bool]]:
     dependent = {v for v, d in zip(jaxpr.invars, depends, strict=True) if d}
     for eqn in jaxpr.eqns:
         flags = [not isinstance(v, core.Literal) and v in dependent for v in eqn.invars]
-        if not any(flags):
+        if not any(flags) or not eqn.outvars:
+            # Without results, as a print: nothing comes of it.
             continue
         problem, out_flags = _equation(eqn, flags)
         if problem is not None:
@@ -52,7 +55,10 @@ def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
     name, everything = eqn.primitive.name, [True] * len(eqn.outvars)
     if name in _LINEAR or (name in _PRODUCT and sum(flags) == 1) or (name in _LINEAR_IN_FIRST and not any(flags[1:])):
         return None, everything
-    if name == "select_n" and not flags[0]:
+    if name == "convert_element_type":
+        new = eqn.params["new_dtype"]
+        return f"a cast to {jnp.dtype(new)}" if _rounds(eqn.invars[0].aval.dtype, new) else None, everything
+    if (name == "select_n" and not flags[0]) or (name == "scatter-add" and not flags[1]):
         return None, everything
     if name == "cond" and not flags[0]:
         branches = eqn.params["branches"]
@@ -65,3 +71,8 @@ def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
     if inner and len(inner[0].invars) == len(flags):
         return _scan(inner[0], flags)
     return _PLAIN_NAMES.get(name, f"the operation '{name}'"), everything
+
+
+def _rounds(old: jnp.dtype, new: jnp.dtype) -> bool:
+    """Whether a cast takes fractions away; what it takes from the last digits of a number is rounding error."""
+    return jnp.issubdtype(new, jnp.bool_) or (jnp.issubdtype(old, jnp.inexact) and not jnp.issubdtype(new, jnp.inexact))

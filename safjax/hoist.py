@@ -58,13 +58,14 @@ def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: A
     fixed_inputs = jaxpr.invars[: n_weights + n_constants]
     varying_inputs = jaxpr.invars[n_weights + n_constants :]
 
-    fixed = _dependents(jaxpr, fixed_inputs) - _dependents(jaxpr, varying_inputs)
+    fixed = dependents(jaxpr, fixed_inputs) - dependents(jaxpr, varying_inputs)
     inside = _needed(jaxpr, jaxpr.outvars, lambda eqn: not fixed.intersection(eqn.outvars) or _relabels(eqn))
     handed_over = _inputs_of(inside, jaxpr.outvars).intersection(fixed)
     border = [v for v in [*fixed_inputs, *(v for e in jaxpr.eqns for v in e.outvars)] if v in handed_over]
-    outside = _needed(jaxpr, border, lambda eqn: True)
+    # What prints or calls back does so at every step.
+    outside = _needed(jaxpr, border, lambda eqn: not eqn.effects)
 
-    learned = _dependents(jaxpr, jaxpr.invars[:n_weights])
+    learned = dependents(jaxpr, jaxpr.invars[:n_weights])
     first = [v for v in border if v in learned and jnp.issubdtype(v.aval.dtype, jnp.inexact)]
     second = [v for v in border if v not in first]
     run_outside = _function(closed, fixed_inputs, outside, first + second)
@@ -77,7 +78,9 @@ def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: A
     def body(from_weights, from_constants, varying):
         narrow = [x.astype(v.aval.dtype) for x, v in zip(from_weights, first, strict=True)]
         results = run_inside(*narrow, *from_constants, *jax.tree.leaves(varying))
-        return jax.tree.unflatten(structure, results)
+        # A number that the program returns as it is written comes as such.
+        arrays = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in results]
+        return jax.tree.unflatten(structure, arrays)
 
     return prelude, body
 
@@ -86,7 +89,7 @@ def _variables(atoms) -> list:
     return [a for a in atoms if not isinstance(a, core.Literal)]
 
 
-def _dependents(jaxpr, sources) -> set:
+def dependents(jaxpr, sources) -> set:
     """The variables of `jaxpr` that depend on any of `sources`, themselves included."""
     found = set(sources)
     for eqn in jaxpr.eqns:

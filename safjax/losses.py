@@ -72,9 +72,13 @@ def spike_count() -> SequenceLoss:
     """½ Σ_i (Σ_t s_i[t] − n_i)², the mean over the batch, for target counts n[B, ...].
 
     Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018, Sec. 3.2.
+
+    Raises (when called):
+      ValueError: the counts have another shape than the outputs of a step.
     """
 
     def loss(spikes, counts):
+        _check_shape("spike_count", spikes.shape[1:], counts, "a count for each output, n[B, ...]")
         return 0.5 * jnp.sum((spikes.sum(0) - counts) ** 2) / len(counts)
 
     return SequenceLoss(loss)
@@ -91,7 +95,7 @@ def van_rossum(decay: float) -> SequenceLoss:
       decay: λ ∈ [0, 1] of the filter.
 
     Raises:
-      ValueError: decay outside [0, 1].
+      ValueError: decay outside [0, 1]; when called, a spike train of another shape than the outputs.
     """
     if not 0 <= decay <= 1:
         raise ValueError(
@@ -104,8 +108,18 @@ def van_rossum(decay: float) -> SequenceLoss:
             filtered = decay * filtered + difference
             return filtered, jnp.sum(filtered**2)
 
+        _check_shape("van_rossum", spikes.shape, targets, "a Timed spike train for each output, ŝ[T, B, ...]")
         # The filter is linear: the difference of filtered trains is the filtered difference.
         difference = spikes - targets
         return 0.5 * jax.lax.scan(body, jnp.zeros_like(difference[0]), difference)[1].sum() / spikes.shape[1]
 
     return SequenceLoss(loss)
+
+
+def _check_shape(name: str, expected: tuple[int, ...], target: Any, what: str) -> None:
+    """Refuses a target that would only broadcast to the outputs, and train on wrong numbers."""
+    if jnp.shape(target) != expected:
+        raise ValueError(
+            f"{name}() was given a target of shape {list(jnp.shape(target))} for outputs that ask for "
+            f"{list(expected)}: expected {what}."
+        )

@@ -24,6 +24,13 @@ import jax
 import jax.numpy as jnp
 
 
+def _refused(what: str) -> Callable[..., Any]:
+    def method(self, *others):
+        raise self._outside(what)
+
+    return method
+
+
 class Message(abc.ABC):
     """Addition of messages and scaling by a number; everything else is refused with the way out."""
 
@@ -60,11 +67,23 @@ class Message(abc.ABC):
             raise AttributeError(name)
         raise self._outside(f"'.{name}'")
 
-    def __getitem__(self, item):
-        raise self._outside("Indexing")
+    # Arrays have these too; without them Python's own error, or a wrong answer, would take the place of a way out.
+    __getitem__ = _refused("Indexing")
+    __len__ = _refused("len()")
+    __bool__ = _refused("A truth value")
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused("A comparison")
+    __hash__ = object.__hash__
+    __rsub__ = _refused("Subtracting it from something else")
+    __pow__ = __rpow__ = _refused("A power")
+    __matmul__ = __rmatmul__ = _refused("A matrix product")
+    __mod__ = __floordiv__ = _refused("A division with remainder")
+    __rtruediv__ = _refused("Dividing by it")
+    __abs__ = _refused("abs()")
+    __invert__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _refused("A logical operation")
 
     def __add__(self, other) -> Self:
-        if isinstance(other, Silence):
+        # Python's sum() starts from 0.
+        if isinstance(other, Silence) or (isinstance(other, int) and other == 0):
             return self
         if not isinstance(other, self.peers):
             raise self._outside(f"Adding a {type(other).__name__}")
@@ -89,6 +108,9 @@ class Message(abc.ABC):
     def __neg__(self) -> Self:
         return self.map_linear(lambda a: -a)
 
+    def __pos__(self) -> Self:
+        return self
+
     def __truediv__(self, factor: float) -> Self:
         if not isinstance(factor, (int, float)):
             raise self._outside(f"Dividing by a {type(factor).__name__}")
@@ -96,7 +118,7 @@ class Message(abc.ABC):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Traced(Message):
     """A value x[t], its trace Σ_{τ≤t} λ^{t−τ} x[τ], both [B, ...], and the gain Λ[t] = Σ_{τ≤t} λ^{t−τ}, a scalar."""
 
@@ -114,7 +136,7 @@ class Traced(Message):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Rate(Message):
     """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, it lies in [0, 1]."""
 
@@ -129,7 +151,7 @@ class Rate(Message):
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=["steps", "still"])
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Sequence(Message):
     """The values of all T steps, x[T, B, ...]; where `still` is set, one x[B, ...] that is the same at every step."""
 
@@ -160,7 +182,7 @@ class Sequence(Message):
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["kept", "constants"], meta_fields=["release"])
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Kept(Message):
     """A `Sequence` in the form of what it is quickly computed from: release(constants, kept) gives x[T, B, ...]."""
 
@@ -184,7 +206,7 @@ class Kept(Message):
         return Sequence(self.release(self.constants, self.kept), len(self.kept), False)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Silence(Message):
     """A message of which nothing is known yet, not even its shape: it adds nothing to others."""
 
@@ -201,7 +223,7 @@ class Silence(Message):
         return self
 
     def __add__(self, other):
-        return other
+        return self if isinstance(other, int) and other == 0 else other
 
     __radd__ = __add__
 

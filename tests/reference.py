@@ -66,8 +66,11 @@ def through_neuron(later, from_spikes, u, decay, threshold, detach_reset):
     return sigma * from_spikes + decay * later * kept
 
 
-def online(weights, xs, targets, decay, threshold, traced):
-    """SLTT (traced=False) or OTTT (True): spatial errors δ[t]; weight gradients at spikes or at their traces."""
+def online(weights, xs, targets, decay, threshold, traced, trace_bias=True, trace_input=True):
+    """SLTT (traced=False) or OTTT (True): spatial errors δ[t]; weight gradients at spikes or at their traces.
+
+    The traces of biases and of the net's input may be left out.
+    """
     (w2, _), (w3, _) = weights[1:]
     u1, s1, u2, s2, outputs = forward(weights, xs, decay, threshold)
     n_steps, gain = len(xs), gains(len(xs), decay)
@@ -78,7 +81,8 @@ def online(weights, xs, targets, decay, threshold, traced):
         d2 = slope(u2[t] - threshold) * (d3 @ w3.T)
         d1 = slope(u1[t] - threshold) * (d2 @ w2.T)
         for layer, (inputs, delta) in enumerate(((xs[t], d1), (s1[t], d2), (s2[t], d3))):
-            traces[layer] = (decay * traces[layer] if traced else 0.0) + inputs
+            kept = decay * traces[layer] if traced and (layer or trace_input) else 0.0
+            traces[layer] = kept + inputs
             grads[layer][0] += traces[layer].T @ delta
-            grads[layer][1] += (gain[t] if traced else 1.0) * delta.sum(0)
+            grads[layer][1] += (gain[t] if traced and trace_bias else 1.0) * delta.sum(0)
     return grads

@@ -45,8 +45,12 @@ AFFINE = {
     "mask": lambda: lambda x: jnp.where(jnp.arange(3) > 0, x, 0.0),
     "frozen normalisation": running_average_norm,
     "jitted": lambda: jax.jit(lambda x: 2 * x - x.mean()),
+    "tiles": lambda: lambda x: jnp.tile(x, (1, 2, 1, 1)),
+    "addition at places": lambda: lambda x: jnp.ones((2, 6, 4, 3)).at[:, jnp.array([5, 0, 2, 2])].add(x),
     "remat": lambda: jax.checkpoint(lambda x: 2 * x),
     "constant": lambda: lambda x: jnp.ones(4),
+    "cast to another precision": lambda: lambda x: x.astype(jnp.complex128).real,
+    "print": lambda: lambda x: (jax.debug.callback(lambda x: None, x), 2 * x)[1],
 }
 NOT_AFFINE = {
     "ReLU": (lambda x: nnx.relu(x), "maximum"),
@@ -58,6 +62,8 @@ NOT_AFFINE = {
     "sign": (jnp.sign, "sign"),
     "threshold": (lambda x: jnp.where(x > 0, x, 0.0), "gt"),
     "division by the input": (lambda x: 1 / (3 + x), "div"),
+    "cast to whole numbers": (lambda x: x.astype(jnp.int32).astype(x.dtype), "a cast to int32"),
+    "cast to truth values": (lambda x: x.astype(bool).astype(x.dtype), "a cast to bool"),
     "jitted ReLU": (jax.jit(lambda x: jnp.maximum(x, 0.0)), "maximum"),
     "branch on the input": (lambda x: jax.lax.cond(x.sum() > 0, lambda x: x, lambda x: -x, x), "gt"),
     "loop": (lambda x: jax.lax.fori_loop(0, 3, lambda i, y: y * y, x), "loop|scan|while"),

@@ -13,12 +13,12 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "TrainStep", "losses", "models", "nn", "ops", "predict", "rules", "simulate", "surrogate",
-        "train_step", "value_and_grad",
+        "Aux", "Simulation", "Stream", "TrainStep", "losses", "models", "nn", "ops", "predict", "rules", "simulate",
+        "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "CurrentLIF", "Delay", "Dropout", "InstantReadout", "LeakyReadout",
-        "Recurrent", "SlidingPSN", "Synapse", "WSConv",
+        "Neuron", "Recurrent", "SlidingPSN", "Synapse", "WSConv",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "is_timed", "max_over_time", "spike_count", "sum_over_time", "timed_in", "van_rossum",

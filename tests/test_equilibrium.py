@@ -8,7 +8,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.nn import IF, LIF, LeakyReadout, Recurrent, Synapse
+from safjax.nn import IF, LIF, InstantReadout, LeakyReadout, Recurrent, Synapse
 from tests import nets
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -94,3 +94,39 @@ def test_iterations_bound_the_implicit_solution():
     assert errors[0] > 3 * errors[1] > 0
     with pytest.raises(ValueError, match=r"ide\(iterations=0\).*whole number ≥ 1"):
         rules.ide(iterations=0)
+
+
+def test_an_inhibition_stronger_than_one_by_hand():
+    """One neuron with r = x − w r: dr/dx = 1 / (1 + w), dr/dw = −r / (1 + w), also where r ← x − w r diverges."""
+
+    def dense(weight):
+        layer = nnx.Linear(1, 1, use_bias=False, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+        layer.kernel[...] = jnp.full((1, 1), weight)
+        return Synapse(layer)
+
+    net, steps = nnx.Sequential(dense(1.0), Recurrent(IF(), dense(-1.5)), LeakyReadout()), 40
+    (_, aux), grads = safjax.value_and_grad(jnp.sum, rules.ide(), steps)(net, jnp.array([[0.8]]))
+    nets.assert_fires(aux.rates)
+    (spikes,) = safjax.simulate(net, jnp.array([[0.8]]), steps).spikes.values()
+    first, back = grads["layers"][0]["layer"]["kernel"], grads["layers"][1]["synapse"]["layer"]["kernel"]
+    np.testing.assert_allclose(first, 0.8 / 2.5, rtol=1e-10)
+    np.testing.assert_allclose(back, spikes[:-1].sum() / steps / 2.5, rtol=1e-10)
+
+
+def test_without_feedback_it_is_the_spike_representation():
+    """Nothing comes back, so no error does: states of input, neurons and readout are constants of the last step."""
+
+    class Forward(nnx.Module):
+        def __init__(self):
+            rngs = nnx.Rngs(0)
+            self.before, self.first = nets._dense(7, 7, rngs), Synapse(nets._dense(7, 9, rngs))
+            self.lif, self.last = LIF(0.8), Synapse(nets._dense(9, nets.CLASSES, rngs))
+            self.readout = InstantReadout()
+
+        def __call__(self, x):
+            return self.readout(self.last(self.lif(self.first(jnp.tanh(self.before(x))))))
+
+    x = jnp.asarray(np.random.default_rng(0).normal(0.3, 1.2, (6, nets.BATCH, 7)))
+    *_, grads = gradients(Forward(), rules.ide(), x, None)
+    *_, expected = gradients(Forward(), rules.spike_representation(), x, None)
+    nets.assert_trees_close(grads, expected, rtol=1e-12)

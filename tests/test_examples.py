@@ -22,6 +22,7 @@ SHOWN = [
     safjax.train_step,
     safjax.predict,
     safjax.simulate,
+    safjax.stream,
     Synapse,
     LIF,
     SpikingVGG,

@@ -22,7 +22,8 @@ def primitives(function, *args):
 def layer(weights, constants, varying):
     kernel = weights["kernel"] / jnp.linalg.norm(weights["kernel"])
     first = jnp.sin(constants["image"] @ kernel)
-    return {"next": varying + first + weights["bias"], "mask": constants["image"] > 0, "same": varying, "one": 1.0}
+    masks = {"mask": constants["image"] > 0, "signs": weights["bias"] > 0}
+    return {"next": varying + first + weights["bias"], "same": varying, "one": 1.0, **masks}
 
 
 def example():
@@ -58,7 +59,7 @@ def test_only_what_depends_on_the_weights_is_to_be_differentiated():
     prelude, _ = hoist(layer, weights, constants, varying)
     from_weights, from_constants = prelude(weights, constants)
     assert sorted(a.shape for a in from_weights) == [(3,), (4, 3)]
-    assert [a.dtype for a in from_constants] == [jnp.bool_]
+    assert [a.dtype for a in from_constants] == [jnp.bool_, jnp.bool_]
 
 
 def test_gradients_pull_back_through_the_prelude():
@@ -99,3 +100,22 @@ def test_random_bits_of_a_fixed_key_leave_the_loop():
     prelude, body = hoist(lambda w, c, v: v * jax.random.bernoulli(c, 0.5, (4,)), (), key, jnp.ones(4))
     fixed = prelude((), key)
     assert "random_bits" not in str(jax.make_jaxpr(body)(*fixed, jnp.ones(4)))
+
+
+def test_effects_stay_in_the_body():
+    """A print for debugging speaks once at every step, whether what it shows varies or not."""
+    seen = []
+
+    def function(w, c, v):
+        jax.debug.callback(lambda x: seen.append(float(x)), v)
+        jax.debug.callback(lambda x: seen.append(float(x)), w)
+        return jnp.sin(w) * v
+
+    prelude, body = hoist(function, jnp.array(1.0), (), jnp.array(2.0))
+    results = prelude(jnp.array(1.0), ())
+    jax.effects_barrier()
+    assert seen == []
+    for v in (5.0, 6.0):
+        body(*results, jnp.array(v))
+    jax.effects_barrier()
+    assert sorted(seen) == [1.0, 1.0, 5.0, 6.0]

@@ -100,15 +100,22 @@ def test_step_by_step_rules_refuse_a_loss_of_the_whole_sequence(name):
 def test_a_timed_target_must_have_the_length_of_the_sequence():
     with pytest.raises(ValueError, match=r"shape \(5, 3\), but the sequence has T = 12"):
         safjax.value_and_grad(nets.loss, rules.bptt())(nets.Dense(), sequence(), losses.Timed(jnp.zeros((5, 3), int)))
-    with pytest.raises(ValueError, match="van_rossum.decay=1.5"):
-        losses.van_rossum(1.5)
+    with pytest.raises(ValueError, match=r"shape \(\), but the sequence has T = 12"):
+        safjax.value_and_grad(nets.loss, rules.bptt())(nets.Dense(), sequence(), losses.Timed(jnp.zeros((), int)))
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.5, float("nan")])
+def test_the_decay_of_a_filter_is_a_fraction(decay):
+    with pytest.raises(ValueError, match=rf"van_rossum.decay={decay}"):
+        losses.van_rossum(decay)
 
 
 @pytest.mark.parametrize("name", ["exodus", "sltt", "saf_e", "ide"])
 def test_a_constant_timed_target_is_the_target(name):
     timed = losses.Timed(jnp.broadcast_to(nets.labels(), (12, nets.BATCH)))
     rule = rules.RULES[name]()
-    (value, _), grads = safjax.value_and_grad(nets.loss, rule)(nets.Dense(), sequence(), timed)
+    (value, aux), grads = safjax.value_and_grad(nets.loss, rule)(nets.Dense(), sequence(), timed)
+    nets.assert_fires(aux.rates)
     (expected_value, _), expected = safjax.value_and_grad(nets.loss, rule)(nets.Dense(), sequence(), nets.labels())
     np.testing.assert_allclose(value, expected_value, rtol=1e-13)
     nets.assert_trees_close(grads, expected, rtol=1e-12)
@@ -118,7 +125,8 @@ def test_each_step_has_its_own_target():
     """The gradient of an online rule is the mean of those of its steps: the labels of one step matter to it alone."""
     labels = jnp.asarray(np.random.default_rng(3).integers(0, nets.CLASSES, (12, nets.BATCH)))
     compute = safjax.value_and_grad(lambda o, y, w: w * nets.loss(o, y), rules.ottt_a())
-    (_, _), grads = compute(nets.Dense(), sequence(), losses.Timed(labels), losses.Timed(jnp.ones(12)))
+    (_, aux), grads = compute(nets.Dense(), sequence(), losses.Timed(labels), losses.Timed(jnp.ones(12)))
+    nets.assert_fires(aux.rates)
     total = jax.tree.map(jnp.zeros_like, grads)
     for t in range(12):
         _, one = compute(nets.Dense(), sequence(), labels[t], losses.Timed(jnp.zeros(12).at[t].set(1.0)))

@@ -64,6 +64,18 @@ def test_online_rules(name, traced):
     compare(grads, reference.online(parameters, sequence(), targets(), 0.8, 1.0, traced), rtol=1e-11)
 
 
+@pytest.mark.parametrize("static", [True, False], ids=["static", "sequence"])
+@pytest.mark.parametrize("options", [(False, True), (True, False), (False, False)], ids=["bias", "input", "both"])
+def test_ottt_without_the_traces_of_biases_or_input(options, static):
+    net, x = nets.Dense(decay=0.8), jnp.asarray(sequence())
+    rule = rules.ottt_a(trace_bias=options[0], trace_input=options[1])
+    x, steps = (x[0], nets.STEPS) if static else (x, None)
+    (_, aux), grads = safjax.value_and_grad(squared_error, rule, steps)(net, x, targets())
+    nets.assert_fires(aux.rates)
+    parameters, xs = weights(nnx.as_pure(nnx.state(net, nnx.Param))), [x] * nets.STEPS if static else x
+    compare(grads, reference.online(parameters, xs, targets(), 0.8, 1.0, True, *options), rtol=1e-11)
+
+
 def test_bptt_against_finite_differences():
     """With a smooth spike function BPTT is the true gradient: central differences in random directions agree."""
     net = nets.Dense(surrogate=lambda x: jax.nn.sigmoid(3 * x))

@@ -17,6 +17,7 @@ from safjax.ops.standardisation import standardise
 NOT_A_NUMBER, INFINITE = float("nan"), float("inf")
 BAD_DECAYS = [-0.1, 2, NOT_A_NUMBER, "0.5", True]
 BAD_POSITIVES = [-1, 0, NOT_A_NUMBER, INFINITE, "1", True]
+BAD_FLOORS = [0.5, NOT_A_NUMBER, "0", False]
 BAD_COUNTS = [0, -1, 2.5, "3", True]
 
 
@@ -40,6 +41,10 @@ POSITIVES = [
     (LIF, "reset"),
     (ALIF, "strength"),
     (surrogate.Sigmoid, "alpha"),
+    (surrogate.Triangle, "width"),
+    (surrogate.Rectangle, "width"),
+    (surrogate.Arctan, "alpha"),
+    (surrogate.Exponential, "width"),
     (surrogate.Exponential, "scale"),
     (surrogate.Gaussian, "sigma"),
 ]
@@ -62,6 +67,7 @@ COUNTS = [
         *((make, name, value) for make, name in DECAYS for value in BAD_DECAYS),
         *((make, name, value) for make, name in POSITIVES for value in BAD_POSITIVES),
         *((make, name, value) for make, name in COUNTS for value in BAD_COUNTS),
+        *((LIF, "floor", value) for value in BAD_FLOORS),
     ],
 )
 def test_numbers_out_of_range(make, name, value):
@@ -137,7 +143,12 @@ def test_steps(steps):
 
 
 def test_sequences_without_steps_or_examples():
-    for x, message in ((jnp.ones((0, 2, 3)), "T ≥ 1"), (jnp.ones((4, 0, 3)), "x is empty"), (jnp.ones(()), "T ≥ 1")):
+    for x, message in (
+        (jnp.ones((0, 2, 3)), "T ≥ 1"),
+        (jnp.ones((4, 0, 3)), "x is empty"),
+        (jnp.ones(()), "T ≥ 1"),
+        ({"sound": jnp.ones((4, 2, 3)), "sight": jnp.ones((5, 2, 3))}, r"leading axes are \[4, 5\]"),
+    ):
         with pytest.raises(ValueError, match=message):
             safjax.predict(net(), x)
     with pytest.raises(ValueError, match="x is empty"):

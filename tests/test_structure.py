@@ -26,6 +26,7 @@ def dotted(path):
 
 
 FILES = {dotted(path): path for package in ("safjax", "experiments") for path in sorted((ROOT / package).rglob("*.py"))}
+TESTS = {dotted(path): path for path in sorted((ROOT / "tests").rglob("*.py"))}
 
 
 def imported(name, node):
@@ -71,6 +72,7 @@ def is_core(name):
 
 def test_the_files_are_found():
     """An empty list would pass everything below."""
+    assert {"tests.nets", "tests.test_structure", "tests.nn.test_binding"} <= set(TESTS)
     assert {"safjax", "safjax.nn.training", "safjax.rules", "experiments", "experiments.data.digits"} <= set(FILES)
     assert "safjax.surrogate" in modules("safjax.models.vgg")
     assert is_core("safjax.neurons") and not is_core("safjax.nn.neurons") and not is_core("safjax.nn")
@@ -97,7 +99,7 @@ def test_the_core_needs_jax_only(name):
     assert [other for other in modules(name) if not is_core(other)] == []
 
 
-@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("path", [*FILES.values(), *TESTS.values()], ids=[*FILES, *TESTS])
 def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
 

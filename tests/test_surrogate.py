@@ -56,6 +56,7 @@ def test_the_slope_is_an_even_bump_of_unit_area(spike):
         (surrogate.Triangle(1.0), -0.25, 0.75),
         (surrogate.Triangle(0.5), 0.25, 1.0),
         (surrogate.Rectangle(0.5), 0.2, 2.0),
+        (surrogate.Rectangle(0.5), 0.25, 0.0),
         (surrogate.Rectangle(0.5), 0.3, 0.0),
         (surrogate.Arctan(2.0), 1.0, 1 / (1 + np.pi**2)),
         (surrogate.Exponential(0.5, 1.0), -0.5, 2 / np.e),
@@ -69,3 +70,11 @@ def test_values_worked_out_by_hand(spike, x, expected):
 def test_they_are_values():
     assert surrogate.Sigmoid(4.0) == surrogate.Sigmoid() != surrogate.Sigmoid(2.0)
     assert hash(surrogate.Triangle()) == hash(surrogate.Triangle(1.0))
+
+
+def test_defaults():
+    assert surrogate.Triangle() == surrogate.Triangle(1.0)
+    assert surrogate.Rectangle() == surrogate.Rectangle(1.0)
+    assert surrogate.Arctan() == surrogate.Arctan(2.0)
+    assert surrogate.Exponential() == surrogate.Exponential(0.5, 1.0)
+    assert surrogate.Gaussian() == surrogate.Gaussian(0.5)

@@ -4,7 +4,7 @@ from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.dropout import Dropout
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
-from safjax.nn.neurons import IF, LIF
+from safjax.nn.neurons import IF, LIF, Neuron
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
 from safjax.nn.synapse import Synapse
@@ -21,6 +21,7 @@ __all__ = [
     "Dropout",
     "InstantReadout",
     "LeakyReadout",
+    "Neuron",
     "Recurrent",
     "SlidingPSN",
     "Synapse",

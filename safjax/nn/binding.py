@@ -18,6 +18,7 @@ from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SpikingModule
 from safjax.nn.states import flat, join, split
 from safjax.nn.synapse import Synapse
+from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
 from safjax.rules import Course, Rule
 
@@ -64,6 +65,7 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
             module.binding = Binding(rule.name, rule.propagation, course, join(path), observe, discovery)
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery)
+    discover_varying(net, rule, course, x, discovery)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
     graphdef, states = discover(net, rule, course, x, discovery)
     states = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import Silence, is_message
@@ -71,8 +72,10 @@ def discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discover
 
 def _at(states: Any, path: tuple) -> Any:
     for part in (*path, "state"):
-        states = states.get(part, {})
-    return states or None
+        if part not in states:
+            return None
+        states = states[part]
+    return states
 
 
 def finished(output: Any, rule: Rule, course: Course) -> Any:
@@ -81,6 +84,7 @@ def finished(output: Any, rule: Rule, course: Course) -> Any:
     Raises:
       ValueError: it is no output yet under this rule.
     """
+    output = jax.tree.map(lambda leaf: leaf if is_message(leaf) else jnp.asarray(leaf), output, is_leaf=is_message)
     if rule.propagation.whole_sequence:
         return jax.tree.map(lambda leaf: unfold(leaf, course), output, is_leaf=is_message)
     if any(is_message(leaf) for leaf in jax.tree.leaves(output, is_leaf=is_message)):

@@ -44,7 +44,7 @@ def predict(net: nnx.Module, x: Any, steps: int | None = None) -> Any:
       (9, 3, 2)
     """
     check_call(net, x, steps, bptt(), None)
-    return _simulate(*_evaluating(net), x, steps, False)[0]
+    return _simulate(*evaluating(net), x, steps, False)[0]
 
 
 def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
@@ -61,7 +61,7 @@ def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
       ((6, 3, 2), {'layers.1': (6, 3, 2)})
     """
     check_call(net, x, steps, bptt(), None)
-    return Simulation(*_simulate(*_evaluating(net), x, steps, True))
+    return Simulation(*_simulate(*evaluating(net), x, steps, True))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
@@ -79,7 +79,8 @@ def _inference_rule(net: nnx.Module) -> Rule:
     return bptt(layerwise=whole)
 
 
-def _evaluating(net: nnx.Module):
+def evaluating(net: nnx.Module) -> tuple:
+    """(graphdef, parameters, other variables) of a copy of the net with dropout off."""
     net = nnx.clone(net)
     net.eval()
     return split(net, nnx.Param)

@@ -31,6 +31,8 @@ class Discovery:
         """Whether a readout has been called: plain arrays after it change with time."""
         self.called: set[tuple[str, str]] = set()
         """The states that have been moved on by a step, by their modules' paths and their names."""
+        self.entered: list[tuple[str, jax.Array]] = []
+        """The plain arrays that the spiking part is given before any readout, with the paths of who takes them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,9 @@ class SpikingModule(nnx.Module):
         if is_message(x):
             return x
         binding = self.bound()
-        if binding.discovering is not None and binding.discovering.read_out:
+        if binding.discovering is not None and not binding.discovering.read_out:
+            binding.discovering.entered.append((binding.path, x))
+        elif binding.discovering is not None:
             # A readout's result, or anything made of it, is no longer the net's static input.
             binding = dataclasses.replace(binding, course=binding.course._replace(static=False))
             self.binding = binding

@@ -26,7 +26,11 @@ SMALLEST_THRESHOLD = 1e-3
 
 
 class Neuron(SpikingModule):
-    """Base of the spiking neurons: takes currents (a Synapse's result, or a sum of such), gives spikes."""
+    """Base of the spiking neurons: takes currents (a Synapse's result, or a sum of such), gives spikes.
+
+    A neuron of one's own is a subclass whose method `cell` returns a `safjax.neurons.Cell`, with the attribute
+    `decay` if readouts are to take theirs from it.
+    """
 
     stepwise = True
     """Whether they can go step by step; some need the whole sequence at once."""

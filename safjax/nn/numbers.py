@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 from flax import nnx
@@ -22,11 +23,11 @@ def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
     """
     if isinstance(decay, nnx.Variable):
         return decay
-    if isinstance(decay, bool) or not isinstance(decay, (int, float)) or not 0 <= decay <= 1:
+    if isinstance(decay, bool) or not isinstance(decay, Real) or not 0 <= float(decay) <= 1:
         raise ValueError(
             f"{type(owner).__name__}({name}={decay!r}): a decay is the fraction kept from one step to the next and "
-            "must be a number in [0, 1]; 1 means no leak. From a time constant τ in steps, decay = 1 − 1/τ. To learn "
-            "it, give an nnx.Param, or use PLIF."
+            "must be a Python number in [0, 1]; 1 means no leak. From a time constant τ in steps, decay = 1 − 1/τ. An "
+            "array, with one for each neuron, stands in an nnx.Variable; to learn it, give an nnx.Param, or use PLIF."
         )
     return float(decay)
 
@@ -39,8 +40,11 @@ def checked_positive(owner: object, name: str, value: Any, what: str) -> Any:
     """
     if isinstance(value, nnx.Variable):
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{type(owner).__name__}({name}={value!r}): expected a positive, finite number, {what}.")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise ValueError(
+            f"{type(owner).__name__}({name}={value!r}): expected a positive, finite Python number, {what}. An array "
+            "stands in an nnx.Variable, a learned one in an nnx.Param."
+        )
     return float(value)
 
 
@@ -89,11 +93,16 @@ def checked_surrogate(owner: object, surrogate: Any) -> Callable:
     """A spike function, as it was given.
 
     Raises:
-      TypeError: it is not callable.
+      TypeError: it is not callable, or not hashable.
     """
     if not callable(surrogate) or isinstance(surrogate, type):
         raise TypeError(
             f"{type(owner).__name__}(surrogate={surrogate!r}): expected a spike function such as "
             "safjax.surrogate.Sigmoid(alpha=4.0)."
+        )
+    if type(surrogate).__hash__ is None:
+        raise TypeError(
+            f"{type(owner).__name__}(surrogate={surrogate!r}): a spike function is part of the compiled program and "
+            "must be hashable. Write @dataclasses.dataclass(frozen=True) above its class, with numbers as fields."
         )
     return surrogate

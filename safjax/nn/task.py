@@ -8,7 +8,7 @@ from flax import nnx
 from safjax import loops
 from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
-from safjax.rules import Rule
+from safjax.rules import RULES, Rule
 
 
 def make_task(
@@ -37,7 +37,8 @@ def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
     if not callable(loss):
         raise TypeError(f"loss must be a function of (output, *targets), but was {loss!r}.")
     if not isinstance(rule, Rule):
-        called = f" Write {rule.__name__}() to make one." if callable(rule) and hasattr(rule, "__name__") else ""
+        name = getattr(rule, "__name__", None) if callable(rule) else rule
+        called = f" Write {name}() to make one." if isinstance(name, str) and name in RULES else ""
         raise TypeError(f"rule must be a safjax.rules.Rule such as safjax.rules.saf_f(), but was {rule!r}.{called}")
     if isinstance(loss, SequenceLoss) and not rule.schedule.sees_all_steps:
         raise ValueError(
@@ -70,29 +71,44 @@ def _check_steps(steps) -> None:
     if steps is None or (isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1):
         return
     raise ValueError(
-        f"steps={steps!r}: expected a whole number ≥ 1, how often a static image x[B, ...] is presented, or None for a "
-        "time-major sequence x[T, B, ...]."
+        f"steps={steps!r}: expected a whole number ≥ 1 (a Python int), how often a static image x[B, ...] is "
+        "presented, or None for a time-major sequence x[T, B, ...]."
     )
+
+
+def check_net(net: Any) -> None:
+    """Refuses what is no net."""
+    if not isinstance(net, nnx.Module):
+        raise TypeError(
+            f"Expected the net, a flax.nnx.Module, as first argument, but was given a {type(net).__name__}."
+        )
 
 
 def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
     """Refuses a net or an input that does not fit the number of steps, and a missing random key."""
     _check_steps(steps)
-    if not isinstance(net, nnx.Module):
-        raise TypeError(
-            f"Expected the net, a flax.nnx.Module, as first argument, but was given a {type(net).__name__}."
-        )
-    lengths = {leaf.shape[0] if getattr(leaf, "ndim", 0) else None for leaf in jax.tree.leaves(x)}
+    check_net(net)
+    _check_arrays(x)
+    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(x)}
     if steps is None and (len(lengths) != 1 or lengths & {0, None}):
         raise ValueError(
             f"Without steps, x must be a time-major sequence x[T, B, ...] with T ≥ 1, but its leading axes are "
             f"{sorted(lengths, key=str)}. For a static image x[B, ...] give steps=T."
         )
-    if any(getattr(leaf, "size", 1) == 0 for leaf in jax.tree.leaves(x)):
+    if any(leaf.size == 0 for leaf in jax.tree.leaves(x)):
         shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
         raise ValueError(f"x is empty, {shapes}: expected one example or more, since a mean over none is not defined.")
     if rule.schedule.draws and key is None:
         raise ValueError(
             f"The rule '{rule.name}' draws its time steps at random and needs a key: pass key=jax.random.key(...), a "
             "fresh one for every batch."
+        )
+
+
+def _check_arrays(x: Any) -> None:
+    others = [type(leaf).__name__ for leaf in jax.tree.leaves(x) if not hasattr(leaf, "ndim")]
+    if others or not jax.tree.leaves(x):
+        raise TypeError(
+            f"x must be an array or a pytree of arrays, but {f'holds a {others[0]}' if others else 'holds none'}. Make "
+            "it one by jnp.asarray(x)."
         )

@@ -3,7 +3,7 @@
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from flax import nnx
@@ -15,6 +15,7 @@ from safjax.nn.task import check_arguments, check_call, check_optimizer, make_ta
 from safjax.rules import Rule
 
 Loss = Callable[..., jax.Array]
+Net = TypeVar("Net", bound=nnx.Module)
 
 
 class Aux(NamedTuple):
@@ -52,7 +53,9 @@ def value_and_grad(
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train.
 
     Example:
+      >>> import jax
       >>> import jax.numpy as jnp
+      >>> import optax
       >>> import safjax
       >>> from flax import nnx
       >>> from safjax.nn import LIF, LeakyReadout, Synapse
@@ -64,6 +67,10 @@ def value_and_grad(
       ((), (6, 3, 2), ['layers.1'])
       >>> grads["layers"][0]["layer"]["kernel"].shape
       (4, 2)
+
+      With an `nnx.Optimizer`, which takes gradients as variables:
+      >>> optimizer = nnx.Optimizer(net, optax.adam(1e-3), wrt=nnx.Param)
+      >>> updates = optimizer.update(net, jax.tree.map(nnx.Param, grads))
     """
     check_arguments(loss, rule, steps)
 
@@ -97,7 +104,7 @@ class TrainStep:
             return params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))
 
         self._update = update
-        self._latest: Callable[[], nnx.Module | None] = lambda: None
+        self._made: dict[int, weakref.ref] = {}
 
     def init(self, net: nnx.Module) -> Any:
         """The optimizer's state for `net`."""
@@ -109,18 +116,20 @@ class TrainStep:
         return self._update.lower(graphdef, params, rest, opt_state, x, targets, key)
 
     def __call__(
-        self, net: nnx.Module, opt_state: Any, x: Any, *targets: Any, key: jax.Array | None = None
-    ) -> tuple[nnx.Module, Any, tuple[jax.Array, Aux]]:
+        self, net: Net, opt_state: Any, x: Any, *targets: Any, key: jax.Array | None = None
+    ) -> tuple[Net, Any, tuple[jax.Array, Aux]]:
         """One step on one batch: (net, opt_state, x, *targets) ↦ (net, opt_state, (value, aux))."""
         check_call(net, x, self._steps, self._rule, key)
         graphdef, params, rest = split(net, nnx.Param)
-        if self._latest() is not net:
-            # A net from elsewhere may share its arrays with others; only nets of our own making are used up.
-            params, rest = jax.tree.map(jax.numpy.copy, (params, rest))
-        params, rest, opt_state, result = self._update(graphdef, params, rest, opt_state, x, targets, key)
-        net = nnx.merge(graphdef, params, rest)
-        self._latest = weakref.ref(net)
-        return net, opt_state, result
+        used_up = jax.tree.map(self._ours, (params, rest, opt_state))
+        params, rest, opt_state, result = self._update(graphdef, *used_up, x, targets, key)
+        self._made = {id(a): weakref.ref(a) for a in jax.tree.leaves((params, rest, opt_state))}
+        return nnx.merge(graphdef, params, rest), opt_state, result
+
+    def _ours(self, array: Any) -> Any:
+        """An array that the last call made, and each but once; of any other, which somebody may still need, a copy."""
+        made = self._made.pop(id(array), lambda: None)()
+        return array if made is array else jax.numpy.copy(array)
 
 
 def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None) -> TrainStep:
@@ -134,8 +143,9 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
     Rules with an update at every time step (`ottt_o`, `saf_e`) apply the optimizer T times a call, with the gradient of
     L[t] / T each time, all inside the compiled loop.
 
-    A returned net and optimizer state are used up by the next call: their buffers then hold the newer ones. The first
-    net passed in is copied and stays as it was.
+    A returned net and optimizer state are used up by the next call: their buffers then hold the newer ones. To keep
+    one, copy its arrays: jax.tree.map(jnp.copy, nnx.state(net)). Arrays from elsewhere, those of the first net and of
+    loaded parameters, are copied and stay as they were.
 
     Args:
       loss, rule, steps: as of `value_and_grad`.

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from math import prod
 
 import jax
+import jax.numpy as jnp
 from jax import lax
+
+from safjax.precision import widened
 
 
 def avg_pool(
@@ -25,7 +28,7 @@ def avg_pool(
       padding: "VALID", "SAME", or (low, high) for each spatial axis.
 
     Returns:
-      [..., *pooled, C].
+      [..., *pooled, C]; of whole numbers and booleans, in float32.
 
     Raises:
       ValueError: if the arguments do not fit together or a window is larger than the padded input.
@@ -33,6 +36,8 @@ def avg_pool(
     window = tuple(window)
     strides = window if strides is None else tuple(strides)
     _check(x, window, strides, padding)
+    # A sum of small whole numbers, uint8 for instance, would run over.
+    x = x if jnp.issubdtype(x.dtype, jnp.inexact) else widened(x)
     lead = x.ndim - len(window) - 1
     spatial = x.shape[lead:-1]
     if padding == "VALID" and strides == window and all(m % k == 0 for m, k in zip(spatial, window, strict=True)):

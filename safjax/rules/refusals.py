@@ -9,7 +9,8 @@ _ANY = "train this net with bptt() or sltt(), which take any neuron that goes st
 
 def only_lif(cell: Any) -> str | None:
     """Rules that accumulate follow Σ λᵏ s, which is the neuron's whole memory for `LIFCell` without a floor only."""
-    if not isinstance(cell, LIFCell):
+    # Not isinstance: a cell derived from it may step otherwise.
+    if type(cell) is not LIFCell:
         return (
             "sums spikes over time with the membrane's decay, which is the whole memory of LIF and IF neurons only; "
             f"use those, or {_ANY}"
@@ -24,7 +25,7 @@ def only_lif(cell: Any) -> str | None:
 
 def only_closed_form(cell: Any) -> str | None:
     """The closed form is a scalar recurrence for each neuron."""
-    if hasattr(cell, "fire_sequence") or isinstance(cell, LIFCell | CurrentCell):
+    if hasattr(cell, "fire_sequence") or type(cell) in (LIFCell, CurrentCell):
         return None
     return (
         "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF only, whose memory is one number behind a "

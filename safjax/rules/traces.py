@@ -39,13 +39,6 @@ class InputState(NamedTuple):
     gain: jax.Array
 
 
-class Presented(NamedTuple):
-    """A static image at one step. Its trace Λ x is the image times a number, and so is every gradient it causes."""
-
-    value: jax.Array
-    gain: jax.Array
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def traced_synapse(
     function: SynapseFn, trace_bias: bool, weights: Any, value: jax.Array, trace: jax.Array, gain: jax.Array
@@ -96,6 +89,28 @@ scale_error.defvjp(
 )
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Presented(Traced):
+    """A static image at one step. Its trace Λ x is the image times a number, and so is every gradient it causes."""
+
+    image: jax.Array
+
+    @classmethod
+    def at(cls, image: jax.Array, gain: jax.Array) -> "Presented":
+        """The image at the step of gain Λ."""
+        return cls(scale_error(image, gain), gain * image, gain, image)
+
+    @property
+    def peers(self):
+        return Traced
+
+    def map_linear(self, function, *others):
+        if all(isinstance(other, Presented) for other in others):
+            return Presented.at(function(self.image, *(o.image for o in others)), self.gain)
+        return super().map_linear(function, *others)
+
+
 @dataclasses.dataclass(frozen=True)
 class TracePropagation:
     """Messages are `Traced` pairs; synapses are `traced_synapse`.
@@ -113,7 +128,7 @@ class TracePropagation:
     def refusal(self, cell: Any) -> str | None:
         return only_lif(cell)
 
-    def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced | Presented]:
+    def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced]:
         decay, static = course.decay, course.static
         if state is None:
             zero = jnp.zeros((), wide_dtype(x))
@@ -121,14 +136,14 @@ class TracePropagation:
         gain = gain_step(state.gain, decay)
         if static and self.trace_input == self.trace_bias:
             factor = gain if self.trace_input else jnp.ones_like(gain)
-            return InputState(state.trace, gain), Presented(x, factor)
+            return InputState(state.trace, gain), Presented.at(x, factor)
         trace = gain * x if static else decay * state.trace + x
         kept = state.trace if static else trace
         return InputState(kept, gain), Traced(x, trace if self.trace_input else x, gain)
 
-    def synapse(self, function: SynapseFn, weights: Any, message: Traced | Presented) -> Traced:
+    def synapse(self, function: SynapseFn, weights: Any, message: Traced) -> Traced:
         if isinstance(message, Presented):
-            value = function(weights, message.value)
+            value = function(weights, message.image)
             return Traced(scale_error(value, message.gain), message.gain * value, message.gain)
         stopped = jax.lax.stop_gradient((weights, message.trace, message.gain))
         frozen_weights, trace, gain = stopped
@@ -138,8 +153,8 @@ class TracePropagation:
         at, scale = (trace / gain, gain) if self.trace_bias else (trace, 1)
         return Traced(value, scale * function(frozen_weights, at), gain)
 
-    def neuron(self, state: TracedState | None, current: Traced | Presented, cell: LIFCell) -> Fired:
-        value = _value(current)
+    def neuron(self, state: TracedState | None, current: Traced, cell: LIFCell) -> Fired:
+        value = current.value
         if state is None:
             state = TracedState(wide_zeros(value), wide_zeros(value), jnp.zeros((), wide_dtype(value)))
         membrane, spikes = cell.step(state.membrane, value + _past_resets(state, cell))
@@ -153,22 +168,16 @@ class TracePropagation:
     def recall(self, state: Traced, decay: float) -> Traced:
         return Traced(state.value, state.trace, gain_step(state.gain, decay))
 
-    def keep(self, state: Any, message: Traced | Presented, decay: float) -> Traced:
+    def keep(self, state: Any, message: Traced, decay: float) -> Traced:
         del state, decay
-        if isinstance(message, Presented):
-            return Traced(message.value, message.gain * message.value, message.gain)
-        return message
+        return Traced(message.value, message.trace, message.gain)
 
-    def leaky_readout(self, state: Any, current: Traced | Presented, decay: float) -> tuple[Any, jax.Array]:
-        return spiking_readout(state, _value(current), decay)
+    def leaky_readout(self, state: Any, current: Traced, decay: float) -> tuple[Any, jax.Array]:
+        return spiking_readout(state, current.value, decay)
 
-    def instant_readout(self, state: Any, current: Traced | Presented, decay: float) -> tuple[Any, jax.Array]:
+    def instant_readout(self, state: Any, current: Traced, decay: float) -> tuple[Any, jax.Array]:
         del decay
-        return state, widened(_value(current))
-
-
-def _value(current: Traced | Presented) -> jax.Array:
-    return scale_error(*current) if isinstance(current, Presented) else current.value
+        return state, widened(current.value)
 
 
 def _past_resets(state: TracedState, cell: LIFCell) -> jax.Array | float:

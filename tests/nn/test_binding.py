@@ -1,5 +1,6 @@
 """What is refused when a rule meets a net, and with which words."""
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -147,15 +148,9 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="time-major sequence"):
         safjax.predict(good(), jnp.ones((0, 2, 4)))
     with pytest.raises(ValueError, match="at most 2"):
-        safjax.value_and_grad(loss, rules.sltt(sampled=3), 2)(good(), jnp.ones((2, 4)), key=safjax_key())
+        safjax.value_and_grad(loss, rules.sltt(sampled=3), 2)(good(), jnp.ones((2, 4)), key=jax.random.key(0))
     with pytest.raises(ValueError, match="key=jax.random.key"):
         bind(good(), rules.sltt(sampled=1))
-
-
-def safjax_key():
-    import jax
-
-    return jax.random.key(0)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1, "0.5", None, True])

@@ -1,0 +1,127 @@
+"""The kinds of neurons and the rules that may train them: nets of every kind, and what must be refused."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from safjax import rules
+from safjax.nn import (
+    ALIF,
+    IF,
+    LIF,
+    PLIF,
+    PSN,
+    SPSN,
+    CurrentLIF,
+    Delay,
+    LeakyReadout,
+    Recurrent,
+    SlidingPSN,
+    Synapse,
+)
+from tests import nets
+
+STEPS, DECAY, UNITS = 12, 0.7, 10
+
+RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
+LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
+STEPWISE = [name for name in RULES if name not in LAYERWISE]
+
+
+def strong(psn):
+    """Weights and bias at which it fires in a small net."""
+    psn.weight[...], psn.bias[...] = 4 * psn.weight[...], psn.bias[...] + 0.5
+    return psn
+
+
+def param(value):
+    return nnx.Param(jnp.asarray(value, jnp.float64))
+
+
+NEURONS = {
+    "LIF": lambda: LIF(DECAY),
+    "LIF, learned threshold": lambda: LIF(DECAY, param(np.linspace(0.8, 1.2, UNITS))),
+    "LIF, several spikes of learned height": lambda: LIF(DECAY, param(1.1), reset=0.9, max_spikes=2, scaled=True),
+    "LIF, floor": lambda: LIF(DECAY, floor=-0.5),
+    "PLIF": lambda: PLIF(DECAY, param_dtype=jnp.float64),
+    "CurrentLIF": lambda: CurrentLIF(0.4, DECAY, 1.5),
+    "ALIF": lambda: ALIF(DECAY),
+    "PSN": lambda: strong(PSN(STEPS, param_dtype=jnp.float64, rngs=nnx.Rngs(0))),
+    "masked PSN": lambda: strong(PSN(STEPS, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(0))),
+    "SlidingPSN": lambda: SlidingPSN(4, param_dtype=jnp.float64),
+    "SPSN": lambda: SPSN(0.5, param(0.6), rngs=nnx.Rngs(0)),
+    "IF": lambda: IF(),
+}
+
+
+def excited(inputs, rngs):
+    dense = nets._dense(inputs, UNITS, rngs)
+    dense.bias[...] += 0.3
+    return dense
+
+
+class Branch(nnx.Module):
+    """Two layers of one kind of neuron with a skip over the second; recurrent or with feedback if asked for."""
+
+    def __init__(self, make, topology, rngs):
+        self.one, self.two = make(), make()
+        if "recurrent" in topology:
+            self.one = Recurrent(self.one, Synapse(nets._dense(UNITS, UNITS, rngs)))
+        self.first, self.second = (Synapse(excited(n, rngs)) for n in (7, UNITS))
+        self.last, self.skip = (Synapse(nets._dense(UNITS, nets.CLASSES, rngs)) for _ in range(2))
+        self.delay = Delay() if "feedback" in topology else None
+        self.back = Synapse(nets._dense(UNITS, UNITS, rngs)) if "feedback" in topology else None
+
+    def __call__(self, x):
+        current = self.first(x)
+        if self.delay is not None:
+            current = current + 0.5 * self.back(self.delay.recall())
+        one = self.one(current)
+        two = self.two(self.second(one))
+        if self.delay is not None:
+            self.delay.keep(two)
+        return self.last(two) + self.skip(one)
+
+
+class Net(nnx.Module):
+    """Branches of several kinds side by side."""
+
+    def __init__(self, kinds, topology):
+        rngs = nnx.Rngs(1)
+        self.branches = nnx.Dict({str(i): Branch(NEURONS[kind], topology, rngs) for i, kind in enumerate(kinds)})
+        self.readout = LeakyReadout(1.0 if kinds == ["IF"] else DECAY)
+
+    def __call__(self, x):
+        currents = [branch(x) for branch in self.branches.values()]
+        total = currents[0]
+        for current in currents[1:]:
+            total = total + current
+        return self.readout((1 / len(currents)) * total)
+
+
+def refusal(rule, kind, topology):
+    """What the error must say where a cell is refused; None where it trains."""
+    if rule in LAYERWISE and topology != "feed-forward":
+        return "Delay at .* feeds a later layer's spikes of one step back into the next"
+    if rule in LAYERWISE:
+        closed = rule != "bptt, layerwise"
+        return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if kind == "ALIF" and closed else None
+    if rule in ACCUMULATE:
+        return {
+            "LIF, floor": "a membrane with a floor forgets.*floor=None",
+            "PLIF": "one constant decay for the whole net.*exodus.., bptt.. or sltt",
+            "CurrentLIF": "the whole memory of LIF and IF neurons only",
+            "ALIF": "one decay for the whole net|the whole memory of LIF and IF neurons only",
+            "PSN": "the whole memory of LIF and IF neurons only",
+            "masked PSN": "the whole memory of LIF and IF neurons only",
+            "SlidingPSN": "the whole memory of LIF and IF neurons only",
+            "SPSN": "the whole memory of LIF and IF neurons only",
+        }.get(kind)
+    if kind in ("PSN", "masked PSN", "SPSN"):
+        return "these neurons look at all steps at once: use bptt.layerwise=True"
+    return None
+
+
+def inputs():
+    return jnp.asarray(np.random.default_rng(0).normal(0.3, 1.0, (STEPS, nets.BATCH, 7)))
