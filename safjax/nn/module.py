@@ -71,7 +71,8 @@ class SpikingModule(nnx.Module):
             raise RuntimeError(
                 f"{type(self).__name__} was called by itself. What a spiking layer computes depends on the rule and on "
                 "time, so a spiking net is run by safjax.predict(net, x, steps), safjax.value_and_grad(loss, rule, "
-                "steps)(net, x, ...) or safjax.train_step(...)."
+                "steps)(net, x, ...) or safjax.train_step(...). Such a net holds its layers as attributes, made in its "
+                "__init__: one that is made in __call__ is not found."
             )
         return self.binding
 
