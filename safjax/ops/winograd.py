@@ -23,6 +23,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from safjax.late import zero_known_with
+
 BLOCK = 1024
 """Tiles of a block at most, where a row has not more already."""
 
@@ -74,7 +76,8 @@ def weight_gradient(x: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
     Returns:
       [3, 3, C, O].
     """
-    x, height, width = _padded(x, padding, _zero_known_with(δ))
+    # Padded by 0 of δ: or else the compiler would keep the tiles of the forward pass for here.
+    x, height, width = _padded(x, padding, zero_known_with(δ))
     rows, columns = -(-height // 2), -(-width // 2)
     δ = jnp.pad(δ, [(0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)])
 
@@ -107,20 +110,15 @@ def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding) -> jax.Array
 
 def _transformed(G: Kernel, w: jax.Array, x: jax.Array) -> jax.Array:
     """U = G w Gᵀ, [16, C, O]."""
-    # Zero, but for the compiler a number that is known once x is. Or else it would compute the U of all layers before
-    # the time loop and hold them: as much memory as 16/9 of all kernels.
-    return ((_both(G, w.dtype) + _zero_known_with(x)) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
+    # Or else the compiler would compute the U of all layers before the time loop and hold them: as much memory as
+    # 16/9 of all kernels.
+    return ((_both(G, w.dtype) + zero_known_with(x)) @ w.reshape(9, -1)).reshape(16, *w.shape[2:])
 
 
 def _both(G: Kernel, dtype: DTypeLike) -> jax.Array:
     """The map w ↦ G w Gᵀ as a matrix [16, 9]; of its 16 results, columns come first, as in `_on_both_axes`."""
     matrix = jnp.array(G, dtype)
     return jnp.einsum("ai,bj->baij", matrix, matrix).reshape(16, 9)
-
-
-def _zero_known_with(x: jax.Array) -> jax.Array:
-    """0, but for the compiler a number that is known once x is: what is computed with it is not computed before."""
-    return lax.stop_gradient(jnp.minimum(jnp.abs(x[0, 0, 0, 0]), 0))
 
 
 def _padded(x: jax.Array, padding: Padding, zero: Any = 0) -> tuple[jax.Array, int, int]:

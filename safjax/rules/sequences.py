@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from safjax.late import zero_known_with
 from safjax.messages import Kept, Sequence
 from safjax.neurons import CurrentCell, LIFCell, fire, gain_step, leaky_filter, lif_sequence, run_cell
 from safjax.precision import widened
@@ -135,9 +136,8 @@ def _released_forward(function, release, weights, constants, kept):
 
 def _released_backward(function, release, residuals, error):
     weights, constants, kept = residuals
-    # Zero, but for the compiler a number that is known once the error is: or else it would find the same spikes in the
-    # forward pass and keep those. (An optimisation barrier is not enough on CPU.)
-    late = jnp.minimum(jnp.abs(error.ravel()[0]), 0).astype(kept.dtype)
+    # Or else the compiler would find the same spikes in the forward pass and keep those.
+    late = zero_known_with(error).astype(kept.dtype)
     spikes, to_kept = jax.vjp(release, constants, kept + late)
     _, to_inputs = jax.vjp(functools.partial(_over_time, function), weights, spikes)
     to_weights, to_spikes = to_inputs(error)
