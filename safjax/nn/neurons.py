@@ -46,16 +46,16 @@ class Neuron(SpikingModule):
         binding = self.bound()
         self.once()
         if binding.discovering is not None:
-            self._refuse(cell)
+            self._refuse(cell, current)
         fired = binding.propagation.neuron(self.read("state"), current, cell)
         self.write("state", fired.state)
         observe = jax.vmap(binding.observe) if binding.propagation.whole_sequence else binding.observe
         self.observed = Observation(observe(fired.spikes))
         return fired.message
 
-    def _refuse(self, cell: Any) -> None:
+    def _refuse(self, cell: Any, current: Any) -> None:
         binding = self.bound()
-        reason = binding.propagation.refusal(cell)
+        reason = binding.propagation.refusal(cell, current, binding.course)
         if reason is not None:
             raise ValueError(f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}.")
 

@@ -15,7 +15,7 @@ from safjax.messages import Rate
 from safjax.neurons import LIFCell, accumulation_step, gain_step
 from safjax.precision import wide_dtype, wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
-from safjax.rules.refusals import only_lif
+from safjax.rules.refusals import lost_in_rounding, only_lif
 from safjax.rules.spikes import height
 
 
@@ -74,8 +74,8 @@ class RatePropagation:
     accumulates = True
     whole_sequence = False
 
-    def refusal(self, cell: Any) -> str | None:
-        return only_lif(cell)
+    def refusal(self, cell: Any, current: Rate, course: Course) -> str | None:
+        return only_lif(cell) or lost_in_rounding(current.value, course)
 
     def encode(self, state: Accumulation | None, x: jax.Array, course: Course) -> tuple[Accumulation | None, Rate]:
         decay = course.decay
@@ -93,7 +93,7 @@ class RatePropagation:
         potential = widened(current.value)
         state = _start(potential) if state is None else state
         gain = _next_gain(state, cell.decay)
-        total, spikes = accumulation_step(state.total, gain, potential, cell)
+        total, spikes = accumulation_step(state.total, gain, current.value, cell)
         rate, drop = total / gain, height(cell)
         if drop is not None:
             rate = drop * rate

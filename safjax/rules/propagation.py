@@ -51,8 +51,8 @@ class Propagation(Protocol):
         """Whether messages hold all steps at once, so that the net is called once a sequence, time in the batch."""
         ...
 
-    def refusal(self, cell: Any) -> str | None:
-        """Why neurons of this kind cannot be trained, and by what they can; None if they can."""
+    def refusal(self, cell: Any, current: Message, course: Course) -> str | None:
+        """Why neurons of this kind cannot be trained on such currents, and by what they can; None if they can."""
         ...
 
     def encode(self, state: State, x: jax.Array, course: Course) -> tuple[State, Message]:

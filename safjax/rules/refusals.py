@@ -2,7 +2,14 @@
 
 from typing import Any
 
+import jax
+
 from safjax.neurons import CurrentCell, LIFCell
+from safjax.neurons.accumulation import resolution
+from safjax.rules.propagation import Course
+
+MOST_ROUNDING = 1 / 8
+"""How far, in thresholds, rounding may move a potential that is the difference of two sums over time."""
 
 _ANY = "train this net with bptt() or sltt(), which take any neuron that goes step by step"
 
@@ -30,4 +37,19 @@ def only_closed_form(cell: Any) -> str | None:
     return (
         "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF only, whose memory is one number behind a "
         "linear filter; use those, or train this net with bptt(), whose gradient is the same where both are defined"
+    )
+
+
+def lost_in_rounding(current: jax.Array, course: Course) -> str | None:
+    """A potential that is a difference of sums over time has their rounding error, which grows with Λ[T]."""
+    decay, steps = course.decay, course.steps
+    gain = steps if decay == 1 else (1 - decay**steps) / (1 - decay)
+    error = resolution(current.dtype, decay) * gain
+    if error <= MOST_ROUNDING:
+        return None
+    wider = "" if current.dtype.itemsize >= 4 else "let the synapses before it compute in float32 (dtype=None), "
+    return (
+        f"sums spikes over time, here {gain:.4g} at most (decay {decay}, {steps} steps), and in {current.dtype} the "
+        f"rounding of such a sum moves the potential by up to {error:.2g} thresholds; {wider}take a smaller decay or "
+        "fewer steps, or train this net with ottt_a() or ottt_o(), which follow the membrane itself"
     )

@@ -36,7 +36,8 @@ class SequencePropagation:
     accumulates = False
     whole_sequence = True
 
-    def refusal(self, cell: Any) -> str | None:
+    def refusal(self, cell: Any, current: Sequence | Kept, course: Course) -> str | None:
+        del current, course
         return only_closed_form(cell) if self.closed_form else None
 
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, Sequence]:

@@ -44,7 +44,8 @@ class SpikePropagation:
     accumulates = False
     whole_sequence = False
 
-    def refusal(self, cell: Any) -> str | None:
+    def refusal(self, cell: Any, current: jax.Array, course: Course) -> str | None:
+        del current, course
         if hasattr(cell, "step"):
             return None
         return "takes one step after the other, but these neurons look at all steps at once: use bptt(layerwise=True)"

@@ -125,7 +125,8 @@ class TracePropagation:
     accumulates = True
     whole_sequence = False
 
-    def refusal(self, cell: Any) -> str | None:
+    def refusal(self, cell: Any, current: Traced, course: Course) -> str | None:
+        del current, course
         return only_lif(cell)
 
     def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced]:
