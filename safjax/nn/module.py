@@ -1,7 +1,8 @@
 """Spiking modules: Flax NNX modules whose computation a rule decides and whose state belongs to a sequence."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -60,6 +61,8 @@ class SpikingModule(nnx.Module):
     """Base of all modules that act differently under different rules."""
 
     binding: Binding | None = None
+    intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
     def bound(self) -> Binding:
         """This module's binding.

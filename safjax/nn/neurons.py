@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import Silence
 from safjax.neurons import LIFCell
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import (
+    DECAYS,
+    THRESHOLDS,
     Number,
     checked_count,
     checked_decay,
@@ -20,9 +21,6 @@ from safjax.nn.numbers import (
     value_of,
 )
 from safjax.surrogate import Sigmoid
-
-SMALLEST_THRESHOLD = 1e-3
-"""A learned threshold acts as the larger of itself and this."""
 
 
 class Neuron(SpikingModule):
@@ -69,8 +67,8 @@ class LIF(Neuron):
     neuron: LIF(threshold=nnx.Param(jnp.ones(128))).
 
     Args:
-      decay: λ ∈ [0, 1].
-      threshold: θ > 0. A learned one acts as max(θ, 0.001).
+      decay: λ ∈ [0, 1]; a learned one is kept there.
+      threshold: θ > 0; a learned one is kept ≥ 0.001.
       surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ.
       reset: ρ > 0, what a spike subtracts in units of the threshold.
       floor: lower clamp of u; None for none.
@@ -94,6 +92,8 @@ class LIF(Neuron):
       [0, 0, 1, 0, 0, 1, 0, 0, 1]
     """
 
+    intervals = {"decay": DECAYS, "threshold": THRESHOLDS}
+
     def __init__(
         self,
         decay: Number = 0.5,
@@ -115,10 +115,7 @@ class LIF(Neuron):
 
     def cell(self) -> LIFCell:
         """`LIFCell` of the present constants."""
-        threshold = value_of(self.threshold)
-        if isinstance(self.threshold, nnx.Variable):
-            threshold = jnp.maximum(threshold, SMALLEST_THRESHOLD)
-        decay = value_of(self.decay)
+        decay, threshold = value_of(self.decay, DECAYS), value_of(self.threshold, THRESHOLDS)
         return LIFCell(decay, threshold, self.surrogate, self.reset, self.floor, self.max_spikes, self.scaled)
 
 

@@ -5,24 +5,53 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 Number = float | nnx.Variable
+Interval = tuple[float, float]
+
+DECAYS: Interval = (0.0, 1.0)
+THRESHOLDS: Interval = (1e-3, math.inf)
+STRENGTHS: Interval = (0.0, math.inf)
 
 
-def value_of(number: Number) -> Any:
-    """A number, or the array that a variable holds."""
-    return number[...] if isinstance(number, nnx.Variable) else number
+def value_of(number: Number, interval: Interval) -> Any:
+    """A number, or the array that a variable holds, taken to the nearest end of the interval where it lies outside.
+
+    The gradient is taken as if it lay inside, so that learning leads back. `train_step` brings learned ones back itself.
+    """
+    if not isinstance(number, nnx.Variable):
+        return number
+    value = number[...]
+    # value − value is exactly zero: inside the interval nothing is rounded.
+    return jax.lax.stop_gradient(jnp.clip(value, *interval)) + (value - jax.lax.stop_gradient(value))
+
+
+def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: Interval) -> nnx.Variable:
+    """Refuses a variable that starts outside the interval."""
+    value, (low, high) = variable.get_value(), interval
+    if isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
+        return variable
+    values = np.asarray(value, np.float64)
+    if not np.all((values >= low) & (values <= high)):
+        raise ValueError(
+            f"{type(owner).__name__}({name}={type(variable).__name__}(...)): its values must lie in [{low:g}, {high:g}], "
+            f"but range from {values.min():g} to {values.max():g}."
+        )
+    return variable
 
 
 def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
-    """A decay as it was given; a number in [0, 1] or a variable.
+    """A decay as it was given; a number in [0, 1] or a variable of such.
 
     Raises:
       ValueError: it is neither.
     """
     if isinstance(decay, nnx.Variable):
-        return decay
+        return _check_variable(owner, name, decay, DECAYS)
     if isinstance(decay, bool) or not isinstance(decay, Real) or not 0 <= float(decay) <= 1:
         raise ValueError(
             f"{type(owner).__name__}({name}={decay!r}): a decay is the fraction kept from one step to the next and "
@@ -32,14 +61,14 @@ def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
     return float(decay)
 
 
-def checked_positive(owner: object, name: str, value: Any, what: str) -> Any:
-    """A number above 0 or a variable, as it was given.
+def checked_positive(owner: object, name: str, value: Any, what: str, interval: Interval = THRESHOLDS) -> Any:
+    """A number above 0, or a variable of such in the interval, as it was given.
 
     Raises:
       ValueError: it is neither.
     """
     if isinstance(value, nnx.Variable):
-        return value
+        return _check_variable(owner, name, value, interval)
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise ValueError(
             f"{type(owner).__name__}({name}={value!r}): expected a positive, finite Python number, {what}. An array "

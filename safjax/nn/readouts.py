@@ -4,7 +4,7 @@ from typing import Any
 
 from safjax.messages import Silence
 from safjax.nn.module import SpikingModule
-from safjax.nn.numbers import Number, checked_decay, value_of
+from safjax.nn.numbers import DECAYS, Number, checked_decay, value_of
 
 
 class Readout(SpikingModule):
@@ -30,6 +30,8 @@ class LeakyReadout(Readout):
       ValueError: decay outside [0, 1]; or, when a rule meets the net, None in a net whose neurons differ.
     """
 
+    intervals = {"decay": DECAYS}
+
     def __init__(self, decay: Number | None = None):
         self.decay = None if decay is None else checked_decay(self, decay)
 
@@ -38,7 +40,7 @@ class LeakyReadout(Readout):
         if isinstance(message, Silence):
             return message
         binding = self.bound()
-        decay = binding.course.decay if self.decay is None else value_of(self.decay)
+        decay = binding.course.decay if self.decay is None else value_of(self.decay, DECAYS)
         if decay is None:
             raise ValueError(
                 f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, but theirs differ or are "
