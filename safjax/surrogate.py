@@ -8,23 +8,38 @@ gradient learning in spiking neural networks", 2019). A surrogate here is a smal
 
 import abc
 import dataclasses
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _spike(x: jax.Array, surrogate: "Surrogate") -> jax.Array:
+def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
     del surrogate
     return (x >= 0).astype(x.dtype)
 
 
-@_spike.defjvp
-def _spike_jvp(surrogate, primals, tangents):
-    (x,), (dx,) = primals, tangents
-    return _spike(x, surrogate), surrogate.slope(x) * dx
+def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
+    ds = surrogate.slope(x) * dx
+    if ds.shape != x.shape:
+        raise TypeError(
+            f"{type(surrogate).__name__}.slope returned the shape {list(jnp.shape(surrogate.slope(x)))} for x of shape "
+            f"{list(x.shape)}: expected is the pseudo-derivative at every entry of x, of the same shape."
+        )
+    return ds.astype(x.dtype)
+
+
+# A primitive with a derivative of its own, and not a `jax.custom_jvp`: of that the partial evaluation which
+# differentiates a scan (jax 0.10, `_scan_known_hoisting`) forgets the rule, so that in a time loop every derivative of
+# a derivative would miss the slope's part, without any sign of it.
+_spike = Primitive("spike")
+_spike.def_impl(_step)
+_spike.def_abstract_eval(lambda x, *, surrogate: x.update(weak_type=False))
+ad.defjvp(_spike, _tangent)
+batching.defvectorized(_spike)
+mlir.register_lowering(_spike, mlir.lower_fun(_step, multiple_results=False))
 
 
 class Surrogate(abc.ABC):
@@ -36,7 +51,7 @@ class Surrogate(abc.ABC):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """s = 1 where x ≥ 0, else 0; same shape and dtype as x."""
-        return _spike(x, self)
+        return _spike.bind(jnp.asarray(x), surrogate=self)
 
 
 def _require_positive(surrogate: Surrogate, **values: float) -> None:
