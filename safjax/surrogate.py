@@ -3,7 +3,8 @@
 A neuron fires when its potential reaches the threshold, s = H(x) with x = u − θ and H(0) = 1. The derivative of H is
 zero almost everywhere, so learning replaces it by a bump around the threshold (Neftci, Mostafa & Zenke, "Surrogate
 gradient learning in spiking neural networks", 2019). A surrogate here is a small frozen value: called, it spikes; its
-`slope` is the derivative that every gradient uses. Any other smooth callable x ↦ s may stand in its place.
+`slope` is the derivative that every gradient uses, and the slope's derivative is the second one. Any other smooth
+callable x ↦ s may stand in its place.
 """
 
 import abc
@@ -50,8 +51,24 @@ class Surrogate(abc.ABC):
         """The pseudo-derivative at x = u − θ, same shape as x."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """s = 1 where x ≥ 0, else 0; same shape and dtype as x."""
+        """s = 1 where x ≥ 0, else 0; same shape and dtype as x.
+
+        Raises:
+          TypeError: the surrogate holds what JAX is to differentiate or to trace.
+        """
+        _require_constants(self)
         return _spike.bind(jnp.asarray(x), surrogate=self)
+
+
+def _require_constants(surrogate: Surrogate) -> None:
+    for name, value in getattr(surrogate, "__dict__", {}).items():
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            raise TypeError(
+                f"{type(surrogate).__name__}({name}={value}): the value of a step does not depend on how wide its "
+                "pseudo-derivative is, so there is no gradient by which to learn that, and it must be a number. What "
+                "is learned stands in a smooth function in place of the step, for instance an nnx.Module whose "
+                "__call__(x) returns jax.nn.sigmoid(x / self.width[...])."
+            )
 
 
 def _require_positive(surrogate: Surrogate, **values: float) -> None:

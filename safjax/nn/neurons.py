@@ -19,6 +19,7 @@ from safjax.nn.numbers import (
     checked_surrogate,
     value_of,
 )
+from safjax.nn.states import flat, join
 from safjax.surrogate import Sigmoid
 
 SMALLEST_THRESHOLD = 1e-3
@@ -58,6 +59,19 @@ class Neuron(SpikingModule):
         reason = binding.propagation.refusal(cell)
         if reason is not None:
             raise ValueError(f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}.")
+        if binding.propagation.accumulates:
+            self._refuse_learned(getattr(cell, "surrogate", None))
+
+    def _refuse_learned(self, surrogate: Any) -> None:
+        binding = self.bound()
+        params = flat(nnx.state(surrogate, nnx.Param)) if isinstance(surrogate, nnx.Module) else {}
+        for path in params:
+            raise ValueError(
+                f"{type(self).__name__} at '{binding.path}' learns 'surrogate.{join(path)}', but the rule "
+                f"'{binding.rule}' sums spikes over time and is defined for learned weights and thresholds only. Train "
+                "this net with bptt(), exodus(), slayer() or sltt(), or hold the number in an nnx.Variable, which is "
+                "not learned."
+            )
 
 
 class LIF(Neuron):
@@ -71,7 +85,8 @@ class LIF(Neuron):
     Args:
       decay: λ ∈ [0, 1].
       threshold: θ > 0. A learned one acts as max(θ, 0.001).
-      surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ.
+      surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ. One that
+        learns, a smooth function and not a step, is an `nnx.Module`; no rule that accumulates trains it.
       reset: ρ > 0, what a spike subtracts in units of the threshold.
       floor: lower clamp of u; None for none.
       max_spikes: the most spikes in a step, min(⌊u/θ⌋, n) of them; None for any number.
