@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class PLIF(LIF):
       0.9
     """
 
-    intervals = {"threshold": THRESHOLDS}
+    intervals: ClassVar = {"threshold": THRESHOLDS}
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class CurrentLIF(LIF):
       [1, 1, 0, 0, 0, 0]
     """
 
-    intervals = LIF.intervals | {"synaptic_decay": DECAYS}
+    intervals: ClassVar = LIF.intervals | {"synaptic_decay": DECAYS}
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class ALIF(Neuron):
       [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     """
 
-    intervals = LIF.intervals | {"adaptation_decay": DECAYS, "strength": STRENGTHS}
+    intervals: ClassVar = LIF.intervals | {"adaptation_decay": DECAYS, "strength": STRENGTHS}
 
     def __init__(
         self,

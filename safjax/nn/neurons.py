@@ -1,7 +1,7 @@
 """Integrate-and-fire neurons as Flax NNX modules."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -20,6 +20,7 @@ from safjax.nn.numbers import (
     checked_surrogate,
     value_of,
 )
+from safjax.nn.states import flat, join
 from safjax.surrogate import Sigmoid
 
 
@@ -56,6 +57,19 @@ class Neuron(SpikingModule):
         reason = binding.propagation.refusal(cell, current, binding.course)
         if reason is not None:
             raise ValueError(f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}.")
+        if binding.propagation.accumulates:
+            self._refuse_learned(getattr(cell, "surrogate", None))
+
+    def _refuse_learned(self, surrogate: Any) -> None:
+        binding = self.bound()
+        params = flat(nnx.state(surrogate, nnx.Param)) if isinstance(surrogate, nnx.Module) else {}
+        for path in params:
+            raise ValueError(
+                f"{type(self).__name__} at '{binding.path}' learns 'surrogate.{join(path)}', but the rule "
+                f"'{binding.rule}' sums spikes over time and is defined for learned weights and thresholds only. Train "
+                "this net with bptt(), exodus(), slayer() or sltt(), or hold the number in an nnx.Variable, which is "
+                "not learned."
+            )
 
 
 class LIF(Neuron):
@@ -69,7 +83,8 @@ class LIF(Neuron):
     Args:
       decay: λ ∈ [0, 1]; a learned one is kept there.
       threshold: θ > 0; a learned one is kept ≥ 0.001.
-      surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ.
+      surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ. One that
+        learns, a smooth function and not a step, is an `nnx.Module`; no rule that accumulates trains it.
       reset: ρ > 0, what a spike subtracts in units of the threshold.
       floor: lower clamp of u; None for none.
       max_spikes: the most spikes in a step, min(⌊u/θ⌋, n) of them; None for any number.
@@ -92,7 +107,7 @@ class LIF(Neuron):
       [0, 0, 1, 0, 0, 1, 0, 0, 1]
     """
 
-    intervals = {"decay": DECAYS, "threshold": THRESHOLDS}
+    intervals: ClassVar = {"decay": DECAYS, "threshold": THRESHOLDS}
 
     def __init__(
         self,

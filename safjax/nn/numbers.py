@@ -21,7 +21,8 @@ STRENGTHS: Interval = (0.0, math.inf)
 def value_of(number: Number, interval: Interval) -> Any:
     """A number, or the array that a variable holds, taken to the nearest end of the interval where it lies outside.
 
-    The gradient is taken as if it lay inside, so that learning leads back. `train_step` brings learned ones back itself.
+    The gradient is taken as if it lay inside, so that learning leads back. `train_step`
+    brings learned ones back itself.
     """
     if not isinstance(number, nnx.Variable):
         return number
@@ -38,8 +39,8 @@ def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: 
     values = np.asarray(value, np.float64)
     if not np.all((values >= low) & (values <= high)):
         raise ValueError(
-            f"{type(owner).__name__}({name}={type(variable).__name__}(...)): its values must lie in [{low:g}, {high:g}], "
-            f"but range from {values.min():g} to {values.max():g}."
+            f"{type(owner).__name__}({name}={type(variable).__name__}(...)): its values must lie in [{low:g}, "
+            f"{high:g}], but range from {values.min():g} to {values.max():g}."
         )
     return variable
 
@@ -122,16 +123,33 @@ def checked_surrogate(owner: object, surrogate: Any) -> Callable:
     """A spike function, as it was given.
 
     Raises:
-      TypeError: it is not callable, or not hashable.
+      TypeError: it is not callable, not hashable, or holds variables without being a module.
     """
     if not callable(surrogate) or isinstance(surrogate, type):
         raise TypeError(
             f"{type(owner).__name__}(surrogate={surrogate!r}): expected a spike function such as "
             "safjax.surrogate.Sigmoid(alpha=4.0)."
         )
-    if type(surrogate).__hash__ is None:
+    try:
+        hash(surrogate)
+    except TypeError as error:
         raise TypeError(
             f"{type(owner).__name__}(surrogate={surrogate!r}): a spike function is part of the compiled program and "
-            "must be hashable. Write @dataclasses.dataclass(frozen=True) above its class, with numbers as fields."
-        )
+            "must be hashable. Write @dataclasses.dataclass(frozen=True) above its class, with numbers as fields, not "
+            "arrays; one that learns is an nnx.Module."
+        ) from error
+    _refuse_variables(owner, surrogate)
     return surrogate
+
+
+def _refuse_variables(owner: object, surrogate: Any) -> None:
+    """A variable in anything but a module is not found as a part of the net."""
+    if isinstance(surrogate, nnx.Module):
+        return
+    for name, value in getattr(surrogate, "__dict__", {}).items():
+        if isinstance(value, nnx.Variable):
+            raise TypeError(
+                f"{type(owner).__name__}(surrogate={type(surrogate).__name__}(...)) holds the variable '{name}', which "
+                "would not be found and stay as it is. A spike function that learns is an nnx.Module with a smooth "
+                "__call__(x), for instance jax.nn.sigmoid(x / self.width[...]); one that does not holds numbers."
+            )

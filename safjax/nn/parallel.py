@@ -1,6 +1,7 @@
 """Neurons that need no loop over time, as Flax NNX modules."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +129,7 @@ class SPSN(Neuron):
 
     stepwise = False
 
-    intervals = {"synaptic_decay": DECAYS, "membrane_decay": DECAYS}
+    intervals: ClassVar = {"synaptic_decay": DECAYS, "membrane_decay": DECAYS}
 
     def __init__(self, synaptic_decay: Number = 0.95, membrane_decay: Number = 0.95, *, rngs: nnx.Rngs):
         self.synaptic_decay = checked_decay(self, synaptic_decay, "synaptic_decay")

@@ -1,6 +1,6 @@
 """Readouts as Flax NNX modules: from currents to the net's output."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from safjax.messages import Silence
 from safjax.nn.module import SpikingModule
@@ -30,7 +30,7 @@ class LeakyReadout(Readout):
       ValueError: decay outside [0, 1]; or, when a rule meets the net, None in a net whose neurons differ.
     """
 
-    intervals = {"decay": DECAYS}
+    intervals: ClassVar = {"decay": DECAYS}
 
     def __init__(self, decay: Number | None = None):
         self.decay = None if decay is None else checked_decay(self, decay)

@@ -13,6 +13,7 @@ from safjax.nn.binding import rest_of
 from safjax.nn.states import split
 from safjax.nn.task import check_arguments, check_call, check_optimizer, make_task
 from safjax.rules import Rule
+from safjax.rules.refusals import not_again
 
 Loss = Callable[..., jax.Array]
 Net = TypeVar("Net", bound=nnx.Module)
@@ -47,10 +48,13 @@ def value_and_grad(
     Returns:
       A compiled function of (net, x, *targets, key=None). Its gradients are an `nnx.State` with the same tree under
       every rule. `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch
-      statistics, dropout counts) are updated in place; everything else of `net` is left as it is.
+      statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX may differentiate
+      its results once more: exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a
+      constant), not at all under those that accumulate.
 
     Raises:
-      TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train.
+      TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that
+        accumulates (OTTT, SAF, SR, IDE) is differentiated a second time.
 
     Example:
       >>> import jax
@@ -78,7 +82,7 @@ def value_and_grad(
     def compute(graphdef, params, rest, x, targets, key):
         bound, task = make_task(graphdef, params, rest, rule, loss, targets, x, steps)
         run, grads = rule.schedule.gradients(task, bound.params, bound.carry, key)
-        return (run.value, _aux(run)), grads, rest_of(bound, run.carry)
+        return _once(rule, ((run.value, _aux(run)), grads, rest_of(bound, run.carry)))
 
     def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None):
         check_call(net, x, steps, rule, key)
@@ -101,7 +105,7 @@ class TrainStep:
         def update(graphdef, params, rest, opt_state, x, targets, key):
             bound, task = make_task(graphdef, params, rest, rule, loss, targets, x, steps)
             run, params, opt_state = rule.schedule.train(task, bound.params, bound.carry, key, optimizer, opt_state)
-            return params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))
+            return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))))
 
         self._update = update
         self._made: dict[int, weakref.ref] = {}
@@ -168,6 +172,11 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
       True
     """
     return TrainStep(loss, rule, optimizer, steps)
+
+
+def _once(rule: Rule, results: Any) -> Any:
+    """The results; they may be differentiated once more where that is right."""
+    return not_again(rule.name, results) if rule.propagation.accumulates else results
 
 
 def _aux(run: loops.Run) -> Aux:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from safjax.late import zero_known_with
 from safjax.messages import Kept, Sequence
 from safjax.neurons import CurrentCell, LIFCell, fire, gain_step, leaky_filter, lif_sequence, run_cell
+from safjax.neurons.firing import put_together, taken_apart
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
@@ -66,7 +67,9 @@ class SequencePropagation:
         drop = height(cell)
         if self.closed_form and isinstance(cell, LIFCell):
             spikes, potentials = self._closed_form(current, cell)
-            return Fired(state, Kept(potentials, (cell.threshold, drop), _release(cell)), spikes)
+            learned, surrogate = taken_apart(cell.surrogate)
+            message = Kept(potentials, (cell.threshold, drop, learned), _release(surrogate, cell.max_spikes))
+            return Fired(state, message, spikes)
         spikes = self._spikes(current, cell)
         return Fired(state, Sequence(spikes if drop is None else drop * spikes, current.steps, False), spikes)
 
@@ -114,12 +117,12 @@ class SequencePropagation:
         return self.recall(state, decay)
 
 
-def _release(cell: LIFCell):
-    """(θ, height), u ↦ the spikes as they travel."""
+def _release(surrogate: tuple, max_spikes: int | None):
+    """(θ, height, what the surrogate learns), u ↦ the spikes as they travel."""
 
     def release(constants, potentials):
-        threshold, drop = constants
-        spikes = fire(potentials, threshold, cell.surrogate, cell.max_spikes)
+        threshold, drop, learned = constants
+        spikes = fire(potentials, threshold, put_together(learned, surrogate), max_spikes)
         return spikes if drop is None else drop * spikes
 
     return release
