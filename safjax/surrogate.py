@@ -18,7 +18,8 @@ import jax.numpy as jnp
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _spike(x: jax.Array, surrogate: "Surrogate") -> jax.Array:
     del surrogate
-    return (x >= 0).astype(x.dtype)
+    # A neuron whose potential is not a number would fall silent, and the net's output look like any other.
+    return jnp.where(jnp.isnan(x), x, (x >= 0).astype(x.dtype))
 
 
 @_spike.defjvp
@@ -35,7 +36,7 @@ class Surrogate(abc.ABC):
         """The pseudo-derivative at x = u − θ, same shape as x."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """s = 1 where x ≥ 0, else 0; same shape and dtype as x."""
+        """s = 1 where x ≥ 0, NaN where x is NaN, else 0; same shape and dtype as x."""
         return _spike(x, self)
 
 
