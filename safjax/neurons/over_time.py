@@ -25,20 +25,23 @@ def matrix_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
     Returns:
       h[T, B, ...].
     """
-    sums = jnp.tensordot(weight, currents, 1)
+    rows = _rows(currents)
 
-    def add(j, total):
-        column = jnp.reshape(weight[:, j], (-1,) + (1,) * (currents.ndim - 1))
-        return total + jnp.where(column == 0, 0, column * currents[j])
+    def term(j):
+        return jnp.where(weight[:, j, None] == 0, 0, weight[:, j, None] * rows[j])
 
-    return _where_finite(sums, lambda: jax.lax.fori_loop(0, len(currents), add, jnp.zeros_like(sums)))
+    return _corrected(weight @ rows, term, len(rows)).reshape(currents.shape)
 
 
 @matrix_over_time.defjvp
 def _matrix_jvp(primals, tangents):
     (weight, currents), (to_weight, to_currents) = primals, tangents
-    change = jnp.tensordot(to_weight, currents, 1) + jnp.tensordot(weight, to_currents, 1)
-    return matrix_over_time(weight, currents), change
+    change = to_weight @ _rows(currents) + weight @ _rows(to_currents)
+    return matrix_over_time(weight, currents), change.reshape(currents.shape)
+
+
+def _rows(currents):
+    return currents.reshape(len(currents), -1)
 
 
 @jax.custom_jvp
@@ -52,34 +55,42 @@ def window_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
     Returns:
       h[T, B, ...].
     """
-    sums, order = _in_blocks(weight, currents), len(weight)
-    padded = jnp.pad(currents, [(order - 1, 0), *[(0, 0)] * (currents.ndim - 1)])
+    weight, pairs = weight[-len(currents) :], _pairs(currents, len(weight))
+    block = pairs.shape[1] // 2
 
-    def add(i, total):
-        return total + weight[i] * jax.lax.dynamic_slice_in_dim(padded, i, len(currents))
+    def term(i):
+        return weight[i] * jax.lax.dynamic_slice_in_dim(pairs, block - len(weight) + 1 + i, block, 1)
 
-    return _where_finite(sums, lambda: jax.lax.fori_loop(0, order, add, jnp.zeros_like(sums)))
+    return _in_order(_corrected(_banded(weight, pairs), term, len(weight)), currents)
 
 
 @window_over_time.defjvp
 def _window_jvp(primals, tangents):
     (weight, currents), (to_weight, to_currents) = primals, tangents
-    change = _in_blocks(to_weight, currents) + _in_blocks(weight, to_currents)
-    return window_over_time(weight, currents), change
+    pairs, changes = (_pairs(x, len(weight)) for x in (currents, to_currents))
+    weight, to_weight = (w[-len(currents) :] for w in (weight, to_weight))
+    return window_over_time(*primals), _in_order(_banded(to_weight, pairs) + _banded(weight, changes), currents)
 
 
-def _in_blocks(weight, currents):
-    """Blocks of c ≥ k steps are multiplied side by side, each together with its forerunner, by one matrix [c, 2c]."""
+def _pairs(currents, order):
+    """[blocks, 2c, n]: the steps in blocks of c ≥ k, each together with its forerunner."""
     steps = len(currents)
-    weight = weight[-steps:]  # Earlier entries only meet zeros.
-    block = max(len(weight), min(steps, _SHORTEST_BLOCK))
+    block = min(max(order, _SHORTEST_BLOCK), steps)
     count = -(-steps // block)
     padding = [(block, count * block - steps), *[(0, 0)] * (currents.ndim - 1)]
     blocks = jnp.pad(currents, padding).reshape(count + 1, block, -1)
-    pairs = jnp.concatenate([blocks[:-1], blocks[1:]], 1)
+    return jnp.concatenate([blocks[:-1], blocks[1:]], 1)
+
+
+def _banded(weight, pairs):
+    """h[t] of all blocks side by side, [blocks, c, n]."""
+    count, double, _ = pairs.shape
     # One copy of the matrix for each block: a batched product runs without transposing the currents.
-    band = jnp.broadcast_to(_band(weight, block), (count, block, 2 * block))
-    return (band @ pairs).reshape(count * block, *currents.shape[1:])[:steps]
+    return jnp.broadcast_to(_band(weight, double // 2), (count, double // 2, double)) @ pairs
+
+
+def _in_order(sums, currents):
+    return sums.reshape(-1, *currents.shape[1:])[: len(currents)]
 
 
 def _band(weight, block):
@@ -89,15 +100,18 @@ def _band(weight, block):
     return jnp.where(inside, weight[jnp.clip(entry, 0, len(weight) - 1)], 0)
 
 
-def _where_finite(sums: jax.Array, term_by_term: Callable[[], jax.Array]) -> jax.Array:
-    """`sums`, and where they are not finite those of `term_by_term`, which is called only then."""
-    rows = sums.reshape(len(sums), -1)
+def _corrected(sums: jax.Array, term: Callable[[jax.Array], jax.Array], count: int) -> jax.Array:
+    """`sums` where they are finite, elsewhere Σ_{i<count} term(i); without a term computed if all are finite."""
     # A product with ones is the fastest way to look at every number: a reduction to one number runs on one core.
-    finite = jnp.isfinite(jnp.ones((1, len(rows)), rows.dtype) @ rows).all()
+    ones = jnp.ones((*sums.shape[:-2], 1, sums.shape[-2]), sums.dtype)
+    finite = jnp.isfinite(ones @ sums).all()
 
-    def again(state):
+    def correct(state):
         done, sums = state
-        return ~done, jnp.where(jnp.isfinite(sums), sums, term_by_term())
+        wrong = ~jnp.isfinite(sums)
+        # What does not depend on `sums` the compiler would compute before the loop, whether it runs or not.
+        start = jnp.where(wrong, 0, sums)
+        return ~done, jax.lax.fori_loop(0, count, lambda i, s: s + jnp.where(wrong, term(i), 0), start)
 
-    # Not `lax.cond`, whose result would be a copy.
-    return jax.lax.while_loop(lambda state: ~state[0], again, (finite, sums))[1]
+    # A loop of one iteration or none works in place; the result of `lax.cond` would be a copy.
+    return jax.lax.while_loop(lambda state: ~state[0], correct, (finite, sums))[1]
