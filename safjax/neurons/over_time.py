@@ -5,6 +5,7 @@ As a matrix product a sum multiplies what a step does not see, later steps among
 term by term.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -41,7 +42,7 @@ def _matrix_jvp(primals, tangents):
 
 
 def _rows(currents):
-    return currents.reshape(len(currents), -1)
+    return currents.reshape(len(currents), math.prod(currents.shape[1:]))
 
 
 @jax.custom_jvp
@@ -75,10 +76,10 @@ def _window_jvp(primals, tangents):
 def _pairs(currents, order):
     """[blocks, 2c, n]: the steps in blocks of c ≥ k, each together with its forerunner."""
     steps = len(currents)
-    block = min(max(order, _SHORTEST_BLOCK), steps)
+    block = max(1, min(max(order, _SHORTEST_BLOCK), steps))
     count = -(-steps // block)
     padding = [(block, count * block - steps), *[(0, 0)] * (currents.ndim - 1)]
-    blocks = jnp.pad(currents, padding).reshape(count + 1, block, -1)
+    blocks = jnp.pad(currents, padding).reshape(count + 1, block, math.prod(currents.shape[1:]))
     return jnp.concatenate([blocks[:-1], blocks[1:]], 1)
 
 
@@ -90,7 +91,7 @@ def _banded(weight, pairs):
 
 
 def _in_order(sums, currents):
-    return sums.reshape(-1, *currents.shape[1:])[: len(currents)]
+    return sums.reshape(sums.shape[0] * sums.shape[1], *currents.shape[1:])[: len(currents)]
 
 
 def _band(weight, block):
@@ -102,6 +103,8 @@ def _band(weight, block):
 
 def _corrected(sums: jax.Array, term: Callable[[jax.Array], jax.Array], count: int) -> jax.Array:
     """`sums` where they are finite, elsewhere Σ_{i<count} term(i); without a term computed if all are finite."""
+    if not sums.size:
+        return sums
     # A product with ones is the fastest way to look at every number: a reduction to one number runs on one core.
     ones = jnp.ones((*sums.shape[:-2], 1, sums.shape[-2]), sums.dtype)
     finite = jnp.isfinite(ones @ sums).all()
