@@ -19,7 +19,8 @@ from jax.interpreters import ad, batching, mlir
 
 def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
     del surrogate
-    return (x >= 0).astype(x.dtype)
+    # A neuron whose potential is not a number would fall silent, and the net's output look like any other.
+    return jnp.where(jnp.isnan(x), x, (x >= 0).astype(x.dtype))
 
 
 def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
@@ -54,7 +55,7 @@ class Surrogate(abc.ABC):
         """The pseudo-derivative at x = u − θ, same shape as x."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """s = 1 where x ≥ 0, else 0; same shape and dtype as x.
+        """s = 1 where x ≥ 0, NaN where x is NaN, else 0; same shape and dtype as x.
 
         Raises:
           TypeError: the surrogate holds what JAX is to differentiate or to trace.

@@ -171,7 +171,7 @@ def _step(form, constants, later, gradients, potential, to_potential):
         by_reset, to_threshold, to_surrogate = pull_back(-constants.drop * to_membrane)
         error = error + by_reset
     if form.floor is not None:
-        error = jnp.where(potential > form.floor, error, 0)
+        error = jnp.where(potential <= form.floor, 0, error)
     membrane = potential - constants.drop * spikes
     return error, _Constants(
         gradients.decay + _sum_to(later * membrane, constants.decay.shape),
@@ -188,7 +188,7 @@ def _solve_in_parallel(form, potentials, membrane, constants, to_potentials):
     factor = jnp.broadcast_to(constants.decay * (1 - constants.drop * slope), potentials.shape)
     source = to_potentials
     if form.floor is not None:
-        factor, source = (jnp.where(potentials > form.floor, x, 0) for x in (factor, source))
+        factor, source = (jnp.where(potentials <= form.floor, 0, x) for x in (factor, source))
     _, errors = jax.lax.associative_scan(_compose, (factor, source), reverse=True)
     membranes = potentials - constants.drop * spikes
     to_membranes = constants.decay * jnp.concatenate([errors[1:], jnp.zeros_like(errors[:1])])

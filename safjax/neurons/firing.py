@@ -26,7 +26,7 @@ def put_together(arrays: Sequence[jax.Array], rest: tuple[Any, tuple]) -> Surrog
 def fire(
     potential: jax.Array, threshold: float | jax.Array, surrogate: Surrogate, max_spikes: int | None = 1
 ) -> jax.Array:
-    """s = H(u − θ); with several spikes a step, s = min(⌊u/θ⌋, n) where u ≥ θ, else 0.
+    """s = H(u − θ); with several spikes a step, s = min(⌊u/θ⌋, n) where u ≥ θ, else 0. NaN where u is NaN.
 
     The pseudo-derivative is the surrogate's at the distance to the nearest level kθ, k = 1 … n:
     ds/du = σ(u − kθ), ds/dθ = −k σ(u − kθ). For n = 1 this is the ordinary one.

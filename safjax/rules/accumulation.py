@@ -43,8 +43,8 @@ def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
     below = potential
     if cell.max_spikes is not None:
         top = cell.max_spikes * cell.drop
-        below = jnp.where(potential < top, potential, top)
-    inside = jnp.where(potential > 0, below, 0)
+        below = jnp.where(potential >= top, top, potential)
+    inside = jnp.where(potential <= 0, 0, below)
     return inside if cell.scaled else inside / cell.drop
 
 

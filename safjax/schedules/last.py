@@ -69,7 +69,9 @@ def _fixed_point(transposed, source: list, iterations: int) -> list:
         count, error, change = state
         size = _squared(error)
         epsilon = jnp.finfo(size.dtype).eps
-        return (count < iterations) & (change > (epsilon**2) * size)
+        # A β that is not finite, of one example, must not end the iteration for the others.
+        settled = (change <= (epsilon**2) * size) & (change < jnp.inf)
+        return (count < iterations) & ~settled
 
     def body(state):
         count, error, _ = state
