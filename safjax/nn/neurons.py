@@ -50,7 +50,8 @@ class Neuron(SpikingModule):
         fired = binding.propagation.neuron(self.read("state"), current, cell)
         self.write("state", fired.state)
         observe = jax.vmap(binding.observe) if binding.propagation.whole_sequence else binding.observe
-        self.observed = Observation(observe(fired.spikes))
+        report = observe(fired.spikes)
+        self.observed = Observation(report, own_axes=report.ndim)
         return fired.message
 
     def _refuse(self, cell: Any) -> None:

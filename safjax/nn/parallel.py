@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.neurons import PSNCell, SlidingPSNCell, SPSNCell, masked_weight
-from safjax.nn.dropout import SequenceKey
+from safjax.nn.dropout import SequenceKey, drawn
 from safjax.nn.neurons import Neuron
 from safjax.nn.numbers import Number, checked_decay, checked_surrogate, checked_whole, value_of
 from safjax.surrogate import Arctan
@@ -136,7 +136,7 @@ class SPSN(Neuron):
 
     def start_sequence(self) -> None:
         """Draws the key of the next sequence."""
-        self.key.set_value(self.rngs())
+        self.key.set_value(drawn(self.rngs))
 
     def cell(self) -> SPSNCell:
         """`SPSNCell` of the present constants."""

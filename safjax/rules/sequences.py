@@ -14,10 +14,24 @@ import jax.numpy as jnp
 from safjax.late import zero_known_with
 from safjax.messages import Kept, Sequence
 from safjax.neurons import CurrentCell, LIFCell, fire, gain_step, leaky_filter, lif_sequence, run_cell
+from safjax.neurons.firing import Surrogate
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
 from safjax.rules.spikes import height
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """((θ, height), u) ↦ the spikes as they travel. A value: messages of like neurons are pytrees of one structure."""
+
+    surrogate: Surrogate
+    max_spikes: int | None
+
+    def __call__(self, constants: tuple[Any, Any], potentials: jax.Array) -> jax.Array:
+        threshold, drop = constants
+        spikes = fire(potentials, threshold, self.surrogate, self.max_spikes)
+        return spikes if drop is None else drop * spikes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +79,9 @@ class SequencePropagation:
         drop = height(cell)
         if self.closed_form and isinstance(cell, LIFCell):
             spikes, potentials = self._closed_form(current, cell)
-            return Fired(state, Kept(potentials, (cell.threshold, drop), _release(cell)), spikes)
+            # Arrays, so that a layer's message can be carried by a loop over layers.
+            constants = jax.tree.map(lambda a: jnp.asarray(a, potentials.dtype), (cell.threshold, drop))
+            return Fired(state, Kept(potentials, constants, Release(cell.surrogate, cell.max_spikes)), spikes)
         spikes = self._spikes(current, cell)
         return Fired(state, Sequence(spikes if drop is None else drop * spikes, current.steps, False), spikes)
 
@@ -111,17 +127,6 @@ class SequencePropagation:
 
     def keep(self, state: Any, message: Any, decay: float) -> Any:
         return self.recall(state, decay)
-
-
-def _release(cell: LIFCell):
-    """(θ, height), u ↦ the spikes as they travel."""
-
-    def release(constants, potentials):
-        threshold, drop = constants
-        spikes = fire(potentials, threshold, cell.surrogate, cell.max_spikes)
-        return spikes if drop is None else drop * spikes
-
-    return release
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
