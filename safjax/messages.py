@@ -55,6 +55,22 @@ class Message(abc.ABC):
     def step_shape(self) -> tuple[int, ...]:
         """The shape [B, ...] of one step's signal."""
 
+    def check(self, path: str, steps: int, batch: int) -> None:
+        """Refuses, for the layer at `path`, a message that is not that of one layer over T steps of B examples.
+
+        Raises:
+          ValueError: a map over layers has stacked it.
+        """
+        del path, steps, batch
+
+    def _stacked(self, path: str, shape: tuple[int, ...], expected: str) -> ValueError:
+        return ValueError(
+            f"The layer at '{path}' was given a message of shape {list(shape)}, but expected is {expected}: an axis of "
+            "layers stands in front, as after nnx.vmap, and this rule would take it for another one. Layers beside "
+            "one another are called in a Python loop over an nnx.List, layers after one another may run in nnx.scan; "
+            "out of an nnx.vmap may come what a readout returns."
+        )
+
     def __jax_array__(self):
         raise self._outside("A jax function")
 
@@ -130,6 +146,10 @@ class Traced(Message):
     def step_shape(self):
         return self.value.shape
 
+    def check(self, path, steps, batch):
+        if jnp.ndim(self.gain):
+            raise self._stacked(path, self.value.shape, f"[{batch}, ...]")
+
     def map_linear(self, function, *others):
         value = function(self.value, *(o.value for o in others))
         return Traced(value, function(self.trace, *(o.trace for o in others)), self.gain)
@@ -167,6 +187,11 @@ class Sequence(Message):
     def step_shape(self):
         return self.value.shape if self.still else self.value.shape[1:]
 
+    def check(self, path, steps, batch):
+        expected = (batch,) if self.still else (steps, batch)
+        if self.value.shape[: len(expected)] != expected:
+            raise self._stacked(path, self.value.shape, f"[{', '.join(map(str, expected))}, ...]")
+
     def map_linear(self, function, *others):
         # A still value broadcasts along the leading axis of time.
         inputs = [self, *(o.computed() for o in others)]
@@ -197,6 +222,10 @@ class Kept(Message):
     @property
     def step_shape(self):
         return self.kept.shape[1:]
+
+    def check(self, path, steps, batch):
+        if self.kept.shape[:2] != (steps, batch):
+            raise self._stacked(path, self.kept.shape, f"[{steps}, {batch}, ...]")
 
     def map_linear(self, function, *others):
         return self.computed().map_linear(function, *(o.computed() for o in others))

@@ -127,6 +127,18 @@ def test_one_exchange_an_update(kind, name):
         assert sorted(found) == [("all-reduce", False, measured), ("all-reduce", True, learned)]
 
 
+@pytest.mark.parametrize("make", [optax.lbfgs, optax.polyak_sgd])
+@pytest.mark.parametrize("name", ["saf_f", "ottt_o"])
+def test_an_optimizer_that_asks_for_the_loss(name, make):
+    """It is given that of the whole batch; were it that of a part, the devices' line searches would go apart."""
+    x, labels = spike_trains(), nets.labels()
+    one = safjax.train_step(nets.loss, RULES[name](), make(), None)
+    params, _, results = trained(one, nets.Dense(), one.init(nets.Dense()), x, labels)
+    step = ParallelStep(nets.loss, RULES[name](), make(), None, DEVICES)
+    found, _, others = trained(step, *step.init(nets.Dense()), divided(x, 1), divided(labels, 0))
+    nets.assert_trees_close((found, others), (params, results), rtol=1e-9)
+
+
 @pytest.mark.parametrize("kind", NETS)
 def test_predict(kind):
     build, inputs, steps, axis = NETS[kind]

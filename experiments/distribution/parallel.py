@@ -25,17 +25,26 @@ from experiments.distribution.devices import AXIS, Devices
 from experiments.storage.arrays import is_key
 from safjax.nn.states import split
 from safjax.rules import Rule
+from safjax.schedules.schedule import for_optimizers, with_gradient
 
 WHOLE, ROWS, TIME_AND_ROWS = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
 
 
 def averaged(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimizer, given the mean over all devices of their gradients; its state has the same form."""
+    """The optimizer, given the mean over all devices of their gradients; its state has the same form.
 
-    def update(grads, state, params=None):
-        return optimizer.update(jax.lax.pmean(grads, AXIS), state, params)
+    So are the value of the loss, and the loss as a function of the parameters, which some optimizers ask for.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
 
-    return optax.GradientTransformation(optimizer.init, update)
+    def update(grads, state, params=None, *, value, value_fn, **_):
+        def value_and_grad(params):
+            return jax.lax.pmean(jax.value_and_grad(value_fn)(params), AXIS)
+
+        grads, value = jax.lax.pmean(grads, AXIS), jax.lax.pmean(value, AXIS)
+        return optimizer.update(grads, state, params, **for_optimizers(value, grads, with_gradient(value_and_grad)))
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 class ParallelStep:

@@ -87,10 +87,11 @@ def _step_function(graphdef, rule: Rule, course: Course):
         rest = nnx.from_flat_state({**constants, **changing})
         net = nnx.merge(graphdef, params, states, rest, copy=True)
         output = finished(net(x), rule, course)
-        observed = nnx.as_pure(nnx.pop(net, Observation))
+        observed = nnx.pop(net, Observation)
         _, _, states, rest = split(net, nnx.Param, NeuronState)
         after = flat(rest)
-        observations = {join(path[:-1]): value for path, value in flat(observed).items()}
+        value = Observation.over_time if rule.propagation.whole_sequence else Observation.get_value
+        observations = {join(path[:-1]): value(variable) for path, variable in flat(observed).items()}
         return (states, {path: after[path] for path in changing}), output, observations
 
     return step

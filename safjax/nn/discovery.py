@@ -9,6 +9,7 @@ from flax import nnx
 
 from safjax.messages import Silence, is_message
 from safjax.nn.delay import Delay
+from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import Discovery, NeuronState, Observation, SpikingModule
 from safjax.nn.states import split
 from safjax.rules import Course, Rule
@@ -43,7 +44,8 @@ def discover(
 
 def _call(net: nnx.Module, x: Any) -> Any:
     try:
-        return net(x)
+        with explained_loops():
+            return net(x)
     except TypeError as error:
         if Silence.__name__ not in str(error) or "safjax.nn.Synapse" in str(error):
             raise

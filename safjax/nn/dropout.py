@@ -14,6 +14,19 @@ class SequenceKey(nnx.Variable):
     """The random key of the present sequence."""
 
 
+def drawn(stream: nnx.RngStream) -> jax.Array:
+    """The stream's next key; of one that `nnx.vmap` stacked for a stack of layers, the next of each."""
+    keys = stream.key[...]
+    if not keys.ndim:
+        return stream()
+    fold = jax.random.fold_in
+    for _ in range(keys.ndim):
+        fold = jax.vmap(fold)
+    counts = stream.count[...]
+    stream.count.set_value(counts + 1)
+    return fold(keys, counts)
+
+
 class Dropout(SpikingModule):
     """Silences each neuron with probability p for a whole sequence and scales the others by 1/(1 − p).
 
@@ -35,7 +48,7 @@ class Dropout(SpikingModule):
 
     def start_sequence(self) -> None:
         """Draws the key of the next sequence."""
-        self.key.set_value(self.rngs())
+        self.key.set_value(drawn(self.rngs))
 
     def __call__(self, x: Any) -> Any:
         self.bound()

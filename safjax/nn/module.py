@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import is_message
@@ -17,7 +17,15 @@ class NeuronState(nnx.Variable):
 
 
 class Observation(nnx.Variable):
-    """What a neuron reports of one step: its firing rate, or its spikes."""
+    """What a neuron reports of one step: its firing rate, or its spikes; of all steps under a layer-by-layer rule.
+
+    Its metadata `own_axes` is the number of axes it has in the layer itself: maps over layers put theirs in front.
+    """
+
+    def over_time(self) -> jax.Array:
+        """The report of all steps, [T, ...], also of layers that `nnx.scan` ran one after the other."""
+        value = self.get_value()
+        return jnp.moveaxis(value, value.ndim - self.own_axes, 0)
 
 
 class Discovery:
@@ -61,7 +69,7 @@ class SpikingModule(nnx.Module):
     """Base of all modules that act differently under different rules."""
 
     binding: Binding | None = None
-    intervals: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
     def bound(self) -> Binding:
@@ -84,9 +92,10 @@ class SpikingModule(nnx.Module):
 
     def message(self, x: Any) -> Any:
         """x as a message of the rule: a plain array is this step's input and is encoded."""
-        if is_message(x):
-            return x
         binding = self.bound()
+        if is_message(x):
+            x.check(binding.path, binding.course.steps, binding.course.batch)
+            return x
         if binding.discovering is not None and not binding.discovering.read_out:
             binding.discovering.entered.append((binding.path, x))
         elif binding.discovering is not None:

@@ -1,7 +1,7 @@
 """Neurons with more memory or more to learn than `LIF`."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -14,6 +14,7 @@ from safjax.nn.numbers import (
     DECAYS,
     STRENGTHS,
     THRESHOLDS,
+    Interval,
     Number,
     checked_decay,
     checked_positive,
@@ -44,7 +45,7 @@ class PLIF(LIF):
       0.9
     """
 
-    intervals: ClassVar = {"threshold": THRESHOLDS}
+    intervals: ClassVar[Mapping[str, Interval]] = {"threshold": THRESHOLDS}
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class CurrentLIF(LIF):
       [1, 1, 0, 0, 0, 0]
     """
 
-    intervals: ClassVar = LIF.intervals | {"synaptic_decay": DECAYS}
+    intervals: ClassVar[Mapping[str, Interval]] = LIF.intervals | {"synaptic_decay": DECAYS}
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class ALIF(Neuron):
       [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     """
 
-    intervals: ClassVar = LIF.intervals | {"adaptation_decay": DECAYS, "strength": STRENGTHS}
+    intervals: ClassVar[Mapping[str, Interval]] = LIF.intervals | {"adaptation_decay": DECAYS, "strength": STRENGTHS}
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Integrate-and-fire neurons as Flax NNX modules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -12,6 +12,7 @@ from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import (
     DECAYS,
     THRESHOLDS,
+    Interval,
     Number,
     checked_count,
     checked_decay,
@@ -49,7 +50,8 @@ class Neuron(SpikingModule):
         fired = binding.propagation.neuron(self.read("state"), current, cell)
         self.write("state", fired.state)
         observe = jax.vmap(binding.observe) if binding.propagation.whole_sequence else binding.observe
-        self.observed = Observation(observe(fired.spikes))
+        report = observe(fired.spikes)
+        self.observed = Observation(report, own_axes=report.ndim)
         return fired.message
 
     def _refuse(self, cell: Any, current: Any) -> None:
@@ -107,7 +109,7 @@ class LIF(Neuron):
       [0, 0, 1, 0, 0, 1, 0, 0, 1]
     """
 
-    intervals: ClassVar = {"decay": DECAYS, "threshold": THRESHOLDS}
+    intervals: ClassVar[Mapping[str, Interval]] = {"decay": DECAYS, "threshold": THRESHOLDS}
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Neurons that need no loop over time, as Flax NNX modules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import jax
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.neurons import PSNCell, SlidingPSNCell, SPSNCell, masked_weight
-from safjax.nn.dropout import SequenceKey
+from safjax.nn.dropout import SequenceKey, drawn
 from safjax.nn.neurons import Neuron
-from safjax.nn.numbers import DECAYS, Number, checked_decay, checked_surrogate, checked_whole, value_of
+from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, checked_surrogate, checked_whole, value_of
 from safjax.surrogate import Arctan
 
 
@@ -129,7 +129,7 @@ class SPSN(Neuron):
 
     stepwise = False
 
-    intervals: ClassVar = {"synaptic_decay": DECAYS, "membrane_decay": DECAYS}
+    intervals: ClassVar[Mapping[str, Interval]] = {"synaptic_decay": DECAYS, "membrane_decay": DECAYS}
 
     def __init__(self, synaptic_decay: Number = 0.95, membrane_decay: Number = 0.95, *, rngs: nnx.Rngs):
         self.synaptic_decay = checked_decay(self, synaptic_decay, "synaptic_decay")
@@ -139,7 +139,7 @@ class SPSN(Neuron):
 
     def start_sequence(self) -> None:
         """Draws the key of the next sequence."""
-        self.key.set_value(self.rngs())
+        self.key.set_value(drawn(self.rngs))
 
     def cell(self) -> SPSNCell:
         """`SPSNCell` of the present constants."""

@@ -1,10 +1,11 @@
 """Readouts as Flax NNX modules: from currents to the net's output."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from safjax.messages import Silence
 from safjax.nn.module import SpikingModule
-from safjax.nn.numbers import DECAYS, Number, checked_decay, value_of
+from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, value_of
 
 
 class Readout(SpikingModule):
@@ -30,7 +31,7 @@ class LeakyReadout(Readout):
       ValueError: decay outside [0, 1]; or, when a rule meets the net, None in a net whose neurons differ.
     """
 
-    intervals: ClassVar = {"decay": DECAYS}
+    intervals: ClassVar[Mapping[str, Interval]] = {"decay": DECAYS}
 
     def __init__(self, decay: Number | None = None):
         self.decay = None if decay is None else checked_decay(self, decay)

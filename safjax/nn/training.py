@@ -153,7 +153,9 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
 
     Args:
       loss, rule, steps: as of `value_and_grad`.
-      optimizer: an `optax.GradientTransformation`.
+      optimizer: an `optax.GradientTransformation`. One that asks for more than gradients (`optax.lbfgs`, `polyak_sgd`,
+        `reduce_on_plateau`) is given the batch's loss, and the loss as a function of the parameters whose gradient is
+        the rule's; at every time step where the update is there, then of L[t] / T.
 
     Example:
       >>> import jax.numpy as jnp

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.extend import core
 
 from safjax.hoist import dependents
+from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import Discovery, NeuronState, Observation, SpikingModule
 from safjax.nn.states import flat, join, split
 from safjax.rules import Course, Rule
@@ -48,7 +49,8 @@ def _varying(net: nnx.Module, course: Course, x: Any, discovery: Discovery) -> s
     def run(values, x):
         merged = (nnx.from_flat_state(dict(zip(b, v, strict=True))) for b, v in zip(before, values, strict=True))
         net_of_step = nnx.merge(graphdef, params, states, *merged, copy=True)
-        net_of_step(x)
+        with explained_loops():
+            net_of_step(x)
         nnx.pop(net_of_step, Observation)
         after = flat(split(net_of_step, nnx.Param, NeuronState)[3])
         return [[after[path] for path in b] for b in before], [array for _, array in discovery.entered]

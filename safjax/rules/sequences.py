@@ -22,6 +22,26 @@ from safjax.rules.spikes import height
 
 
 @dataclasses.dataclass(frozen=True)
+class Release:
+    """((θ, height, what the surrogate learns), u) ↦ the spikes as they travel.
+
+    A value: messages of like neurons are pytrees of one structure.
+
+    Attributes:
+      surrogate: the spike function without its arrays, see `taken_apart`.
+      max_spikes: as of `fire`.
+    """
+
+    surrogate: tuple[Any, tuple]
+    max_spikes: int | None
+
+    def __call__(self, constants: tuple[Any, Any, list], potentials: jax.Array) -> jax.Array:
+        threshold, drop, learned = constants
+        spikes = fire(potentials, threshold, put_together(learned, self.surrogate), self.max_spikes)
+        return spikes if drop is None else drop * spikes
+
+
+@dataclasses.dataclass(frozen=True)
 class SequencePropagation:
     """Messages are `Sequence`s.
 
@@ -68,7 +88,9 @@ class SequencePropagation:
         if self.closed_form and isinstance(cell, LIFCell):
             spikes, potentials = self._closed_form(current, cell)
             learned, surrogate = taken_apart(cell.surrogate)
-            message = Kept(potentials, (cell.threshold, drop, learned), _release(surrogate, cell.max_spikes))
+            # Arrays, so that a layer's message can be carried by a loop over layers.
+            constants = jax.tree.map(lambda a: jnp.asarray(a, potentials.dtype), (cell.threshold, drop))
+            message = Kept(potentials, (*constants, learned), Release(surrogate, cell.max_spikes))
             return Fired(state, message, spikes)
         spikes = self._spikes(current, cell)
         return Fired(state, Sequence(spikes if drop is None else drop * spikes, current.steps, False), spikes)
@@ -115,17 +137,6 @@ class SequencePropagation:
 
     def keep(self, state: Any, message: Any, decay: float) -> Any:
         return self.recall(state, decay)
-
-
-def _release(surrogate: tuple, max_spikes: int | None):
-    """(θ, height, what the surrogate learns), u ↦ the spikes as they travel."""
-
-    def release(constants, potentials):
-        threshold, drop, learned = constants
-        spikes = fire(potentials, threshold, put_together(learned, surrogate), max_spikes)
-        return spikes if drop is None else drop * spikes
-
-    return release
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

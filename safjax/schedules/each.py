@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.loops import Run, differentiate, prepare
-from safjax.schedules.schedule import Schedule, update
+from safjax.schedules.schedule import Schedule, for_optimizers, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,10 @@ class EachStep(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class EachStepUpdated(Schedule):
-    """As `EachStep`, but training applies the optimizer at every step, with the gradient of L[t] / T. Memory O(1)."""
+    """As `EachStep`, but training applies the optimizer at every step, with the gradient of L[t] / T. Memory O(1).
+
+    An optimizer that asks for the value of the loss is given L[t] / T, of which that is the gradient.
+    """
 
     def updates(self, steps: int) -> int:
         return steps
@@ -84,10 +87,11 @@ class EachStepUpdated(Schedule):
             return task.step_loss(output, timed), (carry, output, rates)
 
         def body(state, over):
-            params, carry, opt_state = state
-            (value, (carry, *out)), grads = jax.value_and_grad(objective, has_aux=True)(params, carry, over)
+            params, before, opt_state = state
+            (value, (carry, *out)), grads = jax.value_and_grad(objective, has_aux=True)(params, before, over)
             grads = jax.tree.map(lambda g: g / task.steps, grads)
-            params, opt_state = update(optimizer, grads, opt_state, params)
+            extra = for_optimizers(value / task.steps, grads, lambda p: objective(p, before, over)[0] / task.steps)
+            params, opt_state = update(optimizer, grads, opt_state, params, **extra)
             return (params, carry, opt_state), (value, *out)
 
         start = params, carry, opt_state

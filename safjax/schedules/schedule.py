@@ -1,6 +1,8 @@
 """What all schedules have in common."""
 
 import abc
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,12 +44,46 @@ class Schedule(abc.ABC):
 
         Returns the run, the new parameters and the optimizer's new state.
         """
+
+        def value_and_grad(params):
+            run, grads = self.gradients(task, params, carry, key)
+            return run.value, grads
+
         run, grads = self.gradients(task, params, carry, key)
-        params, opt_state = update(optimizer, grads, opt_state, params)
+        extra = for_optimizers(run.value, grads, with_gradient(value_and_grad))
+        params, opt_state = update(optimizer, grads, opt_state, params, **extra)
         return run, params, opt_state
 
 
-def update(optimizer: Any, grads: Params, opt_state: Any, params: Params) -> tuple[Params, Any]:
-    """One step of an optax optimizer: (new parameters, its new state)."""
-    updates, opt_state = optimizer.update(grads, opt_state, params)
+def with_gradient(value_and_grad: Callable[[Params], tuple[jax.Array, Params]]) -> Callable[[Params], jax.Array]:
+    """params ↦ value, with the gradient that `value_and_grad` says it has, whatever autodiff would."""
+
+    @jax.custom_vjp
+    def value_of(params):
+        return value_and_grad(params)[0]
+
+    def backward(grads, error):
+        return (jax.tree.map(lambda g: (error * g).astype(g.dtype), grads),)
+
+    value_of.defvjp(value_and_grad, backward)
+    return value_of
+
+
+def for_optimizers(value: jax.Array, grads: Params, value_of: Callable[[Params], jax.Array]) -> dict[str, Any]:
+    """What optax optimizers may ask for beside the gradient, by the names that they give it.
+
+    Args:
+      value: the loss at the present parameters.
+      grads: its gradient.
+      value_of: params ↦ the loss of the same batch, differentiable; its gradient at the present parameters is `grads`.
+    """
+    return {"value": value, "grad": grads, "value_fn": value_of}
+
+
+def update(optimizer: Any, grads: Params, opt_state: Any, params: Params, **extra: Any) -> tuple[Params, Any]:
+    """One step of an optax optimizer, given what it takes of `extra`: (new parameters, its new state)."""
+    accepted = inspect.signature(optimizer.update).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        extra = {name: value for name, value in extra.items() if name in accepted}
+    updates, opt_state = optimizer.update(grads, opt_state, params, **extra)
     return jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates), opt_state
