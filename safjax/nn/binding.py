@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.nn.discovery import discover, discover_loops, finished
+from safjax.nn.discovery import discover, discover_loops, finished, start_of
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SpikingModule
 from safjax.nn.states import flat, join, split
@@ -31,13 +31,13 @@ class Bound(NamedTuple):
         layer, of all steps at once, see `safjax.loops.Task`.
       params: the learned parameters.
       constants: other variables that a step reads and leaves unchanged.
-      carry: (neuron states, other variables that a step changes), at the start of the sequence.
+      start: params ↦ carry at the start of the sequence: (neuron states, other variables that a step changes).
     """
 
     step: Callable
     params: nnx.State
     constants: dict
-    carry: tuple[nnx.State, dict]
+    start: Callable[[Any], tuple[nnx.State, dict]]
 
 
 def mean_rate(spikes: jax.Array) -> jax.Array:
@@ -67,13 +67,13 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
     discover_loops(net, rule, course, x, discovery)
     discover_varying(net, rule, course, x, discovery)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
-    graphdef, states = discover(net, rule, course, x, discovery)
-    states = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
+    graphdef, program = discover(net, rule, course, x, discovery)
+    at_rest = start_of(program, split(net, nnx.Param)[2], x)
     step = _step_function(graphdef, rule, course)
-    changing = _changing(step, params, flat(rest), states, x)
+    changing = _changing(step, params, flat(rest), at_rest(params), x)
     constants = {path: value for path, value in flat(rest).items() if path not in changing}
-    carry = states, {path: value for path, value in flat(rest).items() if path in changing}
-    return Bound(step, params, constants, carry)
+    others = {path: value for path, value in flat(rest).items() if path in changing}
+    return Bound(step, params, constants, lambda params: (at_rest(params), others))
 
 
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:

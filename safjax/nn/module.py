@@ -129,12 +129,36 @@ class SpikingModule(nnx.Module):
             )
         binding.discovering.called.add((binding.path, name))
 
-    def write(self, name: str, value: Any) -> None:
-        """Stores the state `name` for the next step; None stores nothing."""
+    def write(self, name: str, value: Any, start: Any = None) -> None:
+        """Stores the state `name` for the next step; None stores nothing.
+
+        The first time, which is while shapes are being found out, it stores what the sequence is to start from: `start`
+        or zeros.
+        """
         if value is None:
             return
         variable = getattr(self, name, None)
         if variable is None:
-            setattr(self, name, NeuronState(value))
+            start = jax.tree.map(jnp.zeros_like, value) if start is None else self._as(value, start)
+            setattr(self, name, NeuronState(start))
         else:
             variable.set_value(value)
+
+    def _as(self, after: Any, start: Any) -> Any:
+        """The start of a sequence, in the number formats that the state has after a step.
+
+        Raises:
+          ValueError: it has another form.
+        """
+
+        def form(state):
+            return jax.tree.structure(state), [jnp.shape(leaf) for leaf in jax.tree.leaves(state)]
+
+        if form(start) != form(after):
+            shapes = [form(state)[1] for state in (start, after)]
+            raise ValueError(
+                f"{type(self).__name__} at '{self.bound().path}' starts from a state of the shapes {shapes[0]}, but "
+                f"its step returns one of {shapes[1]}. The cell's start(current) and step(state, current) must give "
+                "states of one form."
+            )
+        return jax.tree.map(lambda a, s: jnp.asarray(s, a.dtype), after, start)

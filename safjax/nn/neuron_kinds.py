@@ -64,7 +64,7 @@ class PLIF(LIF):
             )
         super().__init__(decay, threshold, surrogate, **lif)
         # In the place of the constant: whatever w is, λ lies between 0 and 1.
-        self.decay = nnx.Param(jnp.full(shape, jnp.log(decay / (1 - decay)), param_dtype))
+        self.decay = nnx.data(nnx.Param(jnp.full(shape, jnp.log(decay / (1 - decay)), param_dtype)))
 
     def cell(self) -> LIFCell:
         """`LIFCell` of the present constants."""
@@ -92,7 +92,7 @@ class CurrentLIF(LIF):
       [1, 1, 0, 0, 0, 0]
     """
 
-    intervals: ClassVar[Mapping[str, Interval]] = LIF.intervals | {"synaptic_decay": DECAYS}
+    intervals: ClassVar[Mapping[str, Interval]] = {**LIF.intervals, "synaptic_decay": DECAYS}
 
     def __init__(
         self,
@@ -138,7 +138,11 @@ class ALIF(Neuron):
       [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     """
 
-    intervals: ClassVar[Mapping[str, Interval]] = LIF.intervals | {"adaptation_decay": DECAYS, "strength": STRENGTHS}
+    intervals: ClassVar[Mapping[str, Interval]] = {
+        **LIF.intervals,
+        "adaptation_decay": DECAYS,
+        "strength": STRENGTHS,
+    }
 
     def __init__(
         self,

@@ -47,8 +47,10 @@ class Neuron(SpikingModule):
         self.once()
         if binding.discovering is not None:
             self._refuse(cell, current)
-        fired = binding.propagation.neuron(self.read("state"), current, cell)
-        self.write("state", fired.state)
+        state = self.read("state")
+        state = binding.propagation.start(current, cell) if state is None else state
+        fired = binding.propagation.neuron(state, current, cell)
+        self.write("state", fired.state, start=state)
         observe = jax.vmap(binding.observe) if binding.propagation.whole_sequence else binding.observe
         report = observe(fired.spikes)
         self.observed = Observation(report, own_axes=report.ndim)

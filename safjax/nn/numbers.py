@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 Number = float | nnx.Variable
@@ -36,11 +35,12 @@ def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: 
     value, (low, high) = variable.get_value(), interval
     if isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
         return variable
-    values = np.asarray(value, np.float64)
-    if not np.all((values >= low) & (values <= high)):
+    with jax.ensure_compile_time_eval():
+        lowest, highest = float(jnp.min(value)), float(jnp.max(value))
+    if not low <= lowest <= highest <= high:
         raise ValueError(
             f"{type(owner).__name__}({name}={type(variable).__name__}(...)): its values must lie in [{low:g}, "
-            f"{high:g}], but range from {values.min():g} to {values.max():g}."
+            f"{high:g}], but range from {lowest:g} to {highest:g}."
         )
     return variable
 

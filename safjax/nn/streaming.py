@@ -85,11 +85,12 @@ def _compiled(graphdef: Any) -> tuple[Callable, Callable]:
         return bind(nnx.merge(graphdef, params, rest), bptt(), x, steps=1, static=False)
 
     def start(params, rest, x):
-        return bound(params, rest, x).carry
+        net = bound(params, rest, x)
+        return net.start(net.params)
 
     def advance(params, rest, state, x):
         net = bound(params, rest, x)
-        _check_state(state, net.carry, x)
+        _check_state(state, jax.eval_shape(net.start, net.params), x)
         state, output, _ = net.step(net.params, net.constants, state, x)
         return state, output
 

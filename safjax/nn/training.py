@@ -10,6 +10,7 @@ from flax import nnx
 
 from safjax import loops
 from safjax.nn.binding import rest_of
+from safjax.nn.intervals import kept_within
 from safjax.nn.states import split
 from safjax.nn.task import check_arguments, check_call, check_optimizer, make_task
 from safjax.rules import Rule
@@ -81,7 +82,7 @@ def value_and_grad(
     @functools.partial(jax.jit, static_argnums=0)
     def compute(graphdef, params, rest, x, targets, key):
         bound, task = make_task(graphdef, params, rest, rule, loss, targets, x, steps)
-        run, grads = rule.schedule.gradients(task, bound.params, bound.carry, key)
+        run, grads = rule.schedule.gradients(task, bound.params, key)
         return _once(rule, ((run.value, _aux(run)), grads, rest_of(bound, run.carry)))
 
     def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None):
@@ -104,7 +105,8 @@ class TrainStep:
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(graphdef, params, rest, opt_state, x, targets, key):
             bound, task = make_task(graphdef, params, rest, rule, loss, targets, x, steps)
-            run, params, opt_state = rule.schedule.train(task, bound.params, bound.carry, key, optimizer, opt_state)
+            learner = kept_within(optimizer, nnx.merge(graphdef, params, rest))
+            run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
             return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))))
 
         self._update = update

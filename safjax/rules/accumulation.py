@@ -89,9 +89,11 @@ class RatePropagation:
     def synapse(self, function: SynapseFn, weights: Any, message: Rate) -> Rate:
         return Rate(function(weights, message.value))
 
-    def neuron(self, state: Accumulation | None, current: Rate, cell: LIFCell) -> Fired:
+    def start(self, current: Rate, cell: LIFCell) -> Accumulation:
+        return _start(current.value)
+
+    def neuron(self, state: Accumulation, current: Rate, cell: LIFCell) -> Fired:
         potential = widened(current.value)
-        state = _start(potential) if state is None else state
         gain = _next_gain(state, cell.decay)
         total, spikes = accumulation_step(state.total, gain, current.value, cell)
         rate, drop = total / gain, height(cell)

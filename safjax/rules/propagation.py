@@ -63,8 +63,12 @@ class Propagation(Protocol):
         """Applies f(w, ·) to a message."""
         ...
 
+    def start(self, current: Message, cell: Any) -> State:
+        """The state of spiking neurons before the first step, for currents like this one."""
+        ...
+
     def neuron(self, state: State, current: Message, cell: Any) -> Fired:
-        """One step of spiking neurons, a `safjax.neurons.Cell`."""
+        """One step of spiking neurons, a `safjax.neurons.Cell`; `state` is never None but where `start` gives None."""
         ...
 
     def recall(self, state: State, decay: float) -> Message:

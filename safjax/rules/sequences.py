@@ -80,6 +80,9 @@ class SequencePropagation:
             return dataclasses.replace(message, value=function(weights, message.value))
         return dataclasses.replace(message, value=_over_time(function, weights, message.value))
 
+    def start(self, current: Sequence | Kept, cell: Any) -> None:
+        """Each sequence is computed from its start in one call: nothing is kept between calls."""
+
     def neuron(self, state: Any, current: Sequence | Kept, cell: Any) -> Fired:
         current = current.computed()
         if self.closed_form and isinstance(cell, CurrentCell):
@@ -125,7 +128,7 @@ class SequencePropagation:
             return (membrane, gain), membrane / gain
 
         currents = widened(current.computed().unrolled())
-        start = jnp.zeros_like(currents[0]), jnp.zeros((), currents.dtype)
+        start = jnp.zeros_like(currents[0]), jnp.zeros(jnp.shape(decay), currents.dtype)
         return state, _folded(jax.lax.scan(body, start, currents)[1])
 
     def instant_readout(self, state: Any, current: Sequence | Kept, decay: float) -> tuple[Any, jax.Array]:

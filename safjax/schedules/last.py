@@ -17,7 +17,8 @@ class LastStep(Schedule):
     def last_step_only(self) -> bool:
         return True
 
-    def gradients(self, task, params, carry, key):
+    def gradients(self, task, params, key):
+        carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         weights, (carry, *before), over = all_but_last(task, tick, weights, fixed, carry)
@@ -44,7 +45,8 @@ class Equilibrium(Schedule):
     def last_step_only(self) -> bool:
         return True
 
-    def gradients(self, task, params, carry, key):
+    def gradients(self, task, params, key):
+        carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         weights, (carry, *before), (x, timed) = all_but_last(task, tick, weights, fixed, carry)
