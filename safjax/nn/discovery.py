@@ -15,6 +15,7 @@ from safjax.messages import Silence, is_message
 from safjax.nn.delay import Delay
 from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import Discovery, NeuronState, Observation, SpikingModule
+from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import flat, join, split
 from safjax.rules import Course, Rule
 from safjax.rules.sequences import unfold
@@ -34,7 +35,9 @@ def discover(
 
     def run(params, rest, x):
         net = nnx.merge(graphdef, params, rest, copy=True)
+        before = plain_attributes(net)
         output = _call(net, x)
+        refuse_changed(before, net)
         if not blank:
             finished(output, rule, course)
         nnx.pop(net, Observation)

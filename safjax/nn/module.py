@@ -16,6 +16,26 @@ class NeuronState(nnx.Variable):
     """State of a spiking module that changes from step to step and is zero before the first."""
 
 
+class SequenceState(nnx.Variable):
+    """State of a layer of one's own that lives as long as a sequence: every sequence begins with what the net holds.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import InstantReadout, SequenceState, Synapse
+      >>> class Clock(nnx.Module):
+      ...     def __init__(self):
+      ...         self.count = SequenceState(jnp.zeros(()))
+      ...     def __call__(self, x):
+      ...         self.count[...] += 1
+      ...         return 0 * x + self.count[...]
+      >>> net = nnx.Sequential(Synapse(Clock()), InstantReadout())
+      >>> safjax.predict(net, jnp.ones((1, 1)), steps=4).ravel().tolist()
+      [1.0, 2.0, 3.0, 4.0]
+    """
+
+
 class Observation(nnx.Variable):
     """What a neuron reports of one step: its firing rate, or its spikes; of all steps under a layer-by-layer rule.
 
