@@ -40,8 +40,8 @@ def refused_outside(layer: nnx.Module, path: str) -> Iterator[None]:
 def _message(variable: nnx.Variable, path: str) -> str:
     what = f"{type(variable).__name__}{list(getattr(variable.get_raw_value(), 'shape', ()))}"
     return (
-        f"The function in the Synapse at '{path}' reads a {what} that the Synapse does not hold, for instance that of a "
-        "module which the function closes over. It would see the values of when it was made, and not learn. Hold the "
+        f"The function in the Synapse at '{path}' reads a {what} that the Synapse does not hold, for instance that of "
+        "a module which the function closes over. It would see the values of when it was made, and not learn. Hold the "
         "layer in a module: class Tied(nnx.Module) with self.layer = layer in its __init__ and "
         "x @ self.layer.kernel[...].T in its __call__, in the net as Synapse(Tied(layer)); a layer may stand in a net "
         "twice."

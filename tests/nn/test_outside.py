@@ -69,8 +69,8 @@ def test_a_layer_held_twice_is_learned_from_both_places(name):
     (_, aux), tied = compute(Tied(lambda net: Transposed(net.linear)), RULES[name]())
     nets.assert_fires(aux.rates, high=0.65)
     _, apart = compute(Apart(), RULES[name]())
-    expected = apart["linear"]["kernel"] + apart["second"]["layer"]["layer"]["kernel"]
-    nets.assert_trees_close(tied["linear"]["kernel"], expected, rtol=1e-12)
+    expected = apart["first"]["layer"]["kernel"] + apart["second"]["layer"]["layer"]["kernel"]
+    nets.assert_trees_close(tied["first"]["layer"]["kernel"], expected, rtol=1e-12)
 
 
 def test_constants_may_be_closed_over():
