@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend.core import get_opaque_trace_state
 
 from safjax.messages import is_message
 from safjax.rules.propagation import Course, Propagation
@@ -48,6 +49,10 @@ class Observation(nnx.Variable):
         return jnp.moveaxis(value, value.ndim - self.own_axes, 0)
 
 
+def _present_trace() -> Any:
+    return get_opaque_trace_state(convention="nnx")
+
+
 class Discovery:
     """What has happened so far while a net's shapes are being found out."""
 
@@ -60,8 +65,23 @@ class Discovery:
         """Whether a readout has been called: plain arrays after it change with time."""
         self.called: set[tuple[str, str]] = set()
         """The states that have been moved on by a step, by their modules' paths and their names."""
-        self.entered: list[tuple[str, jax.Array]] = []
-        """The plain arrays that the spiking part is given before any readout, with the paths of who takes them."""
+        self._entered: list[tuple[str, jax.Array | None]] = []
+        self._trace: Any = None
+
+    def record(self) -> None:
+        """From now on `enter` remembers what it is given, until `recorded`."""
+        self._trace = _present_trace()
+
+    def enter(self, path: str, x: jax.Array) -> None:
+        """The spiking module at `path` is given the plain array x before any readout."""
+        if self._trace is not None:
+            # What is computed inside a loop over layers cannot leave it.
+            self._entered.append((path, x if _present_trace() == self._trace else None))
+
+    def recorded(self) -> list[tuple[str, jax.Array | None]]:
+        """The plain arrays and the paths of who took them, None where out of reach; no tracer outlives its trace."""
+        entered, self._entered, self._trace = self._entered, [], None
+        return entered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +137,7 @@ class SpikingModule(nnx.Module):
             x.check(binding.path, binding.course.steps, binding.course.batch)
             return x
         if binding.discovering is not None and not binding.discovering.read_out:
-            binding.discovering.entered.append((binding.path, x))
+            binding.discovering.enter(binding.path, x)
         elif binding.discovering is not None:
             # A readout's result, or anything made of it, is no longer the net's static input.
             binding = dataclasses.replace(binding, course=binding.course._replace(static=False))

@@ -45,15 +45,19 @@ def _varying(net: nnx.Module, course: Course, x: Any, discovery: Discovery) -> s
     if not any(before):
         return set()
     discovery.begin()
+    paths: list[tuple[list[str], list[str]]] = []
 
     def run(values, x):
         merged = (nnx.from_flat_state(dict(zip(b, v, strict=True))) for b, v in zip(before, values, strict=True))
         net_of_step = nnx.merge(graphdef, params, states, *merged, copy=True)
+        discovery.record()
         with explained_loops():
             net_of_step(x)
+        entered = discovery.recorded()
+        paths.append(([path for path, a in entered if a is not None], [path for path, a in entered if a is None]))
         nnx.pop(net_of_step, Observation)
         after = flat(split(net_of_step, nnx.Param, NeuronState)[3])
-        return [[after[path] for path in b] for b in before], [array for _, array in discovery.entered]
+        return [[after[path] for path in b] for b in before], [a for _, a in entered if a is not None]
 
     values = [list(b.values()) for b in before]
     jaxpr = jax.make_jaxpr(run)(values, x).jaxpr
@@ -62,7 +66,8 @@ def _varying(net: nnx.Module, course: Course, x: Any, discovery: Discovery) -> s
     if not course.static:
         # Of a sequence with time in its batch every step draws its own random numbers.
         changed = [v for v in changed if v in jaxpr.invars[:of_rest]]
-    found = dependents(jaxpr, changed)
-    arrays = jaxpr.outvars[count:]
-    entered = zip(discovery.entered, arrays, strict=True)
-    return {path for (path, _), v in entered if not isinstance(v, core.Literal) and v in found}
+    found, (reached, unreached) = dependents(jaxpr, changed), paths[0]
+    entered = zip(reached, jaxpr.outvars[count:], strict=True)
+    dependent = {path for path, v in entered if not isinstance(v, core.Literal) and v in found}
+    # Of what is out of reach, inside a loop over layers, the worst is assumed.
+    return dependent.union(unreached) if changed else dependent

@@ -132,3 +132,23 @@ def test_a_carry_that_changes_its_form(name):
 def test_an_axis_of_layers_is_not_taken_for_time(name):
     with pytest.raises(ValueError, match=r"layer at 'last' was given a message of shape .* nnx.vmap.*nnx.List"):
         jax.eval_shape(lambda: computed(Beside(), RULES[name]))
+
+
+class Noisy(nnx.Module):
+    """A layer that makes its input anew at every step."""
+
+    def __init__(self, rngs):
+        self.synapse, self.noise, self.lif = Synapse(nets._dense(7, 9, rngs)), rngs["noise"].fork(), LIF()
+
+    def __call__(self, x):
+        noise = jax.random.uniform(self.noise(), (nets.BATCH, 7), nets.DTYPE, -1.0, 3.0)
+        return self.lif(x + self.synapse(noise))
+
+
+def test_what_is_made_anew_inside_a_loop_over_layers():
+    with pytest.raises(ValueError, match="reaches the Synapse at 'blocks.synapse' is made anew by the net"):
+        jax.eval_shape(lambda: computed(Net(Noisy), RULES["exodus"]))
+    (value, aux), grads = computed(Net(Noisy), RULES["saf_e"])
+    nets.assert_fires({str(i): rate for i, rate in enumerate(aux.rates["blocks.lif"])})
+    nets.assert_trees_close(grads, computed(Net(Noisy), RULES["ottt_a"])[1])
+    np.testing.assert_allclose(value, computed(Net(Noisy), RULES["bptt"])[0][0], rtol=1e-11)

@@ -1,0 +1,76 @@
+"""No entry point leaves a tracer behind, as `jax.checking_leaks` tells."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import safjax
+from safjax import rules
+from safjax.nn import Dropout
+from tests import nets
+from tests.nn.test_layer_loops import Net as Loop
+
+RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+T = 2
+
+
+class Masked(nets.Dense):
+    """With dropout, so that it is found out too what the net itself makes anew at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = Dropout(0.2, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.readout(self.last(self.lif2(self.second(self.dropout(self.lif1(self.first(x)))))))
+
+
+def dense_input():
+    return jnp.asarray(np.random.default_rng(0).normal(0.3, 1.2, (nets.BATCH, 7)))
+
+
+NETS = {
+    "dense": (nets.Dense, dense_input),
+    "dropout": (Masked, dense_input),
+    "feedback": (nets.Feedback, nets.image),
+    "loop": (Loop, dense_input),
+}
+
+
+def traced(make, x, rule):
+    """Each entry point once, as far as it is traced: a function of nothing."""
+
+    def lowered():
+        net, step = make(), safjax.train_step(nets.loss, rule, optax.sgd(0.1), T)
+        step.lower(net, step.init(net), x, nets.labels())
+
+    yield lambda: jax.eval_shape(lambda: safjax.value_and_grad(nets.loss, rule, T)(make(), x, nets.labels()))
+    yield lowered
+    if rule == RULES["bptt"]:
+        yield lambda: jax.eval_shape(lambda: safjax.predict(make(), x, T))
+        yield lambda: jax.eval_shape(lambda: safjax.simulate(make(), x, T).spikes)
+        yield lambda: jax.eval_shape(lambda: streamed(safjax.stream(make()), x))
+
+
+def streamed(stream, x):
+    return stream(stream.start(x), x)
+
+
+def fitting(name):
+    """Every net under every propagation would say no more: what is found out differs by what travels."""
+    if RULES[name].propagation.whole_sequence:
+        return ["dropout"]
+    return NETS if name in ("bptt", "ottt_a") else ["dropout"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in RULES for kind in fitting(name)])
+def test_no_tracer_outlives_its_trace(name, kind, x64):
+    make, inputs = NETS[kind]
+    # What an earlier test has traced would not be traced again.
+    jax.clear_caches()
+    for trace in traced(make, inputs(), RULES[name]):
+        with jax.checking_leaks():
+            trace()
