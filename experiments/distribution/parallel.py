@@ -23,7 +23,7 @@ from jax.sharding import Mesh, PartitionSpec
 import safjax
 from experiments.distribution.devices import AXIS, Devices
 from experiments.storage.arrays import is_key
-from safjax.nn.states import split
+from safjax.nn.graphs import split_net
 from safjax.rules import Rule
 from safjax.schedules.schedule import for_optimizers, with_gradient
 
@@ -66,18 +66,18 @@ class ParallelStep:
         self._devices = devices
         self._step = step = safjax.train_step(loss, rule, averaged(optimizer), steps)
 
-        def local(graphdef, params, rest, opt_state, x, labels, key):
-            net = nnx.merge(graphdef, params, _own(rest, devices))
+        def local(graph, params, rest, opt_state, x, labels, key):
+            net = graph.merge(params, _own(rest, devices))
             net, opt_state, (value, aux) = step(net, opt_state, x, labels, key=key)
-            _, params, after = split(net, nnx.Param)
+            _, params, after = split_net(net)
             mean, rates = jax.lax.pmean((value, aux.rates), AXIS)
             return params, jax.tree.map(_common, rest, after), opt_state, aux.outputs, mean, rates
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
-        def update(graphdef, params, rest, opt_state, x, labels, key):
+        def update(graph, params, rest, opt_state, x, labels, key):
             return _on_each(
                 devices.mesh,
-                functools.partial(local, graphdef),
+                functools.partial(local, graph),
                 (WHOLE, WHOLE, WHOLE, _rows(steps), ROWS, WHOLE),
                 (WHOLE, WHOLE, WHOLE, TIME_AND_ROWS, WHOLE, WHOLE),
             )(params, rest, opt_state, x, labels, key)
@@ -86,16 +86,16 @@ class ParallelStep:
 
     def init(self, net: nnx.Module) -> tuple[nnx.Module, Any]:
         """A copy of the net, and the optimizer's state for it, on all devices."""
-        graphdef, *variables = split(net, nnx.Param)
+        graph, *variables = split_net(net)
         placed = self._devices.replicate((variables, self._step.init(net)))
         variables, opt_state = jax.tree.map(jax.numpy.copy, placed)
-        return nnx.merge(graphdef, *variables), opt_state
+        return graph.merge(*variables), opt_state
 
     def lower(
         self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array, key: jax.Array | None = None
     ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`."""
-        return self._update.lower(*split(net, nnx.Param), opt_state, x, labels, key)
+        return self._update.lower(*split_net(net), opt_state, x, labels, key)
 
     def __call__(
         self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array, key: jax.Array | None = None
@@ -104,9 +104,9 @@ class ParallelStep:
 
         The random time steps of sltt(sampled=K), which `key` gives, are the same on all devices.
         """
-        graphdef, params, rest = split(net, nnx.Param)
-        params, rest, opt_state, outputs, value, rates = self._update(graphdef, params, rest, opt_state, x, labels, key)
-        return nnx.merge(graphdef, params, rest), opt_state, (value, safjax.Aux(outputs, rates))
+        graph, params, rest = split_net(net)
+        params, rest, opt_state, outputs, value, rates = self._update(graph, params, rest, opt_state, x, labels, key)
+        return graph.merge(params, rest), opt_state, (value, safjax.Aux(outputs, rates))
 
 
 def _own(rest: Any, devices: Devices) -> Any:
@@ -132,16 +132,17 @@ def _common(before: jax.Array, after: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _predict(graphdef, variables, x, steps, mesh):
+def _predict(graph, variables, x, steps, mesh):
     def local(variables, x):
-        return safjax.predict(nnx.merge(graphdef, variables), x, steps)
+        return safjax.predict(graph.merge(*variables), x, steps)
 
     return _on_each(mesh, local, (WHOLE, _rows(steps)), TIME_AND_ROWS)(variables, x)
 
 
 def predict(net: nnx.Module, x: jax.Array, steps: int | None, devices: Devices) -> jax.Array:
     """As `safjax.predict`, of a batch that is divided among devices."""
-    return _predict(*split(net), x, steps, devices.mesh)
+    graph, *variables = split_net(net)
+    return _predict(graph, variables, x, steps, devices.mesh)
 
 
 def _on_each(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any) -> Callable:

@@ -7,8 +7,8 @@ import jax
 from flax import nnx
 
 from safjax import loops
+from safjax.nn.graphs import split_net
 from safjax.nn.neurons import Neuron
-from safjax.nn.states import split
 from safjax.nn.task import check_call, make_task
 from safjax.rules import Rule, bptt
 
@@ -65,10 +65,10 @@ def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _simulate(graphdef, params, rest, x, steps, record):
-    rule = _inference_rule(nnx.merge(graphdef, params, rest))
+def _simulate(graph, params, rest, x, steps, record):
+    rule = _inference_rule(graph.merge(params, rest))
     observe = {"observe": lambda spikes: spikes} if record else {}
-    bound, task = make_task(graphdef, params, rest, rule, lambda output: 0.0, (), x, steps, **observe)
+    bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **observe)
     run = loops.at_once if rule.propagation.whole_sequence else loops.simulate
     _, outputs, observations = run(task, bound.params)
     return outputs, observations
@@ -80,7 +80,7 @@ def _inference_rule(net: nnx.Module) -> Rule:
 
 
 def evaluating(net: nnx.Module) -> tuple:
-    """(graphdef, parameters, other variables) of a copy of the net with dropout off."""
+    """(graph, parameters, other variables) of a copy of the net with dropout off."""
     net = nnx.clone(net)
     net.eval()
-    return split(net, nnx.Param)
+    return split_net(net)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.nn.binding import bind
+from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
 from safjax.nn.neurons import Neuron
 from safjax.nn.states import join
@@ -22,10 +23,10 @@ class Stream:
     def __init__(self, net: nnx.Module):
         check_net(net)
         _refuse_whole_sequences(net)
-        graphdef, *states = evaluating(net)
+        graph, *states = evaluating(net)
         # Copies: the next training step may use up the net's own arrays.
         self._states = jax.tree.map(jnp.copy, states)
-        self._start, self._advance = _compiled(graphdef)
+        self._start, self._advance = _compiled(graph)
 
     def start(self, x: Any) -> Any:
         """The state before the first step, zeros, for inputs like x[B, ...]."""
@@ -77,12 +78,12 @@ def stream(net: nnx.Module) -> Stream:
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(graphdef: Any) -> tuple[Callable, Callable]:
+def _compiled(graph: Graph) -> tuple[Callable, Callable]:
     """`start` and `advance` of all nets of one structure; looked up once, since that takes longer than a small step."""
 
     def bound(params, rest, x):
         # A rule that sends spikes from step to step neither knows nor needs the length of the sequence.
-        return bind(nnx.merge(graphdef, params, rest), bptt(), x, steps=1, static=False)
+        return bind(graph.merge(params, rest), bptt(), x, steps=1, static=False)
 
     def start(params, rest, x):
         net = bound(params, rest, x)

@@ -8,11 +8,12 @@ from flax import nnx
 from safjax import loops
 from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
+from safjax.nn.graphs import Graph
 from safjax.rules import RULES, Rule
 
 
 def make_task(
-    graphdef: Any,
+    graph: Graph,
     params: Any,
     rest: Any,
     rule: Rule,
@@ -23,7 +24,7 @@ def make_task(
     **observe: Any,
 ) -> tuple[Bound, loops.Task]:
     """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x."""
-    net = nnx.merge(graphdef, params, rest)
+    net = graph.merge(params, rest)
     static = steps is not None
     example = jax.eval_shape(lambda x: x if static else jax.tree.map(lambda a: a[0], x), x)
     length = steps if steps is not None else len(jax.tree.leaves(x)[0])

@@ -10,8 +10,8 @@ from flax import nnx
 
 from safjax import loops
 from safjax.nn.binding import rest_of
+from safjax.nn.graphs import split_net
 from safjax.nn.intervals import kept_within
-from safjax.nn.states import split
 from safjax.nn.task import check_arguments, check_call, check_optimizer, make_task
 from safjax.rules import Rule
 from safjax.rules.refusals import not_again
@@ -80,14 +80,14 @@ def value_and_grad(
     check_arguments(loss, rule, steps)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def compute(graphdef, params, rest, x, targets, key):
-        bound, task = make_task(graphdef, params, rest, rule, loss, targets, x, steps)
+    def compute(graph, params, rest, x, targets, key):
+        bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps)
         run, grads = rule.schedule.gradients(task, bound.params, key)
         return _once(rule, ((run.value, _aux(run)), grads, rest_of(bound, run.carry)))
 
     def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None):
         check_call(net, x, steps, rule, key)
-        result, grads, rest = compute(*split(net, nnx.Param), x, targets, key)
+        result, grads, rest = compute(*split_net(net), x, targets, key)
         nnx.update(net, rest)
         return result, grads
 
@@ -103,9 +103,9 @@ class TrainStep:
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
-        def update(graphdef, params, rest, opt_state, x, targets, key):
-            bound, task = make_task(graphdef, params, rest, rule, loss, targets, x, steps)
-            learner = kept_within(optimizer, nnx.merge(graphdef, params, rest))
+        def update(graph, params, rest, opt_state, x, targets, key):
+            bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps)
+            learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
             return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))))
 
@@ -114,23 +114,23 @@ class TrainStep:
 
     def init(self, net: nnx.Module) -> Any:
         """The optimizer's state for `net`."""
-        return self._optimizer.init(split(net, nnx.Param)[1])
+        return self._optimizer.init(split_net(net)[1])
 
     def lower(self, net: nnx.Module, opt_state: Any, x: Any, *targets: Any, key: jax.Array | None = None) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`: to read its memory and cost before running it."""
-        graphdef, params, rest = split(net, nnx.Param)
-        return self._update.lower(graphdef, params, rest, opt_state, x, targets, key)
+        graph, params, rest = split_net(net)
+        return self._update.lower(graph, params, rest, opt_state, x, targets, key)
 
     def __call__(
         self, net: Net, opt_state: Any, x: Any, *targets: Any, key: jax.Array | None = None
     ) -> tuple[Net, Any, tuple[jax.Array, Aux]]:
         """One step on one batch: (net, opt_state, x, *targets) ↦ (net, opt_state, (value, aux))."""
         check_call(net, x, self._steps, self._rule, key)
-        graphdef, params, rest = split(net, nnx.Param)
+        graph, params, rest = split_net(net)
         used_up = jax.tree.map(self._ours, (params, rest, opt_state))
-        params, rest, opt_state, result = self._update(graphdef, *used_up, x, targets, key)
+        params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key)
         self._made = {id(a): weakref.ref(a) for a in jax.tree.leaves((params, rest, opt_state))}
-        return nnx.merge(graphdef, params, rest), opt_state, result
+        return graph.merge(params, rest), opt_state, result
 
     def _ours(self, array: Any) -> Any:
         """An array that the last call made, and each but once; of any other, which somebody may still need, a copy."""
