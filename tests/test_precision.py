@@ -127,7 +127,9 @@ def test_neurons_accumulate_every_spike_train_exactly(steps):
 
     @jax.jit
     def run(spikes):
-        traced, accumulating, encoded, drive, fired = None, None, None, 0.0, []
+        traced = TracePropagation().start(Traced(spikes[0], spikes[0], jnp.ones(())), cell)
+        accumulating = RatePropagation().start(Rate(spikes[0]), cell)
+        encoded, drive, fired = None, 0.0, []
         for t, s in enumerate(spikes):
             encoded, _ = TracePropagation().encode(encoded, s, course)
             traced, _, one = TracePropagation().neuron(traced, Traced(1.25 * s, 1.25 * s, jnp.ones(())), cell)

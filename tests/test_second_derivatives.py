@@ -94,7 +94,7 @@ def test_the_step_keeps_its_dtype_and_takes_any_number(dtype):
     x = jnp.asarray([-2, 0, 3] if exact else [-jnp.inf, -0.1, -0.0, 0.1, jnp.inf, jnp.nan], dtype)
     for spikes in (surrogate.Sigmoid()(x), jax.jit(surrogate.Sigmoid())(x), jax.vmap(surrogate.Sigmoid())(x)):
         assert spikes.dtype == dtype
-        assert spikes.tolist() == ([0, 1, 1] if exact else [0, 0, 1, 1, 1, 0])
+        np.testing.assert_array_equal(spikes.astype(float), [0, 1, 1] if exact else [0, 0, 1, 1, 1, np.nan])
 
 
 def test_a_slope_of_another_shape_is_refused():

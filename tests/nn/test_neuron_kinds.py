@@ -64,7 +64,8 @@ def test_dsr(decay):
 
 def test_a_learned_threshold_has_a_smallest_value():
     """Driven below zero it acts as 0.001, so that a layer cannot fire at rest by a negative threshold."""
-    net = nnx.Sequential(LIF(0.5, param(-3.0)), LeakyReadout())
+    net = nnx.Sequential(LIF(0.5, param(1.0)), LeakyReadout())
+    net.layers[0].threshold[...] = jnp.asarray(-3.0)
     assert float(net.layers[0].cell().threshold) == 1e-3
     assert safjax.simulate(net, jnp.zeros((2, 3)), 4).spikes["layers.0"].sum() == 0
 
