@@ -103,9 +103,9 @@ class Synapse(SpikingModule):
         changes = [f"layer.{path}" for path in {**before, **after} if before.get(path) is not after.get(path)]
         if changes:
             raise ValueError(
-                f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but the rule "
-                f"'{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train this net with "
-                "bptt() or sltt()."
+                f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but the "
+                f"rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train this net "
+                "with bptt() or sltt()."
             )
 
 
