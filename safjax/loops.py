@@ -26,6 +26,7 @@ class Task(NamedTuple):
     """One sequence to run through a net.
 
     Attributes:
+      start: params ↦ the carry before the first step.
       step: (params, constants, carry, x[t]) ↦ (carry, output[t], rates[t]). Where the rule goes layer by layer it is
         called once, with time folded into the batch of x and in front of the outputs and rates.
       loss: (output[t], *targets[t]) ↦ scalar, the mean over the batch of one step's loss; or a `SequenceLoss`.
@@ -36,6 +37,7 @@ class Task(NamedTuple):
       static: whether `inputs` is one x for all steps.
     """
 
+    start: Callable[[Params], Carry]
     step: StepFn
     loss: Callable[..., jax.Array]
     targets: tuple
@@ -83,17 +85,18 @@ class Run(NamedTuple):
     carry: Carry
 
 
-def simulate(task: Task, params: Params, carry: Carry) -> tuple[Carry, Any, Any]:
+def simulate(task: Task, params: Params) -> tuple[Carry, Any, Any]:
     """Runs the sequence without any gradient; returns (carry, outputs[T, ...], rates[T, ...])."""
+    carry = task.start(params)
     prelude, tick = prepare(task, params, carry)
     weights, fixed = prelude(params)
     return forward(task, tick, weights, fixed, carry)
 
 
-def at_once(task: Task, params: Params, carry: Carry) -> tuple[Carry, Any, Any]:
+def at_once(task: Task, params: Params) -> tuple[Carry, Any, Any]:
     """As `simulate`, for a step that takes the whole sequence, time folded into its batch."""
     folded = task.inputs if task.static else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), task.inputs)
-    return task.step(params, task.constants, carry, folded)
+    return task.step(params, task.constants, task.start(params), folded)
 
 
 def prepare(task: Task, params: Params, carry: Carry):

@@ -3,40 +3,76 @@
 A neuron fires when its potential reaches the threshold, s = H(x) with x = u − θ and H(0) = 1. The derivative of H is
 zero almost everywhere, so learning replaces it by a bump around the threshold (Neftci, Mostafa & Zenke, "Surrogate
 gradient learning in spiking neural networks", 2019). A surrogate here is a small frozen value: called, it spikes; its
-`slope` is the derivative that every gradient uses. Any other smooth callable x ↦ s may stand in its place.
+`slope` is the derivative that every gradient uses, and the slope's derivative is the second one. Any other smooth
+callable x ↦ s may stand in its place.
 """
 
 import abc
 import dataclasses
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _spike(x: jax.Array, surrogate: "Surrogate") -> jax.Array:
+def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
     del surrogate
-    return (x >= 0).astype(x.dtype)
+    # A neuron whose potential is not a number would fall silent, and the net's output look like any other.
+    return jnp.where(jnp.isnan(x), x, (x >= 0).astype(x.dtype))
 
 
-@_spike.defjvp
-def _spike_jvp(surrogate, primals, tangents):
-    (x,), (dx,) = primals, tangents
-    return _spike(x, surrogate), surrogate.slope(x) * dx
+def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
+    ds = surrogate.slope(x) * dx
+    if ds.shape != x.shape:
+        raise TypeError(
+            f"{type(surrogate).__name__}.slope returned the shape {list(jnp.shape(surrogate.slope(x)))} for x of shape "
+            f"{list(x.shape)}: expected is the pseudo-derivative at every entry of x, of the same shape."
+        )
+    return ds.astype(x.dtype)
+
+
+# A primitive with a derivative of its own, and not a `jax.custom_jvp`: of that the partial evaluation which
+# differentiates a scan (jax 0.10, `_scan_known_hoisting`) forgets the rule, so that in a time loop every derivative of
+# a derivative would miss the slope's part, without any sign of it.
+_spike = Primitive("spike")
+_spike.def_impl(_step)
+_spike.def_abstract_eval(lambda x, *, surrogate: x.update(weak_type=False))
+ad.defjvp(_spike, _tangent)
+batching.defvectorized(_spike)
+mlir.register_lowering(_spike, mlir.lower_fun(_step, multiple_results=False))
 
 
 class Surrogate(abc.ABC):
-    """Heaviside step forward, `slope` backward: ds/dx := slope(x)."""
+    """Heaviside step forward, `slope` backward: ds/dx := slope(x), d²s/dx² := dslope(x)/dx, in every mode.
+
+    A step of one's own is a subclass, not a `jax.custom_jvp`, whose second derivative jax 0.10 loses inside a scan.
+    """
 
     @abc.abstractmethod
     def slope(self, x: jax.Array) -> jax.Array:
         """The pseudo-derivative at x = u − θ, same shape as x."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """s = 1 where x ≥ 0, else 0; same shape and dtype as x."""
-        return _spike(x, self)
+        """s = 1 where x ≥ 0, NaN where x is NaN, else 0; same shape and dtype as x.
+
+        Raises:
+          TypeError: the surrogate holds what JAX is to differentiate or to trace.
+        """
+        _require_constants(self)
+        return _spike.bind(jnp.asarray(x), surrogate=self)
+
+
+def _require_constants(surrogate: Surrogate) -> None:
+    for name, value in getattr(surrogate, "__dict__", {}).items():
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+            raise TypeError(
+                f"{type(surrogate).__name__}({name}={value}): the value of a step does not depend on how wide its "
+                "pseudo-derivative is, so there is no gradient by which to learn that, and it must be a number. What "
+                "is learned stands in a smooth function in place of the step, for instance an nnx.Module whose "
+                "__call__(x) returns jax.nn.sigmoid(x / self.width[...])."
+            )
 
 
 def _require_positive(surrogate: Surrogate, **values: float) -> None:

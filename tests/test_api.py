@@ -18,7 +18,7 @@ NAMES = {
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "CurrentLIF", "Delay", "Dropout", "InstantReadout", "LeakyReadout",
-        "Neuron", "Recurrent", "SlidingPSN", "Synapse", "WSConv",
+        "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "is_timed", "max_over_time", "spike_count", "sum_over_time", "timed_in", "van_rossum",

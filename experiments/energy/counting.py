@@ -93,7 +93,7 @@ def inputs_of(net: nnx.Module, x: jax.Array, steps: int | None) -> dict[str, Inp
     bound = bind(probe, bptt(), example, 2, static=True)
     step = jax.jit(bound.step)
     # What a `Delay` hands back comes in the second step.
-    carry, _, _ = step(bound.params, bound.constants, bound.carry, example)
+    carry, _, _ = step(bound.params, bound.constants, bound.start(bound.params), example)
     _, _, seen = step(bound.params, bound.constants, carry, example)
     layers = {join(path): module.layer for path, module in nnx.iter_modules(net) if isinstance(module, Synapse)}
     shapes = {path: seen[path].shape[1:] for path in called}

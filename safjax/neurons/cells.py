@@ -64,9 +64,9 @@ class LIFCell:
         return fire(potential, self.threshold, self.surrogate, self.max_spikes)
 
     def clamped(self, potential: jax.Array) -> jax.Array:
-        """u where it lies above the floor, the floor elsewhere."""
+        """The floor where u does not lie above it, u elsewhere, also where u is not a number."""
         # Not jnp.maximum, whose gradient at a tie is a half; a silent neuron may tie at every step.
-        return potential if self.floor is None else jnp.where(potential > self.floor, potential, self.floor)
+        return potential if self.floor is None else jnp.where(potential <= self.floor, self.floor, potential)
 
     def start(self, current: jax.Array) -> jax.Array:
         """m[0] = 0."""

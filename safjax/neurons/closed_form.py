@@ -12,29 +12,30 @@ function theorem gives the same result; Shrestha & Orchard, "SLAYER: spike layer
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from safjax.neurons.cells import LIFCell
-from safjax.neurons.firing import Surrogate, fire
+from safjax.neurons.firing import fire, put_together, taken_apart
 from safjax.precision import widened
 
 
 class _Constants(NamedTuple):
-    """λ, θ and ρθ, as arrays: what a gradient may flow into."""
+    """λ, θ, ρθ and what the surrogate learns, as arrays: what a gradient may flow into."""
 
     decay: jax.Array
     threshold: jax.Array
     drop: jax.Array
+    surrogate: list[jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Form:
     """What is fixed when the program is made: a neuron without its numbers, and how to differentiate it."""
 
-    surrogate: Surrogate
+    surrogate: tuple[Any, tuple]
     floor: float | None
     max_spikes: int | None
     steps: int | None
@@ -42,10 +43,11 @@ class _Form:
     parallel: bool
 
     def cell(self, constants: _Constants) -> LIFCell:
-        return LIFCell(constants.decay, constants.threshold, self.surrogate, 1.0, self.floor, self.max_spikes)
+        surrogate = put_together(constants.surrogate, self.surrogate)
+        return LIFCell(constants.decay, constants.threshold, surrogate, 1.0, self.floor, self.max_spikes)
 
-    def fire(self, potential: jax.Array, threshold: jax.Array) -> jax.Array:
-        return fire(potential, threshold, self.surrogate, self.max_spikes)
+    def fire(self, potential: jax.Array, threshold: jax.Array, learned: list[jax.Array]) -> jax.Array:
+        return fire(potential, threshold, put_together(learned, self.surrogate), self.max_spikes)
 
 
 def lif_sequence(
@@ -58,6 +60,8 @@ def lif_sequence(
     parallel: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """LIF neurons over a sequence; gradients for currents, membrane, λ, θ and ρθ in closed form.
+
+    So are those of arrays that the surrogate holds, where it is a pytree.
 
     A long sequence may be cut into chunks: the membrane that one call returns goes into the next, and gradients flow
     back through it.
@@ -86,8 +90,10 @@ def lif_sequence(
     currents = widened(currents)
     if membrane is None:
         membrane = cell.start(currents if steps is not None else currents[0])
-    constants = _Constants(*(jnp.asarray(c, currents.dtype) for c in (cell.decay, cell.threshold, cell.drop)))
-    form = _Form(cell.surrogate, cell.floor, cell.max_spikes, steps, through_reset, parallel)
+    decay, threshold, drop = (jnp.asarray(c, currents.dtype) for c in (cell.decay, cell.threshold, cell.drop))
+    learned, surrogate = taken_apart(cell.surrogate)
+    constants = _Constants(decay, threshold, drop, learned)
+    form = _Form(surrogate, cell.floor, cell.max_spikes, steps, through_reset, parallel)
     potentials = _potentials(form, currents, membrane, constants)
     spikes = cell.fire(potentials)
     last = spikes[-1] if through_reset else jax.lax.stop_gradient(spikes[-1])
@@ -157,40 +163,51 @@ def _solve_in_order(form, potentials, membrane, constants, to_potentials):
 
 def _step(form, constants, later, gradients, potential, to_potential):
     """e[t] from e[t+1], and what step t adds to the gradients of the constants (λ: its share of step t + 1)."""
-    spikes, pull_back = jax.vjp(form.fire, potential, constants.threshold)
+    spikes, pull_back = jax.vjp(form.fire, potential, constants.threshold, constants.surrogate)
     to_membrane = constants.decay * later
-    error, to_threshold = to_potential + to_membrane, jnp.zeros_like(constants.threshold)
+    error = to_potential + to_membrane
+    to_threshold, to_surrogate = _nothing(constants)
     if form.through_reset:
-        by_reset, to_threshold = pull_back(-constants.drop * to_membrane)
+        by_reset, to_threshold, to_surrogate = pull_back(-constants.drop * to_membrane)
         error = error + by_reset
     if form.floor is not None:
-        error = jnp.where(potential > form.floor, error, 0)
+        error = jnp.where(potential <= form.floor, 0, error)
     membrane = potential - constants.drop * spikes
     return error, _Constants(
         gradients.decay + _sum_to(later * membrane, constants.decay.shape),
         gradients.threshold + to_threshold,
         gradients.drop - _sum_to(to_membrane * spikes, constants.drop.shape),
+        jax.tree.map(jnp.add, gradients.surrogate, to_surrogate),
     )
 
 
 def _solve_in_parallel(form, potentials, membrane, constants, to_potentials):
     """All steps at once; the recurrence by an associative scan over its coefficients."""
-    spikes, pull_back = jax.vjp(form.fire, potentials, constants.threshold)
+    spikes, pull_back = jax.vjp(form.fire, potentials, constants.threshold, constants.surrogate)
     slope = pull_back(jnp.ones_like(spikes))[0] if form.through_reset else 0.0
     factor = jnp.broadcast_to(constants.decay * (1 - constants.drop * slope), potentials.shape)
     source = to_potentials
     if form.floor is not None:
-        factor, source = (jnp.where(potentials > form.floor, x, 0) for x in (factor, source))
+        factor, source = (jnp.where(potentials <= form.floor, 0, x) for x in (factor, source))
     _, errors = jax.lax.associative_scan(_compose, (factor, source), reverse=True)
     membranes = potentials - constants.drop * spikes
     to_membranes = constants.decay * jnp.concatenate([errors[1:], jnp.zeros_like(errors[:1])])
     before = jnp.concatenate([membrane[None], membranes[:-1]])
+    to_threshold, to_surrogate = _nothing(constants)
+    if form.through_reset:
+        _, to_threshold, to_surrogate = pull_back(-constants.drop * to_membranes)
     gradients = _Constants(
         _sum_to(errors * before, constants.decay.shape),
-        pull_back(-constants.drop * to_membranes)[1] if form.through_reset else jnp.zeros_like(constants.threshold),
+        to_threshold,
         -_sum_to(to_membranes * spikes, constants.drop.shape),
+        to_surrogate,
     )
     return errors.sum(0) if form.steps is not None else errors, errors[0], gradients
+
+
+def _nothing(constants):
+    """The gradients of threshold and surrogate through a reset that is held constant."""
+    return jnp.zeros_like(constants.threshold), jax.tree.map(jnp.zeros_like, constants.surrogate)
 
 
 def _scan_in_place(body, carry, xs, steps):

@@ -1,6 +1,7 @@
 """The spike function of a neuron that may fire once or several times in a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,24 @@ import jax.numpy as jnp
 Surrogate = Callable[[jax.Array], jax.Array]
 
 
+def taken_apart(surrogate: Surrogate) -> tuple[list[jax.Array], tuple[Any, tuple]]:
+    """The real-valued arrays that a spike function holds as a pytree, which may be learned, and all else of it."""
+    leaves, structure = jax.tree.flatten(surrogate)
+    learned = [isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
+    kept = tuple(None if at else leaf for leaf, at in zip(leaves, learned, strict=True))
+    return [leaf for leaf, at in zip(leaves, learned, strict=True) if at], (structure, kept)
+
+
+def put_together(arrays: Sequence[jax.Array], rest: tuple[Any, tuple]) -> Surrogate:
+    """The spike function that `taken_apart` took apart, with these arrays."""
+    (structure, kept), values = rest, iter(arrays)
+    return jax.tree.unflatten(structure, [next(values) if leaf is None else leaf for leaf in kept])
+
+
 def fire(
     potential: jax.Array, threshold: float | jax.Array, surrogate: Surrogate, max_spikes: int | None = 1
 ) -> jax.Array:
-    """s = H(u − θ); with several spikes a step, s = min(⌊u/θ⌋, n) where u ≥ θ, else 0.
+    """s = H(u − θ); with several spikes a step, s = min(⌊u/θ⌋, n) where u ≥ θ, else 0. NaN where u is NaN.
 
     The pseudo-derivative is the surrogate's at the distance to the nearest level kθ, k = 1 … n:
     ds/du = σ(u − kθ), ds/dθ = −k σ(u − kθ). For n = 1 this is the ordinary one.

@@ -11,9 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.neurons.firing import Surrogate
-
-# Timed on CPU with windows of k = 3 and k = 8: blocks of 8 steps were as fast as any longer ones.
-_SHORTEST_BLOCK = 8
+from safjax.neurons.over_time import matrix_over_time, window_over_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +81,7 @@ def psn(currents: jax.Array, weight: jax.Array, bias: jax.Array, surrogate: Surr
             f"(first axis), so expected weight[{steps}, {steps}] and bias[{steps}]. A PSN is made for one length of "
             "sequence; for any length take sliding_psn, and for batch-major currents jnp.moveaxis(currents, 1, 0)."
         )
-    drive = jnp.tensordot(weight, currents, 1)
+    drive = matrix_over_time(*_alike(weight, currents))
     return surrogate(drive + jnp.reshape(bias, (steps,) + (1,) * (drive.ndim - 1)))
 
 
@@ -124,8 +122,7 @@ def sliding_psn(currents: jax.Array, weight: jax.Array, bias: jax.Array | float,
 
         h[t] = Σ_{i<k} w[i] x[t − k + 1 + i] + b,   x[t] = 0 before the start,   s[t] = H(h[t])
 
-    Blocks of c ≥ k steps are multiplied side by side, each together with its forerunner, by one banded matrix [c, 2c]:
-    linear in T, without a loop, and the same affine map as `psn` with a Toeplitz matrix.
+    Linear in T, without a loop, and the same affine map as `psn` with a Toeplitz matrix.
 
     Args:
       currents: x[T, B, ...], any T.
@@ -139,18 +136,8 @@ def sliding_psn(currents: jax.Array, weight: jax.Array, bias: jax.Array | float,
     Raises:
       ValueError: weight is not w[k] with k ≥ 1, or bias is not a single number.
     """
-    steps = len(currents)
     _require_window("sliding_psn", weight, bias)
-    weight = weight[-steps:]  # Earlier entries only meet zeros.
-    block = max(len(weight), min(steps, _SHORTEST_BLOCK))
-    count = -(-steps // block)
-    padding = [(block, count * block - steps), *[(0, 0)] * (currents.ndim - 1)]
-    blocks = jnp.pad(currents, padding).reshape(count + 1, block, -1)
-    pairs = jnp.concatenate([blocks[:-1], blocks[1:]], 1)
-    # One copy of the matrix for each block: a batched product runs without transposing the currents.
-    band = jnp.broadcast_to(_band(weight, block), (count, block, 2 * block))
-    drive = (band @ pairs).reshape(count * block, *currents.shape[1:])[:steps]
-    return surrogate(drive + bias)
+    return surrogate(window_over_time(*_alike(weight, currents)) + bias)
 
 
 def sliding_psn_step(
@@ -181,11 +168,8 @@ def sliding_psn_step(
     return window[1:], surrogate(jnp.tensordot(weight, window, 1) + bias)
 
 
-def _band(weight, block):
-    """[c, 2c]: row t holds w[k] in columns c + t − k + 1 ... c + t, so that the last weight meets the present step."""
-    entry = jnp.arange(2 * block) - jnp.arange(block)[:, None] - (block - len(weight) + 1)
-    inside = (entry >= 0) & (entry < len(weight))
-    return jnp.where(inside, weight[jnp.clip(entry, 0, len(weight) - 1)], 0)
+def _alike(*arrays):
+    return (jnp.asarray(array, jnp.result_type(*arrays)) for array in arrays)
 
 
 def _require_window(name, weight, bias):

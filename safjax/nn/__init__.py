@@ -3,6 +3,7 @@
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.dropout import Dropout
+from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
@@ -23,6 +24,7 @@ __all__ = [
     "LeakyReadout",
     "Neuron",
     "Recurrent",
+    "SequenceState",
     "SlidingPSN",
     "Synapse",
     "WSConv",

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.nn.discovery import discover, discover_loops, finished
+from safjax.nn.discovery import discover, discover_loops, finished, start_of
 from safjax.nn.dtypes import keep_biases_wide
-from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SpikingModule
+from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.states import flat, join, split
 from safjax.nn.synapse import Synapse
 from safjax.nn.varying import discover_varying
@@ -31,13 +31,15 @@ class Bound(NamedTuple):
         layer, of all steps at once, see `safjax.loops.Task`.
       params: the learned parameters.
       constants: other variables that a step reads and leaves unchanged.
-      carry: (neuron states, other variables that a step changes), at the start of the sequence.
+      anew: the values with which every sequence begins, of variables that a step changes.
+      start: params ↦ carry at the start of the sequence: (neuron states, other variables that a step changes).
     """
 
     step: Callable
     params: nnx.State
     constants: dict
-    carry: tuple[nnx.State, dict]
+    start: Callable[[Any], tuple[nnx.State, dict]]
+    anew: dict
 
 
 def mean_rate(spikes: jax.Array) -> jax.Array:
@@ -67,18 +69,42 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
     discover_loops(net, rule, course, x, discovery)
     discover_varying(net, rule, course, x, discovery)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
-    graphdef, states = discover(net, rule, course, x, discovery)
-    states = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), states)
+    graphdef, program = discover(net, rule, course, x, discovery)
+    at_rest = start_of(program, split(net, nnx.Param)[2], x)
     step = _step_function(graphdef, rule, course)
-    changing = _changing(step, params, flat(rest), states, x)
+    changing = _changing(step, params, flat(rest), at_rest(params), x)
+    if rule.propagation.whole_sequence:
+        _refuse_changes(net, rule, changing)
     constants = {path: value for path, value in flat(rest).items() if path not in changing}
-    carry = states, {path: value for path, value in flat(rest).items() if path in changing}
-    return Bound(step, params, constants, carry)
+    others = {path: value for path, value in flat(rest).items() if path in changing}
+    anew = {path: others[path] for path, _ in _of_type(net, SequenceState) if path in others}
+    return Bound(step, params, constants, lambda params: (at_rest(params), others), anew)
+
+
+def _of_type(net: nnx.Module, *types: type[nnx.Variable]) -> list[tuple[tuple, nnx.Variable]]:
+    """The net's variables of these types, with their paths."""
+    return [
+        ((*path, name), value)
+        for path, module in nnx.iter_modules(net)
+        for name, value in vars(module).items()
+        if isinstance(value, types)
+    ]
+
+
+def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
+    """A net that is called once for all steps changes a count once, where it would have to T times."""
+    for path, variable in _of_type(net, nnx.Variable):
+        if path in changing and not isinstance(variable, nnx.RngState | nnx.BatchStat):
+            raise ValueError(
+                f"The rule '{rule.name}' calls the net once for all time steps, but a call changes the "
+                f"{type(variable).__name__} at '{join(path)}', which would have to change at every step. Train this "
+                "net step by step, with bptt() or sltt(), or make what changes outside and give it with the input."
+            )
 
 
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
     """The net's variables that are neither parameters nor neuron states, after a run that ended with `carry`."""
-    return nnx.from_flat_state({**bound.constants, **carry[1]})
+    return nnx.from_flat_state({**bound.constants, **carry[1], **bound.anew})
 
 
 def _step_function(graphdef, rule: Rule, course: Course):

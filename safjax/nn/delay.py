@@ -75,7 +75,7 @@ class Delay(SpikingModule):
         state = binding.propagation.keep(state, self.message(message), self._decay())
         if variable is None:
             self.state = NeuronState(state)
-        else:
+        elif binding.discovering is None:
             variable.set_value(state)
 
     def begin_discovery(self) -> None:

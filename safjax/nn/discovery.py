@@ -1,17 +1,22 @@
 """Finding out which states a net has, by running it once on shapes alone."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend import core
+from jax.interpreters import partial_eval
 
 from safjax.messages import Silence, is_message
 from safjax.nn.delay import Delay
 from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import Discovery, NeuronState, Observation, SpikingModule
-from safjax.nn.states import split
+from safjax.nn.plain import plain_attributes, refuse_changed
+from safjax.nn.states import flat, join, split
 from safjax.rules import Course, Rule
 from safjax.rules.sequences import unfold
 
@@ -19,9 +24,10 @@ from safjax.rules.sequences import unfold
 def discover(
     net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, blank: bool = False
 ) -> tuple[Any, Any]:
-    """Runs the net once on shapes alone: (its graph after the first step, the shapes of the neuron states).
+    """Runs the net once on shapes alone: (its graph after the first step, the program of where sequences start).
 
-    `blank` says that not all of its messages are known yet.
+    The program is (params, others, x) ↦ the neuron states before the first step; see `start_of`. `blank` says that not
+    all of the net's messages are known yet.
     """
     graphdef, params, rest = split(net, nnx.Param)
     discovery.begin()
@@ -29,7 +35,9 @@ def discover(
 
     def run(params, rest, x):
         net = nnx.merge(graphdef, params, rest, copy=True)
+        before = plain_attributes(net)
         output = _call(net, x)
+        refuse_changed(before, net)
         if not blank:
             finished(output, rule, course)
         nnx.pop(net, Observation)
@@ -38,8 +46,44 @@ def discover(
         box.append(found)
         return states
 
-    states = jax.eval_shape(run, params, rest, x)
-    return box[0], states
+    program = jax.make_jaxpr(run, return_shape=True)(params, rest, x)
+    return box[0], program
+
+
+def start_of(program: tuple[Any, Any], rest: Any, x: Any) -> Callable[[Any], Any]:
+    """params ↦ the neuron states before the first step, of the program that `discover` found.
+
+    Raises:
+      ValueError: they depend on the values of the input.
+    """
+    closed, shapes = program
+    count = len(closed.jaxpr.invars) - len(jax.tree.leaves(x))
+    leaves = [path[:-1] for path, value in flat(shapes).items() for _ in jax.tree.leaves(value)]
+    run, needed = _needed_for(closed, [True] * len(leaves))
+    if any(needed[count:]):
+        alone = ([j == i for j in range(len(leaves))] for i in range(len(leaves)))
+        guilty = next(path for path, one in zip(leaves, alone, strict=True) if any(_needed_for(closed, one)[1][count:]))
+        raise ValueError(
+            f"The neurons at '{join(guilty)}' start from a state that depends on the values of their first current. "
+            "A cell's start(current) may use its shape and dtype: what depends on the input belongs into "
+            "step(state, current)."
+        )
+
+    def start(params):
+        arguments = jax.tree.leaves((params, rest))
+        states = run(*(a for a, use in zip(arguments, needed[:count], strict=True) if use))
+        return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(s) for s in states])
+
+    return start
+
+
+def _needed_for(closed: core.ClosedJaxpr, results: list[bool]) -> tuple[Callable, list[bool]]:
+    """The part of a program that some of its results need, and which inputs those need."""
+    whole, count = closed.jaxpr, len(closed.consts)
+    inputs, unknown = [*whole.constvars, *whole.invars], whole.debug_info.with_unknown_names()
+    jaxpr, used = partial_eval.dce_jaxpr(whole.replace(constvars=[], invars=inputs, debug_info=unknown), results)
+    constants = [c for c, use in zip(closed.consts, used[:count], strict=True) if use]
+    return functools.partial(core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, [])), *constants), used[count:]
 
 
 def _call(net: nnx.Module, x: Any) -> Any:
@@ -65,7 +109,7 @@ def discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discover
     for module in unknown.values():
         module.begin_discovery()
     while unknown:
-        _, states = discover(net, rule, course, x, discovery, blank=True)
+        states = discover(net, rule, course, x, discovery, blank=True)[1][1]
         found = {path: state for path in unknown if (state := _at(states, path)) is not None}
         # Delays in a row are found one after the other.
         for path in found or list(unknown):

@@ -70,7 +70,7 @@ def _simulate(graph, params, rest, x, steps, record):
     observe = {"observe": lambda spikes: spikes} if record else {}
     bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **observe)
     run = loops.at_once if rule.propagation.whole_sequence else loops.simulate
-    _, outputs, observations = run(task, bound.params, bound.carry)
+    _, outputs, observations = run(task, bound.params)
     return outputs, observations
 
 

@@ -1,8 +1,8 @@
 """Spiking modules: Flax NNX modules whose computation a rule decides and whose state belongs to a sequence."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,26 @@ from safjax.rules.propagation import Course, Propagation
 
 class NeuronState(nnx.Variable):
     """State of a spiking module that changes from step to step and is zero before the first."""
+
+
+class SequenceState(nnx.Variable):
+    """State of a layer of one's own that lives as long as a sequence: every sequence begins with what the net holds.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import InstantReadout, SequenceState, Synapse
+      >>> class Clock(nnx.Module):
+      ...     def __init__(self):
+      ...         self.count = SequenceState(jnp.zeros(()))
+      ...     def __call__(self, x):
+      ...         self.count[...] += 1
+      ...         return 0 * x + self.count[...]
+      >>> net = nnx.Sequential(Synapse(Clock()), InstantReadout())
+      >>> safjax.predict(net, jnp.ones((1, 1)), steps=4).ravel().tolist()
+      [1.0, 2.0, 3.0, 4.0]
+    """
 
 
 class Observation(nnx.Variable):
@@ -89,6 +109,8 @@ class SpikingModule(nnx.Module):
     """Base of all modules that act differently under different rules."""
 
     binding: Binding | None = None
+    intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
     def bound(self) -> Binding:
         """This module's binding.
@@ -147,12 +169,36 @@ class SpikingModule(nnx.Module):
             )
         binding.discovering.called.add((binding.path, name))
 
-    def write(self, name: str, value: Any) -> None:
-        """Stores the state `name` for the next step; None stores nothing."""
+    def write(self, name: str, value: Any, start: Any = None) -> None:
+        """Stores the state `name` for the next step; None stores nothing.
+
+        The first time, which is while shapes are being found out, it stores what the sequence is to start from: `start`
+        or zeros.
+        """
         if value is None:
             return
         variable = getattr(self, name, None)
         if variable is None:
-            setattr(self, name, NeuronState(value))
+            start = jax.tree.map(jnp.zeros_like, value) if start is None else self._as(value, start)
+            setattr(self, name, NeuronState(start))
         else:
             variable.set_value(value)
+
+    def _as(self, after: Any, start: Any) -> Any:
+        """The start of a sequence, in the number formats that the state has after a step.
+
+        Raises:
+          ValueError: it has another form.
+        """
+
+        def form(state):
+            return jax.tree.structure(state), [jnp.shape(leaf) for leaf in jax.tree.leaves(state)]
+
+        if form(start) != form(after):
+            shapes = [form(state)[1] for state in (start, after)]
+            raise ValueError(
+                f"{type(self).__name__} at '{self.bound().path}' starts from a state of the shapes {shapes[0]}, but "
+                f"its step returns one of {shapes[1]}. The cell's start(current) and step(state, current) must give "
+                "states of one form."
+            )
+        return jax.tree.map(lambda a, s: jnp.asarray(s, a.dtype), after, start)

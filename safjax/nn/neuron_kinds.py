@@ -1,8 +1,8 @@
 """Neurons with more memory or more to learn than `LIF`."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,17 @@ from flax import nnx
 
 from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell
 from safjax.nn.neurons import LIF, Neuron
-from safjax.nn.numbers import Number, checked_decay, checked_positive, checked_surrogate, value_of
+from safjax.nn.numbers import (
+    DECAYS,
+    STRENGTHS,
+    THRESHOLDS,
+    Interval,
+    Number,
+    checked_decay,
+    checked_positive,
+    checked_surrogate,
+    value_of,
+)
 from safjax.surrogate import Sigmoid
 
 
@@ -35,6 +45,8 @@ class PLIF(LIF):
       0.9
     """
 
+    intervals: ClassVar[Mapping[str, Interval]] = {"threshold": THRESHOLDS}
+
     def __init__(
         self,
         decay: float = 0.5,
@@ -50,12 +62,13 @@ class PLIF(LIF):
                 f"PLIF(decay={decay!r}): a learned decay is 1 / (1 + exp(−w)) and must start between 0 and 1, both "
                 "excluded."
             )
-        logit = jnp.full(shape, jnp.log(decay / (1 - decay)), param_dtype)
-        super().__init__(nnx.Param(logit), threshold, surrogate, **lif)
+        super().__init__(decay, threshold, surrogate, **lif)
+        # In the place of the constant: whatever w is, λ lies between 0 and 1.
+        self.decay = nnx.data(nnx.Param(jnp.full(shape, jnp.log(decay / (1 - decay)), param_dtype)))
 
     def cell(self) -> LIFCell:
         """`LIFCell` of the present constants."""
-        return dataclasses.replace(super().cell(), decay=jax.nn.sigmoid(value_of(self.decay)))
+        return dataclasses.replace(super().cell(), decay=jax.nn.sigmoid(self.decay[...]))
 
 
 class CurrentLIF(LIF):
@@ -79,6 +92,8 @@ class CurrentLIF(LIF):
       [1, 1, 0, 0, 0, 0]
     """
 
+    intervals: ClassVar[Mapping[str, Interval]] = {**LIF.intervals, "synaptic_decay": DECAYS}
+
     def __init__(
         self,
         synaptic_decay: Number = 0.5,
@@ -92,7 +107,7 @@ class CurrentLIF(LIF):
 
     def cell(self) -> CurrentCell:  # type: ignore[override]
         """`CurrentCell` of the present constants."""
-        return CurrentCell(super().cell(), value_of(self.synaptic_decay))
+        return CurrentCell(super().cell(), value_of(self.synaptic_decay, DECAYS))
 
 
 class ALIF(Neuron):
@@ -123,6 +138,12 @@ class ALIF(Neuron):
       [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     """
 
+    intervals: ClassVar[Mapping[str, Interval]] = {
+        **LIF.intervals,
+        "adaptation_decay": DECAYS,
+        "strength": STRENGTHS,
+    }
+
     def __init__(
         self,
         decay: Number = 0.5,
@@ -134,10 +155,13 @@ class ALIF(Neuron):
         self.decay = checked_decay(self, decay)
         self.adaptation_decay = checked_decay(self, adaptation_decay, "adaptation_decay")
         self.threshold = checked_positive(self, "threshold", threshold, "the firing threshold at rest")
-        self.strength = checked_positive(self, "strength", strength, "what a past spike adds to the threshold")
+        self.strength = checked_positive(
+            self, "strength", strength, "what a past spike adds to the threshold", STRENGTHS
+        )
         self.surrogate = checked_surrogate(self, surrogate)
 
     def cell(self) -> AdaptiveCell:
         """`AdaptiveCell` of the present constants."""
-        decay, threshold = value_of(self.decay), value_of(self.threshold)
-        return AdaptiveCell(decay, threshold, value_of(self.adaptation_decay), value_of(self.strength), self.surrogate)
+        decay, threshold = value_of(self.decay, DECAYS), value_of(self.threshold, THRESHOLDS)
+        adaptation_decay, strength = value_of(self.adaptation_decay, DECAYS), value_of(self.strength, STRENGTHS)
+        return AdaptiveCell(decay, threshold, adaptation_decay, strength, self.surrogate)

@@ -1,16 +1,18 @@
 """Integrate-and-fire neurons as Flax NNX modules."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import Silence
 from safjax.neurons import LIFCell
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import (
+    DECAYS,
+    THRESHOLDS,
+    Interval,
     Number,
     checked_count,
     checked_decay,
@@ -19,10 +21,8 @@ from safjax.nn.numbers import (
     checked_surrogate,
     value_of,
 )
+from safjax.nn.states import flat, join
 from safjax.surrogate import Sigmoid
-
-SMALLEST_THRESHOLD = 1e-3
-"""A learned threshold acts as the larger of itself and this."""
 
 
 class Neuron(SpikingModule):
@@ -46,19 +46,34 @@ class Neuron(SpikingModule):
         binding = self.bound()
         self.once()
         if binding.discovering is not None:
-            self._refuse(cell)
-        fired = binding.propagation.neuron(self.read("state"), current, cell)
-        self.write("state", fired.state)
+            self._refuse(cell, current)
+        state = self.read("state")
+        state = binding.propagation.start(current, cell) if state is None else state
+        fired = binding.propagation.neuron(state, current, cell)
+        self.write("state", fired.state, start=state)
         observe = jax.vmap(binding.observe) if binding.propagation.whole_sequence else binding.observe
         report = observe(fired.spikes)
         self.observed = Observation(report, own_axes=report.ndim)
         return fired.message
 
-    def _refuse(self, cell: Any) -> None:
+    def _refuse(self, cell: Any, current: Any) -> None:
         binding = self.bound()
-        reason = binding.propagation.refusal(cell)
+        reason = binding.propagation.refusal(cell, current, binding.course)
         if reason is not None:
             raise ValueError(f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}.")
+        if binding.propagation.accumulates:
+            self._refuse_learned(getattr(cell, "surrogate", None))
+
+    def _refuse_learned(self, surrogate: Any) -> None:
+        binding = self.bound()
+        params = flat(nnx.state(surrogate, nnx.Param)) if isinstance(surrogate, nnx.Module) else {}
+        for path in params:
+            raise ValueError(
+                f"{type(self).__name__} at '{binding.path}' learns 'surrogate.{join(path)}', but the rule "
+                f"'{binding.rule}' sums spikes over time and is defined for learned weights and thresholds only. Train "
+                "this net with bptt(), exodus(), slayer() or sltt(), or hold the number in an nnx.Variable, which is "
+                "not learned."
+            )
 
 
 class LIF(Neuron):
@@ -70,9 +85,10 @@ class LIF(Neuron):
     neuron: LIF(threshold=nnx.Param(jnp.ones(128))).
 
     Args:
-      decay: λ ∈ [0, 1].
-      threshold: θ > 0. A learned one acts as max(θ, 0.001).
-      surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ.
+      decay: λ ∈ [0, 1]; a learned one is kept there.
+      threshold: θ > 0; a learned one is kept ≥ 0.001.
+      surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ. One that
+        learns, a smooth function and not a step, is an `nnx.Module`; no rule that accumulates trains it.
       reset: ρ > 0, what a spike subtracts in units of the threshold.
       floor: lower clamp of u; None for none.
       max_spikes: the most spikes in a step, min(⌊u/θ⌋, n) of them; None for any number.
@@ -95,6 +111,8 @@ class LIF(Neuron):
       [0, 0, 1, 0, 0, 1, 0, 0, 1]
     """
 
+    intervals: ClassVar[Mapping[str, Interval]] = {"decay": DECAYS, "threshold": THRESHOLDS}
+
     def __init__(
         self,
         decay: Number = 0.5,
@@ -116,10 +134,7 @@ class LIF(Neuron):
 
     def cell(self) -> LIFCell:
         """`LIFCell` of the present constants."""
-        threshold = value_of(self.threshold)
-        if isinstance(self.threshold, nnx.Variable):
-            threshold = jnp.maximum(threshold, SMALLEST_THRESHOLD)
-        decay = value_of(self.decay)
+        decay, threshold = value_of(self.decay, DECAYS), value_of(self.threshold, THRESHOLDS)
         return LIFCell(decay, threshold, self.surrogate, self.reset, self.floor, self.max_spikes, self.scaled)
 
 

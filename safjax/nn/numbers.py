@@ -5,24 +5,54 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 Number = float | nnx.Variable
+Interval = tuple[float, float]
+
+DECAYS: Interval = (0.0, 1.0)
+THRESHOLDS: Interval = (1e-3, math.inf)
+STRENGTHS: Interval = (0.0, math.inf)
 
 
-def value_of(number: Number) -> Any:
-    """A number, or the array that a variable holds."""
-    return number[...] if isinstance(number, nnx.Variable) else number
+def value_of(number: Number, interval: Interval) -> Any:
+    """A number, or the array that a variable holds, taken to the nearest end of the interval where it lies outside.
+
+    The gradient is taken as if it lay inside, so that learning leads back. `train_step`
+    brings learned ones back itself.
+    """
+    if not isinstance(number, nnx.Variable):
+        return number
+    value = number[...]
+    # value − value is exactly zero: inside the interval nothing is rounded.
+    return jax.lax.stop_gradient(jnp.clip(value, *interval)) + (value - jax.lax.stop_gradient(value))
+
+
+def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: Interval) -> nnx.Variable:
+    """Refuses a variable that starts outside the interval."""
+    value, (low, high) = variable.get_value(), interval
+    if isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
+        return variable
+    with jax.ensure_compile_time_eval():
+        lowest, highest = float(jnp.min(value)), float(jnp.max(value))
+    if not low <= lowest <= highest <= high:
+        raise ValueError(
+            f"{type(owner).__name__}({name}={type(variable).__name__}(...)): its values must lie in [{low:g}, "
+            f"{high:g}], but range from {lowest:g} to {highest:g}."
+        )
+    return variable
 
 
 def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
-    """A decay as it was given; a number in [0, 1] or a variable.
+    """A decay as it was given; a number in [0, 1] or a variable of such.
 
     Raises:
       ValueError: it is neither.
     """
     if isinstance(decay, nnx.Variable):
-        return decay
+        return _check_variable(owner, name, decay, DECAYS)
     if isinstance(decay, bool) or not isinstance(decay, Real) or not 0 <= float(decay) <= 1:
         raise ValueError(
             f"{type(owner).__name__}({name}={decay!r}): a decay is the fraction kept from one step to the next and "
@@ -32,14 +62,14 @@ def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
     return float(decay)
 
 
-def checked_positive(owner: object, name: str, value: Any, what: str) -> Any:
-    """A number above 0 or a variable, as it was given.
+def checked_positive(owner: object, name: str, value: Any, what: str, interval: Interval = THRESHOLDS) -> Any:
+    """A number above 0, or a variable of such in the interval, as it was given.
 
     Raises:
       ValueError: it is neither.
     """
     if isinstance(value, nnx.Variable):
-        return value
+        return _check_variable(owner, name, value, interval)
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise ValueError(
             f"{type(owner).__name__}({name}={value!r}): expected a positive, finite Python number, {what}. An array "
@@ -93,16 +123,33 @@ def checked_surrogate(owner: object, surrogate: Any) -> Callable:
     """A spike function, as it was given.
 
     Raises:
-      TypeError: it is not callable, or not hashable.
+      TypeError: it is not callable, not hashable, or holds variables without being a module.
     """
     if not callable(surrogate) or isinstance(surrogate, type):
         raise TypeError(
             f"{type(owner).__name__}(surrogate={surrogate!r}): expected a spike function such as "
             "safjax.surrogate.Sigmoid(alpha=4.0)."
         )
-    if type(surrogate).__hash__ is None:
+    try:
+        hash(surrogate)
+    except TypeError as error:
         raise TypeError(
             f"{type(owner).__name__}(surrogate={surrogate!r}): a spike function is part of the compiled program and "
-            "must be hashable. Write @dataclasses.dataclass(frozen=True) above its class, with numbers as fields."
-        )
+            "must be hashable. Write @dataclasses.dataclass(frozen=True) above its class, with numbers as fields, not "
+            "arrays; one that learns is an nnx.Module."
+        ) from error
+    _refuse_variables(owner, surrogate)
     return surrogate
+
+
+def _refuse_variables(owner: object, surrogate: Any) -> None:
+    """A variable in anything but a module is not found as a part of the net."""
+    if isinstance(surrogate, nnx.Module):
+        return
+    for name, value in getattr(surrogate, "__dict__", {}).items():
+        if isinstance(value, nnx.Variable):
+            raise TypeError(
+                f"{type(owner).__name__}(surrogate={type(surrogate).__name__}(...)) holds the variable '{name}', which "
+                "would not be found and stay as it is. A spike function that learns is an nnx.Module with a smooth "
+                "__call__(x), for instance jax.nn.sigmoid(x / self.width[...]); one that does not holds numbers."
+            )

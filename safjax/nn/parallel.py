@@ -1,6 +1,7 @@
 """Neurons that need no loop over time, as Flax NNX modules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from flax import nnx
 from safjax.neurons import PSNCell, SlidingPSNCell, SPSNCell, masked_weight
 from safjax.nn.dropout import SequenceKey, drawn
 from safjax.nn.neurons import Neuron
-from safjax.nn.numbers import Number, checked_decay, checked_surrogate, checked_whole, value_of
+from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, checked_surrogate, checked_whole, value_of
 from safjax.surrogate import Arctan
 
 
@@ -128,6 +129,8 @@ class SPSN(Neuron):
 
     stepwise = False
 
+    intervals: ClassVar[Mapping[str, Interval]] = {"synaptic_decay": DECAYS, "membrane_decay": DECAYS}
+
     def __init__(self, synaptic_decay: Number = 0.95, membrane_decay: Number = 0.95, *, rngs: nnx.Rngs):
         self.synaptic_decay = checked_decay(self, synaptic_decay, "synaptic_decay")
         self.membrane_decay = checked_decay(self, membrane_decay, "membrane_decay")
@@ -140,4 +143,5 @@ class SPSN(Neuron):
 
     def cell(self) -> SPSNCell:
         """`SPSNCell` of the present constants."""
-        return SPSNCell(self.key.get_value(), value_of(self.synaptic_decay), value_of(self.membrane_decay))
+        decays = (value_of(decay, DECAYS) for decay in (self.synaptic_decay, self.membrane_decay))
+        return SPSNCell(self.key.get_value(), *decays)

@@ -1,10 +1,11 @@
 """Readouts as Flax NNX modules: from currents to the net's output."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from safjax.messages import Silence
 from safjax.nn.module import SpikingModule
-from safjax.nn.numbers import Number, checked_decay, value_of
+from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, value_of
 
 
 class Readout(SpikingModule):
@@ -30,6 +31,8 @@ class LeakyReadout(Readout):
       ValueError: decay outside [0, 1]; or, when a rule meets the net, None in a net whose neurons differ.
     """
 
+    intervals: ClassVar[Mapping[str, Interval]] = {"decay": DECAYS}
+
     def __init__(self, decay: Number | None = None):
         self.decay = None if decay is None else checked_decay(self, decay)
 
@@ -38,7 +41,7 @@ class LeakyReadout(Readout):
         if isinstance(message, Silence):
             return message
         binding = self.bound()
-        decay = binding.course.decay if self.decay is None else value_of(self.decay)
+        decay = binding.course.decay if self.decay is None else value_of(self.decay, DECAYS)
         if decay is None:
             raise ValueError(
                 f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, but theirs differ or are "

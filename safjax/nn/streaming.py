@@ -86,11 +86,12 @@ def _compiled(graph: Graph) -> tuple[Callable, Callable]:
         return bind(graph.merge(params, rest), bptt(), x, steps=1, static=False)
 
     def start(params, rest, x):
-        return bound(params, rest, x).carry
+        net = bound(params, rest, x)
+        return net.start(net.params)
 
     def advance(params, rest, state, x):
         net = bound(params, rest, x)
-        _check_state(state, net.carry, x)
+        _check_state(state, jax.eval_shape(net.start, net.params), x)
         state, output, _ = net.step(net.params, net.constants, state, x)
         return state, output
 

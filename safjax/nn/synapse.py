@@ -1,5 +1,6 @@
 """The synapse: everything that stands between two neurons."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,10 @@ from flax import nnx
 
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
-from safjax.messages import Kept, Silence
+from safjax.messages import Kept, Sequence, Silence
 from safjax.nn.module import SpikingModule
+from safjax.nn.outside import refused_outside
+from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import join, split
 
 
@@ -56,12 +59,18 @@ class Synapse(SpikingModule):
         graphdef, params, rest = split(self.layer, nnx.Param)
 
         def function(params, rest, x):
-            return nnx.merge(graphdef, params, rest, copy=True)(x)
+            layer = nnx.merge(graphdef, params, rest, copy=True)
+            return self._looked_at(layer, x) if binding.discovering is not None else layer(x)
 
         if not binding.propagation.accumulates:
             if jax.tree.leaves(rest):
                 # It may change its own state, batch statistics for instance, which must come out of the call.
-                return binding.propagation.synapse(lambda _, x: self.layer(x), (), _computed(message))
+                message = _computed(message)
+                if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
+                    # Random numbers are drawn anew at every step, of a static image too.
+                    message = Sequence(message.unrolled(), message.steps, False)
+                call = self.layer if binding.discovering is None else functools.partial(self._looked_at, self.layer)
+                return binding.propagation.synapse(lambda _, x: call(x), (), message)
             return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
         if binding.discovering is not None:
             self._refuse_changes(graphdef, params, rest, message.value)
@@ -72,6 +81,14 @@ class Synapse(SpikingModule):
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, message.value)
         return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
+
+    def _looked_at(self, layer: nnx.Module, x: jax.Array) -> jax.Array:
+        """The layer's result, if its call neither reads nor changes what it must not."""
+        path, before = self.bound().path, plain_attributes(layer)
+        with refused_outside(layer, path):
+            result = layer(x)
+        refuse_changed(before, layer, f"the Synapse at '{path}'")
+        return result
 
     def _refuse_neurons(self) -> None:
         for _, module in nnx.iter_modules(self.layer):

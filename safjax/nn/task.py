@@ -30,7 +30,7 @@ def make_task(
     length = steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
     bound = bind(net, rule, example, length, static, **observe)
-    return bound, loops.Task(bound.step, loss, targets, bound.constants, x, length, static)
+    return bound, loops.Task(bound.start, bound.step, loss, targets, bound.constants, x, length, static)
 
 
 def check_arguments(loss: Any, rule: Any, steps: Any) -> None:

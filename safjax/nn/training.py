@@ -11,8 +11,10 @@ from flax import nnx
 from safjax import loops
 from safjax.nn.binding import rest_of
 from safjax.nn.graphs import split_net
+from safjax.nn.intervals import kept_within
 from safjax.nn.task import check_arguments, check_call, check_optimizer, make_task
 from safjax.rules import Rule
+from safjax.rules.refusals import not_again
 
 Loss = Callable[..., jax.Array]
 Net = TypeVar("Net", bound=nnx.Module)
@@ -47,10 +49,13 @@ def value_and_grad(
     Returns:
       A compiled function of (net, x, *targets, key=None). Its gradients are an `nnx.State` with the same tree under
       every rule. `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch
-      statistics, dropout counts) are updated in place; everything else of `net` is left as it is.
+      statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX may differentiate
+      its results once more: exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a
+      constant), not at all under those that accumulate.
 
     Raises:
-      TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train.
+      TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that
+        accumulates (OTTT, SAF, SR, IDE) is differentiated a second time.
 
     Example:
       >>> import jax
@@ -77,8 +82,8 @@ def value_and_grad(
     @functools.partial(jax.jit, static_argnums=0)
     def compute(graph, params, rest, x, targets, key):
         bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps)
-        run, grads = rule.schedule.gradients(task, bound.params, bound.carry, key)
-        return (run.value, _aux(run)), grads, rest_of(bound, run.carry)
+        run, grads = rule.schedule.gradients(task, bound.params, key)
+        return _once(rule, ((run.value, _aux(run)), grads, rest_of(bound, run.carry)))
 
     def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None):
         check_call(net, x, steps, rule, key)
@@ -100,8 +105,9 @@ class TrainStep:
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(graph, params, rest, opt_state, x, targets, key):
             bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps)
-            run, params, opt_state = rule.schedule.train(task, bound.params, bound.carry, key, optimizer, opt_state)
-            return params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))
+            learner = kept_within(optimizer, graph.merge(params, rest))
+            run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
+            return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))))
 
         self._update = update
         self._made: dict[int, weakref.ref] = {}
@@ -170,6 +176,11 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
       True
     """
     return TrainStep(loss, rule, optimizer, steps)
+
+
+def _once(rule: Rule, results: Any) -> Any:
+    """The results; they may be differentiated once more where that is right."""
+    return not_again(rule.name, results) if rule.propagation.accumulates else results
 
 
 def _aux(run: loops.Run) -> Aux:

@@ -13,6 +13,9 @@ where ⊙ is a matrix product over channels for each of the 16 entries (Lavin & 
 neural networks", 2016, Sec. 4). The kernel's gradient is the transpose of all that, ∂L/∂w = Gᵀ (Vᵀ ⊙ A δ Aᵀ) G.
 
 Tiles are worked through in blocks of rows that fit the cache; only one block's V and V ⊙ U are in memory at a time.
+
+A NaN or an infinity in an image makes NaN of the whole tiles of 2×2 that meet it, not only of the outputs whose 3×3
+window does; of no other image.
 """
 
 from collections.abc import Callable, Sequence

@@ -15,7 +15,7 @@ from safjax.messages import Rate
 from safjax.neurons import LIFCell, accumulation_step, gain_step
 from safjax.precision import wide_dtype, wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
-from safjax.rules.refusals import only_lif
+from safjax.rules.refusals import lost_in_rounding, only_lif
 from safjax.rules.spikes import height
 
 
@@ -43,8 +43,8 @@ def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
     below = potential
     if cell.max_spikes is not None:
         top = cell.max_spikes * cell.drop
-        below = jnp.where(potential < top, potential, top)
-    inside = jnp.where(potential > 0, below, 0)
+        below = jnp.where(potential >= top, top, potential)
+    inside = jnp.where(potential <= 0, 0, below)
     return inside if cell.scaled else inside / cell.drop
 
 
@@ -74,8 +74,8 @@ class RatePropagation:
     accumulates = True
     whole_sequence = False
 
-    def refusal(self, cell: Any) -> str | None:
-        return only_lif(cell)
+    def refusal(self, cell: Any, current: Rate, course: Course) -> str | None:
+        return only_lif(cell) or lost_in_rounding(current.value, course)
 
     def encode(self, state: Accumulation | None, x: jax.Array, course: Course) -> tuple[Accumulation | None, Rate]:
         decay = course.decay
@@ -89,11 +89,13 @@ class RatePropagation:
     def synapse(self, function: SynapseFn, weights: Any, message: Rate) -> Rate:
         return Rate(function(weights, message.value))
 
-    def neuron(self, state: Accumulation | None, current: Rate, cell: LIFCell) -> Fired:
+    def start(self, current: Rate, cell: LIFCell) -> Accumulation:
+        return _start(current.value)
+
+    def neuron(self, state: Accumulation, current: Rate, cell: LIFCell) -> Fired:
         potential = widened(current.value)
-        state = _start(potential) if state is None else state
         gain = _next_gain(state, cell.decay)
-        total, spikes = accumulation_step(state.total, gain, potential, cell)
+        total, spikes = accumulation_step(state.total, gain, current.value, cell)
         rate, drop = total / gain, height(cell)
         if drop is not None:
             rate = drop * rate

@@ -14,7 +14,7 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
     Neftci, Mostafa & Zenke, "Surrogate gradient learning in spiking neural networks", 2019.
 
     Args:
-      detach_reset: leave the reset's spike out of the gradient.
+      detach_reset: leave the reset's spike out of the gradient; it is a constant of second derivatives too.
       layerwise: compute the net layer by layer with time folded into the batch, instead of step by step. The gradient
         is the same; a net with feedback cannot be computed so.
       remat: keep only the neurons' states of each step for the backward pass and compute the rest a second time. Step

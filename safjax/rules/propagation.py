@@ -51,8 +51,8 @@ class Propagation(Protocol):
         """Whether messages hold all steps at once, so that the net is called once a sequence, time in the batch."""
         ...
 
-    def refusal(self, cell: Any) -> str | None:
-        """Why neurons of this kind cannot be trained, and by what they can; None if they can."""
+    def refusal(self, cell: Any, current: Message, course: Course) -> str | None:
+        """Why neurons of this kind cannot be trained on such currents, and by what they can; None if they can."""
         ...
 
     def encode(self, state: State, x: jax.Array, course: Course) -> tuple[State, Message]:
@@ -63,8 +63,12 @@ class Propagation(Protocol):
         """Applies f(w, ·) to a message."""
         ...
 
+    def start(self, current: Message, cell: Any) -> State:
+        """The state of spiking neurons before the first step, for currents like this one."""
+        ...
+
     def neuron(self, state: State, current: Message, cell: Any) -> Fired:
-        """One step of spiking neurons, a `safjax.neurons.Cell`."""
+        """One step of spiking neurons, a `safjax.neurons.Cell`; `state` is never None but where `start` gives None."""
         ...
 
     def recall(self, state: State, decay: float) -> Message:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from safjax.late import zero_known_with
 from safjax.messages import Kept, Sequence
 from safjax.neurons import CurrentCell, LIFCell, fire, gain_step, leaky_filter, lif_sequence, run_cell
-from safjax.neurons.firing import Surrogate
+from safjax.neurons.firing import put_together, taken_apart
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
@@ -23,14 +23,21 @@ from safjax.rules.spikes import height
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-    """((θ, height), u) ↦ the spikes as they travel. A value: messages of like neurons are pytrees of one structure."""
+    """((θ, height, what the surrogate learns), u) ↦ the spikes as they travel.
 
-    surrogate: Surrogate
+    A value: messages of like neurons are pytrees of one structure.
+
+    Attributes:
+      surrogate: the spike function without its arrays, see `taken_apart`.
+      max_spikes: as of `fire`.
+    """
+
+    surrogate: tuple[Any, tuple]
     max_spikes: int | None
 
-    def __call__(self, constants: tuple[Any, Any], potentials: jax.Array) -> jax.Array:
-        threshold, drop = constants
-        spikes = fire(potentials, threshold, self.surrogate, self.max_spikes)
+    def __call__(self, constants: tuple[Any, Any, list], potentials: jax.Array) -> jax.Array:
+        threshold, drop, learned = constants
+        spikes = fire(potentials, threshold, put_together(learned, self.surrogate), self.max_spikes)
         return spikes if drop is None else drop * spikes
 
 
@@ -50,7 +57,8 @@ class SequencePropagation:
     accumulates = False
     whole_sequence = True
 
-    def refusal(self, cell: Any) -> str | None:
+    def refusal(self, cell: Any, current: Sequence | Kept, course: Course) -> str | None:
+        del current, course
         return only_closed_form(cell) if self.closed_form else None
 
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, Sequence]:
@@ -72,6 +80,9 @@ class SequencePropagation:
             return dataclasses.replace(message, value=function(weights, message.value))
         return dataclasses.replace(message, value=_over_time(function, weights, message.value))
 
+    def start(self, current: Sequence | Kept, cell: Any) -> None:
+        """Each sequence is computed from its start in one call: nothing is kept between calls."""
+
     def neuron(self, state: Any, current: Sequence | Kept, cell: Any) -> Fired:
         current = current.computed()
         if self.closed_form and isinstance(cell, CurrentCell):
@@ -79,9 +90,11 @@ class SequencePropagation:
         drop = height(cell)
         if self.closed_form and isinstance(cell, LIFCell):
             spikes, potentials = self._closed_form(current, cell)
+            learned, surrogate = taken_apart(cell.surrogate)
             # Arrays, so that a layer's message can be carried by a loop over layers.
             constants = jax.tree.map(lambda a: jnp.asarray(a, potentials.dtype), (cell.threshold, drop))
-            return Fired(state, Kept(potentials, constants, Release(cell.surrogate, cell.max_spikes)), spikes)
+            message = Kept(potentials, (*constants, learned), Release(surrogate, cell.max_spikes))
+            return Fired(state, message, spikes)
         spikes = self._spikes(current, cell)
         return Fired(state, Sequence(spikes if drop is None else drop * spikes, current.steps, False), spikes)
 
@@ -115,7 +128,7 @@ class SequencePropagation:
             return (membrane, gain), membrane / gain
 
         currents = widened(current.computed().unrolled())
-        start = jnp.zeros_like(currents[0]), jnp.zeros((), currents.dtype)
+        start = jnp.zeros_like(currents[0]), jnp.zeros(jnp.shape(decay), currents.dtype)
         return state, _folded(jax.lax.scan(body, start, currents)[1])
 
     def instant_readout(self, state: Any, current: Sequence | Kept, decay: float) -> tuple[Any, jax.Array]:

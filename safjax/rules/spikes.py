@@ -44,7 +44,8 @@ class SpikePropagation:
     accumulates = False
     whole_sequence = False
 
-    def refusal(self, cell: Any) -> str | None:
+    def refusal(self, cell: Any, current: jax.Array, course: Course) -> str | None:
+        del current, course
         if hasattr(cell, "step"):
             return None
         return "takes one step after the other, but these neurons look at all steps at once: use bptt(layerwise=True)"
@@ -56,8 +57,11 @@ class SpikePropagation:
     def synapse(self, function: SynapseFn, weights: Any, message: jax.Array) -> jax.Array:
         return function(weights, message)
 
+    def start(self, current: jax.Array, cell: Cell) -> Any:
+        return cell.start(current)
+
     def neuron(self, state: Any, current: jax.Array, cell: Cell) -> Fired:
-        state, spikes = cell.step(cell.start(current) if state is None else state, current, self.detach_reset)
+        state, spikes = cell.step(state, current, self.detach_reset)
         drop = height(cell)
         return Fired(state, spikes if drop is None else drop * spikes, spikes)
 

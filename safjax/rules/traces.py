@@ -125,7 +125,8 @@ class TracePropagation:
     accumulates = True
     whole_sequence = False
 
-    def refusal(self, cell: Any) -> str | None:
+    def refusal(self, cell: Any, current: Traced, course: Course) -> str | None:
+        del current, course
         return only_lif(cell)
 
     def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced]:
@@ -153,10 +154,12 @@ class TracePropagation:
         at, scale = (trace / gain, gain) if self.trace_bias else (trace, 1)
         return Traced(value, scale * function(frozen_weights, at), gain)
 
-    def neuron(self, state: TracedState | None, current: Traced, cell: LIFCell) -> Fired:
+    def start(self, current: Traced, cell: LIFCell) -> TracedState:
+        zeros = wide_zeros(current.value)
+        return TracedState(zeros, zeros, jnp.zeros((), zeros.dtype))
+
+    def neuron(self, state: TracedState, current: Traced, cell: LIFCell) -> Fired:
         value = current.value
-        if state is None:
-            state = TracedState(wide_zeros(value), wide_zeros(value), jnp.zeros((), wide_dtype(value)))
         membrane, spikes = cell.step(state.membrane, value + _past_resets(state, cell))
         trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         gain = gain_step(state.gain, cell.decay)

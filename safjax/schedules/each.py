@@ -23,7 +23,8 @@ class EachStep(Schedule):
     def draws(self) -> bool:
         return self.sampled is not None
 
-    def gradients(self, task, params, carry, key):
+    def gradients(self, task, params, key):
+        carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         differentiated = differentiate(task, tick)
@@ -72,10 +73,11 @@ class EachStepUpdated(Schedule):
     def updates(self, steps: int) -> int:
         return steps
 
-    def gradients(self, task, params, carry, key):
-        return EachStep().gradients(task, params, carry, key)
+    def gradients(self, task, params, key):
+        return EachStep().gradients(task, params, key)
 
-    def train(self, task, params, carry, key, optimizer, opt_state):
+    def train(self, task, params, key, optimizer, opt_state):
+        carry = task.start(params)
         # The weights change with time now; only what depends on the input alone can leave the loop.
         step = task._replace(step=lambda _, constants, state, x: _params_in_carry(task.step, constants, state, x))
         prelude, tick = prepare(step, (), (params, carry))

@@ -17,7 +17,8 @@ class LastStep(Schedule):
     def last_step_only(self) -> bool:
         return True
 
-    def gradients(self, task, params, carry, key):
+    def gradients(self, task, params, key):
+        carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         weights, (carry, *before), over = all_but_last(task, tick, weights, fixed, carry)
@@ -44,7 +45,8 @@ class Equilibrium(Schedule):
     def last_step_only(self) -> bool:
         return True
 
-    def gradients(self, task, params, carry, key):
+    def gradients(self, task, params, key):
+        carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         weights, (carry, *before), (x, timed) = all_but_last(task, tick, weights, fixed, carry)
@@ -69,7 +71,9 @@ def _fixed_point(transposed, source: list, iterations: int) -> list:
         count, error, change = state
         size = _squared(error)
         epsilon = jnp.finfo(size.dtype).eps
-        return (count < iterations) & (change > (epsilon**2) * size)
+        # A β that is not finite, of one example, must not end the iteration for the others.
+        settled = (change <= (epsilon**2) * size) & (change < jnp.inf)
+        return (count < iterations) & ~settled
 
     def body(state):
         count, error, _ = state

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from safjax.loops import Carry, Params, Run, Task
+from safjax.loops import Params, Run, Task
 
 
 class Schedule(abc.ABC):
@@ -34,11 +34,11 @@ class Schedule(abc.ABC):
         return 1
 
     @abc.abstractmethod
-    def gradients(self, task: Task, params: Params, carry: Carry, key: jax.Array | None) -> tuple[Run, Params]:
+    def gradients(self, task: Task, params: Params, key: jax.Array | None) -> tuple[Run, Params]:
         """Runs the sequence at the given parameters; returns the run and the gradient."""
 
     def train(
-        self, task: Task, params: Params, carry: Carry, key: jax.Array | None, optimizer: Any, opt_state: Any
+        self, task: Task, params: Params, key: jax.Array | None, optimizer: Any, opt_state: Any
     ) -> tuple[Run, Params, Any]:
         """Runs the sequence and learns from it: one update of the optax optimizer by default.
 
@@ -46,10 +46,10 @@ class Schedule(abc.ABC):
         """
 
         def value_and_grad(params):
-            run, grads = self.gradients(task, params, carry, key)
+            run, grads = self.gradients(task, params, key)
             return run.value, grads
 
-        run, grads = self.gradients(task, params, carry, key)
+        run, grads = self.gradients(task, params, key)
         extra = for_optimizers(run.value, grads, with_gradient(value_and_grad))
         params, opt_state = update(optimizer, grads, opt_state, params, **extra)
         return run, params, opt_state

@@ -22,13 +22,13 @@ class WholeSequence(Schedule):
     def sees_all_steps(self) -> bool:
         return True
 
-    def gradients(self, task, params, carry, key):
-        prelude, tick = prepare(task, params, carry)
+    def gradients(self, task, params, key):
+        prelude, tick = prepare(task, params, task.start(params))
         tick = jax.checkpoint(tick) if self.remat else tick
 
         def objective(params):
             weights, fixed = prelude(params)
-            last, outputs, rates = forward(task, tick, weights, fixed, carry)
+            last, outputs, rates = forward(task, tick, weights, fixed, task.start(params))
             value = task.sequence_loss(outputs)
             return value, Run(value, outputs, rates, last)
 
@@ -44,9 +44,9 @@ class LayerByLayer(Schedule):
     def sees_all_steps(self) -> bool:
         return True
 
-    def gradients(self, task, params, carry, key):
+    def gradients(self, task, params, key):
         def objective(params):
-            last, outputs, rates = at_once(task, params, carry)
+            last, outputs, rates = at_once(task, params)
             value = task.sequence_loss(outputs)
             return value, Run(value, outputs, rates, last)
 

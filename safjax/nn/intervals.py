@@ -1,0 +1,44 @@
+"""Learned numbers stay where they mean something: a decay in [0, 1], a threshold above 0."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from safjax.nn.module import SpikingModule
+from safjax.nn.numbers import Interval
+
+
+def kept_within(optimizer: Any, net: nnx.Module) -> Any:
+    """The optimizer, followed by a step to the nearest end of its interval for each learned number that left it.
+
+    Where no number is learned it is the optimizer itself; its state is the same in any case.
+    """
+    intervals = _learned(net)
+    if not intervals:
+        return optimizer
+
+    def inside(path: tuple, update: jax.Array, param: jax.Array) -> jax.Array:
+        interval = intervals.get(tuple(getattr(key, "key", getattr(key, "idx", None)) for key in path))
+        return update if interval is None else jnp.clip(param + update, *interval) - param
+
+    def update(grads: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
+        updates, state = optimizer.update(grads, state, params, **extra)
+        return jax.tree_util.tree_map_with_path(inside, updates, params), state
+
+    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        return optax.GradientTransformationExtraArgs(optimizer.init, update)
+    return optax.GradientTransformation(optimizer.init, lambda grads, state, params: update(grads, state, params))
+
+
+def _learned(net: nnx.Module) -> dict[tuple, Interval]:
+    """The intervals of the net's learned numbers, by their paths among its parameters."""
+    return {
+        (*path, name): interval
+        for path, module in nnx.iter_modules(net)
+        if isinstance(module, SpikingModule)
+        for name, interval in module.intervals.items()
+        if isinstance(getattr(module, name, None), nnx.Param)
+    }

@@ -1,0 +1,48 @@
+"""Variables that a synapse's function reads though its layer does not hold them.
+
+A function that closes over a module, or finds one among the globals, sees that module as it was when the function was
+made. The net that learns is another copy: part of the gradient would be lost, and after an update the function would go
+on with the old weights.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from flax import nnx
+
+_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def refused_outside(layer: nnx.Module, path: str) -> Iterator[None]:
+    """Refuses, while the layer of the Synapse at `path` is called, to read a variable of an outer trace not its own.
+
+    Raises (within the context):
+      ValueError: such a variable is read.
+    """
+    own = {id(node) for _, node in nnx.iter_graph(layer) if isinstance(node, nnx.Variable)}
+    with _LOCK:
+        reader, get_value = threading.get_ident(), nnx.Variable.get_value
+
+        def checked(variable, **index):
+            if threading.get_ident() == reader and id(variable) not in own and not variable._can_update:
+                raise ValueError(_message(variable, path))
+            return get_value(variable, **index)
+
+        nnx.Variable.get_value = checked  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            nnx.Variable.get_value = get_value  # type: ignore[method-assign]
+
+
+def _message(variable: nnx.Variable, path: str) -> str:
+    what = f"{type(variable).__name__}{list(getattr(variable.get_raw_value(), 'shape', ()))}"
+    return (
+        f"The function in the Synapse at '{path}' reads a {what} that the Synapse does not hold, for instance that of "
+        "a module which the function closes over. It would see the values of when it was made, and not learn. Hold the "
+        "layer in a module: class Tied(nnx.Module) with self.layer = layer in its __init__ and "
+        "x @ self.layer.kernel[...].T in its __call__, in the net as Synapse(Tied(layer)); a layer may stand in a net "
+        "twice."
+    )
