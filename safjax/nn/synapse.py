@@ -13,7 +13,7 @@ from safjax.messages import Kept, Sequence, Silence
 from safjax.nn.module import SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
-from safjax.nn.states import split
+from safjax.nn.states import join, split
 
 
 class Synapse(SpikingModule):
@@ -108,21 +108,42 @@ class Synapse(SpikingModule):
             )
 
     def _refuse_changes(self, graphdef, params, rest, x) -> None:
-        def after(params, rest, x):
+        def called(params, rest, x):
             layer = nnx.merge(graphdef, params, rest, copy=True)
             layer(x)
             return split(layer, nnx.Param)[2]
 
-        jaxpr = jax.make_jaxpr(after)(params, rest, x).jaxpr
+        closed, shapes = jax.make_jaxpr(called, return_shape=True)(params, rest, x)
         first = len(jax.tree.leaves(params))
-        before = jaxpr.invars[first : first + len(jax.tree.leaves(rest))]
-        if list(jaxpr.outvars) != list(before):
+        before = dict(zip(_paths(rest), closed.jaxpr.invars[first:], strict=False))
+        after = dict(zip(_paths(shapes), closed.jaxpr.outvars, strict=True))
+        changes = [f"layer.{path}" for path in {**before, **after} if before.get(path) is not after.get(path)]
+        if changes:
             raise ValueError(
-                f"The Synapse at '{self.bound().path}' changes its own state when called (a fresh dropout mask, batch "
-                f"statistics), but the rule '{self.bound().rule}' needs the same map at every step. Use "
-                "safjax.nn.Dropout beside the synapse, weight standardisation (safjax.nn.WSConv) instead of batch "
-                "normalisation, or train this net with bptt() or sltt()."
+                f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but the "
+                f"rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train this net "
+                "with bptt() or sltt()."
             )
+
+
+def _paths(rest: Any) -> list[str]:
+    """The paths of the variables of a layer, in the order of its leaves."""
+    return [join(getattr(part, "key", part) for part in path) for path, _ in jax.tree.leaves_with_path(rest)]
+
+
+def _remedy(changed: str) -> str:
+    """What to write in place of a layer that changes the variable at this path."""
+    holder, linen, _ = changed.partition(".to_nnx__rngs")
+    if linen:
+        return (
+            "A Linen module in nnx.bridge.ToNNX draws a random key at each call, needed or not. After lazy_init write "
+            f"{holder}.to_nnx__rngs = None if it draws no random numbers (for dropout put safjax.nn.Dropout beside the "
+            "synapse)"
+        )
+    return (
+        "Use safjax.nn.Dropout beside the synapse for a fresh dropout mask, weight standardisation (safjax.nn.WSConv) "
+        "instead of batch normalisation"
+    )
 
 
 def _computed(message: Any) -> Any:
