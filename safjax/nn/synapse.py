@@ -121,8 +121,8 @@ class Synapse(SpikingModule):
         if changes:
             raise ValueError(
                 f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but the "
-                f"rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train this net "
-                "with bptt() or sltt()."
+                f"rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train this "
+                "net with bptt() or sltt()."
             )
 
 
