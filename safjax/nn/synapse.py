@@ -60,7 +60,7 @@ class Synapse(SpikingModule):
 
         def function(params, rest, x):
             layer = nnx.merge(graphdef, params, rest, copy=True)
-            return self._looked_at(layer, x) if binding.discovering is not None else layer(x)
+            return _looked_at(layer, x, binding.path) if binding.discovering is not None else layer(x)
 
         if not binding.propagation.accumulates:
             if jax.tree.leaves(rest):
@@ -69,7 +69,11 @@ class Synapse(SpikingModule):
                 if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
                     # Random numbers are drawn anew at every step, of a static image too.
                     message = Sequence(message.unrolled(), message.steps, False)
-                call = self.layer if binding.discovering is None else functools.partial(self._looked_at, self.layer)
+                call = (
+                    self.layer
+                    if binding.discovering is None
+                    else functools.partial(_looked_at, self.layer, path=binding.path)
+                )
                 return binding.propagation.synapse(lambda _, x: call(x), (), message)
             return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
         if binding.discovering is not None:
@@ -81,14 +85,6 @@ class Synapse(SpikingModule):
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, message.value)
         return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
-
-    def _looked_at(self, layer: nnx.Module, x: jax.Array) -> jax.Array:
-        """The layer's result, if its call neither reads nor changes what it must not."""
-        path, before = self.bound().path, plain_attributes(layer)
-        with refused_outside(layer, path):
-            result = layer(x)
-        refuse_changed(before, layer, f"the Synapse at '{path}'")
-        return result
 
     def _refuse_neurons(self) -> None:
         for _, module in nnx.iter_modules(self.layer):
@@ -120,9 +116,9 @@ class Synapse(SpikingModule):
         changes = [f"layer.{path}" for path in {**before, **after} if before.get(path) is not after.get(path)]
         if changes:
             raise ValueError(
-                f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but the "
-                f"rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train this "
-                "net with bptt() or sltt()."
+                f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but "
+                f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train "
+                "this net with bptt() or sltt()."
             )
 
 
@@ -144,6 +140,16 @@ def _remedy(changed: str) -> str:
         "Use safjax.nn.Dropout beside the synapse for a fresh dropout mask, weight standardisation (safjax.nn.WSConv) "
         "instead of batch normalisation"
     )
+
+
+def _looked_at(layer: nnx.Module, x: jax.Array, path: str) -> jax.Array:
+    """The result of the layer of the Synapse at `path`, if its call neither reads nor changes what it must not."""
+    # Not a method: what differentiates a function may outlive the trace whose variables a module holds.
+    before = plain_attributes(layer)
+    with refused_outside(layer, path):
+        result = layer(x)
+    refuse_changed(before, layer, f"the Synapse at '{path}'")
+    return result
 
 
 def _computed(message: Any) -> Any:
