@@ -11,11 +11,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from safjax.standing_in import with_gradient_of
+
 # Timed on CPU with windows of k = 3 and k = 8: blocks of 8 steps were as fast as any longer ones.
 _SHORTEST_BLOCK = 8
 
 
-@jax.custom_jvp
 def matrix_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
     """h[t] = Σ_j W[t, j] x[j], over those j where W[t, j] is not 0.
 
@@ -27,25 +28,19 @@ def matrix_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
       h[T, B, ...].
     """
     rows = _rows(currents)
+    constants = jax.lax.stop_gradient((weight, rows))
 
     def term(j):
+        weight, rows = constants
         return jnp.where(weight[:, j, None] == 0, 0, weight[:, j, None] * rows[j])
 
     return _corrected(weight @ rows, term, len(rows)).reshape(currents.shape)
-
-
-@matrix_over_time.defjvp
-def _matrix_jvp(primals, tangents):
-    (weight, currents), (to_weight, to_currents) = primals, tangents
-    change = to_weight @ _rows(currents) + weight @ _rows(to_currents)
-    return matrix_over_time(weight, currents), change.reshape(currents.shape)
 
 
 def _rows(currents):
     return currents.reshape(len(currents), math.prod(currents.shape[1:]))
 
 
-@jax.custom_jvp
 def window_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
     """h[t] = Σ_{i<k} w[i] x[t − k + 1 + i], x being 0 before the start.
 
@@ -57,20 +52,13 @@ def window_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
       h[T, B, ...].
     """
     weight, pairs = weight[-len(currents) :], _pairs(currents, len(weight))
-    block = pairs.shape[1] // 2
+    block, constants = pairs.shape[1] // 2, jax.lax.stop_gradient((weight, pairs))
 
     def term(i):
+        weight, pairs = constants
         return weight[i] * jax.lax.dynamic_slice_in_dim(pairs, block - len(weight) + 1 + i, block, 1)
 
     return _in_order(_corrected(_banded(weight, pairs), term, len(weight)), currents)
-
-
-@window_over_time.defjvp
-def _window_jvp(primals, tangents):
-    (weight, currents), (to_weight, to_currents) = primals, tangents
-    pairs, changes = (_pairs(x, len(weight)) for x in (currents, to_currents))
-    weight, to_weight = (w[-len(currents) :] for w in (weight, to_weight))
-    return window_over_time(*primals), _in_order(_banded(to_weight, pairs) + _banded(weight, changes), currents)
 
 
 def _pairs(currents, order):
@@ -102,12 +90,16 @@ def _band(weight, block):
 
 
 def _corrected(sums: jax.Array, term: Callable[[jax.Array], jax.Array], count: int) -> jax.Array:
-    """`sums` where they are finite, elsewhere Σ_{i<count} term(i); without a term computed if all are finite."""
+    """`sums` where they are finite, elsewhere Σ_{i<count} term(i); without a term computed if all are finite.
+
+    Its derivatives are those of `sums`.
+    """
     if not sums.size:
         return sums
     # A product with ones is the fastest way to look at every number: a reduction to one number runs on one core.
     ones = jnp.ones((*sums.shape[:-2], 1, sums.shape[-2]), sums.dtype)
-    finite = jnp.isfinite(ones @ sums).all()
+    kept = jax.lax.stop_gradient(sums)
+    finite = jnp.isfinite(ones @ kept).all()
 
     def correct(state):
         done, sums = state
@@ -117,4 +109,5 @@ def _corrected(sums: jax.Array, term: Callable[[jax.Array], jax.Array], count: i
         return ~done, jax.lax.fori_loop(0, count, lambda i, s: s + jnp.where(wrong, term(i), 0), start)
 
     # A loop of one iteration or none works in place; the result of `lax.cond` would be a copy.
-    return jax.lax.while_loop(lambda state: ~state[0], correct, (finite, sums))[1]
+    corrected = jax.lax.while_loop(lambda state: ~state[0], correct, (finite, kept))[1]
+    return with_gradient_of(corrected, sums)

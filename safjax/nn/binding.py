@@ -2,8 +2,8 @@
 
 A spiking module knows nothing of rules or of its state until it is bound. Binding works on a copy of the net: it tells
 every spiking module what travels between layers, runs the net once on shapes alone to find out which states there are,
-and splits it into (params, constants, carry). States start from zero in every sequence, because every sequence starts
-from a fresh copy: there is nothing to reset.
+and splits it into (params, constants, carry). Every sequence starts from a fresh copy, in the states
+that its cells start from: there is nothing to reset.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ class Bound(NamedTuple):
         layer, of all steps at once, see `safjax.loops.Task`.
       params: the learned parameters.
       constants: other variables that a step reads and leaves unchanged.
-      anew: the values with which every sequence begins, of variables that a step changes.
       start: params ↦ carry at the start of the sequence: (neuron states, other variables that a step changes).
+      anew: the values of `SequenceState`s that a step changes, with which every sequence begins.
     """
 
     step: Callable
@@ -77,23 +77,13 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
         _refuse_changes(net, rule, changing)
     constants = {path: value for path, value in flat(rest).items() if path not in changing}
     others = {path: value for path, value in flat(rest).items() if path in changing}
-    anew = {path: others[path] for path, _ in _of_type(net, SequenceState) if path in others}
+    anew = {path: others[path] for path in flat(nnx.state(net, SequenceState)) if path in others}
     return Bound(step, params, constants, lambda params: (at_rest(params), others), anew)
-
-
-def _of_type(net: nnx.Module, *types: type[nnx.Variable]) -> list[tuple[tuple, nnx.Variable]]:
-    """The net's variables of these types, with their paths."""
-    return [
-        ((*path, name), value)
-        for path, module in nnx.iter_modules(net)
-        for name, value in vars(module).items()
-        if isinstance(value, types)
-    ]
 
 
 def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
     """A net that is called once for all steps changes a count once, where it would have to T times."""
-    for path, variable in _of_type(net, nnx.Variable):
+    for path, variable in flat(nnx.state(net)).items():
         if path in changing and not isinstance(variable, nnx.RngState | nnx.BatchStat):
             raise ValueError(
                 f"The rule '{rule.name}' calls the net once for all time steps, but a call changes the "

@@ -9,6 +9,7 @@ from flax import nnx
 
 from safjax.nn.module import SpikingModule
 from safjax.nn.numbers import Interval
+from safjax.nn.states import flat
 
 
 def kept_within(optimizer: Any, net: nnx.Module) -> Any:
@@ -19,6 +20,7 @@ def kept_within(optimizer: Any, net: nnx.Module) -> Any:
     intervals = _learned(net)
     if not intervals:
         return optimizer
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def inside(path: tuple, update: jax.Array, param: jax.Array) -> jax.Array:
         interval = intervals.get(tuple(getattr(key, "key", getattr(key, "idx", None)) for key in path))
@@ -28,17 +30,17 @@ def kept_within(optimizer: Any, net: nnx.Module) -> Any:
         updates, state = optimizer.update(grads, state, params, **extra)
         return jax.tree_util.tree_map_with_path(inside, updates, params), state
 
-    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-        return optax.GradientTransformationExtraArgs(optimizer.init, update)
-    return optax.GradientTransformation(optimizer.init, lambda grads, state, params: update(grads, state, params))
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def _learned(net: nnx.Module) -> dict[tuple, Interval]:
     """The intervals of the net's learned numbers, by their paths among its parameters."""
-    return {
-        (*path, name): interval
-        for path, module in nnx.iter_modules(net)
+    # By identity: of a parameter that stands in a net several times the path is that of its first place.
+    intervals = {
+        id(getattr(module, name, None)): interval
+        for _, module in nnx.iter_modules(net)
         if isinstance(module, SpikingModule)
         for name, interval in module.intervals.items()
-        if isinstance(getattr(module, name, None), nnx.Param)
     }
+    params = flat(nnx.state(net, nnx.Param))
+    return {path: intervals[id(param)] for path, param in params.items() if id(param) in intervals}

@@ -14,7 +14,7 @@ from safjax.rules.propagation import Course, Propagation
 
 
 class NeuronState(nnx.Variable):
-    """State of a spiking module that changes from step to step and is zero before the first."""
+    """State of a spiking module that changes from step to step; the net itself holds none."""
 
 
 class SequenceState(nnx.Variable):

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.standing_in import with_gradient_of
+
 Number = float | nnx.Variable
 Interval = tuple[float, float]
 
@@ -20,14 +22,13 @@ STRENGTHS: Interval = (0.0, math.inf)
 def value_of(number: Number, interval: Interval) -> Any:
     """A number, or the array that a variable holds, taken to the nearest end of the interval where it lies outside.
 
-    The gradient is taken as if it lay inside, so that learning leads back. `train_step`
-    brings learned ones back itself.
+    The gradient is taken as if it lay inside, so that learning leads back; `train_step` brings learned ones
+    back itself.
     """
     if not isinstance(number, nnx.Variable):
         return number
     value = number[...]
-    # value − value is exactly zero: inside the interval nothing is rounded.
-    return jax.lax.stop_gradient(jnp.clip(value, *interval)) + (value - jax.lax.stop_gradient(value))
+    return with_gradient_of(jnp.clip(value, *interval), value)
 
 
 def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: Interval) -> nnx.Variable:

@@ -17,6 +17,7 @@ from safjax.precision import wide_dtype, wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import lost_in_rounding, only_lif
 from safjax.rules.spikes import height
+from safjax.standing_in import with_gradient_of
 
 
 class Accumulation(NamedTuple):
@@ -46,20 +47,6 @@ def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
         below = jnp.where(potential >= top, top, potential)
     inside = jnp.where(potential <= 0, 0, below)
     return inside if cell.scaled else inside / cell.drop
-
-
-def with_gradient_of(value: jax.Array, stand_in: jax.Array) -> jax.Array:
-    """`value`, with the gradient of `stand_in`."""
-    return jax.lax.stop_gradient(value) + _zero(stand_in)
-
-
-@jax.custom_vjp
-def _zero(x: jax.Array) -> jax.Array:
-    """0, whatever x is, with the gradient of x."""
-    return jnp.zeros_like(x)
-
-
-_zero.defvjp(lambda x: (jnp.zeros_like(x), None), lambda _, error: (error,))
 
 
 @dataclasses.dataclass(frozen=True)

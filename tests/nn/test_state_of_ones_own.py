@@ -25,6 +25,17 @@ class Layer(nnx.Module):
         return x
 
 
+class Listed(nnx.Module):
+    """The count of a `Layer`, second in a list."""
+
+    def __init__(self, start):
+        self.counts = nnx.List([type(start)(jnp.zeros(())), start])
+
+    def __call__(self, x):
+        self.counts[1][...] += 1
+        return 0 * x + self.counts[1][...]
+
+
 class Beside(nnx.Module):
     """The layer's call stands in the net itself."""
 
@@ -50,23 +61,26 @@ LAYERWISE = [rules.exodus(), rules.slayer(), rules.bptt(layerwise=True)]
 
 @pytest.mark.parametrize("rule", STEPWISE, ids=lambda rule: rule.name)
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_sequence_state_counts_the_steps_of_each_sequence(rule, inside):
+@pytest.mark.parametrize("make", [Layer, Listed])
+def test_a_sequence_state_counts_the_steps_of_each_sequence(rule, make, inside):
     """A plain variable ran on into the next batch."""
-    layer = Layer(SequenceState(jnp.zeros(())))
+    state = SequenceState(jnp.zeros(()))
+    layer = make(state)
     net = nnx.Sequential(Synapse(layer), InstantReadout()) if inside else Beside(layer)
     for _ in range(2):
         np.testing.assert_array_equal(outputs(net, rule), [1, 2, 3, 4])
         np.testing.assert_array_equal(safjax.predict(net, jnp.ones((1, 1)), 4).ravel(), [1, 2, 3, 4])
-    assert layer.count[...] == 0
+    assert state[...] == 0
 
 
 @pytest.mark.parametrize("rule", LAYERWISE, ids=str)
 @pytest.mark.parametrize("kind", [SequenceState, nnx.Variable])
-def test_layer_by_layer_a_count_is_refused(rule, kind):
+@pytest.mark.parametrize("make", [Layer, Listed])
+def test_layer_by_layer_a_count_is_refused(rule, make, kind):
     """It was 1 at every step."""
-    net = nnx.Sequential(Synapse(Layer(kind(jnp.zeros(())))), InstantReadout())
+    net = nnx.Sequential(Synapse(make(kind(jnp.zeros(())))), InstantReadout())
     for x, steps in ((jnp.ones((1, 1)), 4), (jnp.ones((4, 1, 1)), None)):
-        with pytest.raises(ValueError, match=r"changes the \w+ at 'layers.0.layer.count'.*bptt\(\)|is made anew"):
+        with pytest.raises(ValueError, match=r"changes the \w+ at 'layers.0.layer.count.*bptt\(\)|is made anew"):
             outputs(net, rule, x, steps)
 
 
