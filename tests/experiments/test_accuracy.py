@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from experiments.data.fashion_mnist import DEBIAN_FOLDER
 from safjax.rules import RULES
 
 
@@ -26,6 +27,7 @@ def test_digits(method, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="needs dataset-fashion-mnist")
 def test_fashion_mnist(tmp_path):
     summary = train(tmp_path, "experiments.fashion_mnist", "--method=saf_f")
     assert summary["test_accuracy"] >= 0.90
