@@ -8,18 +8,22 @@ What there is:
     train_step, value_and_grad    learning: one compiled call a batch, or the gradient alone
     predict, simulate             inference: the outputs of all steps, or every spike too
     stream                        inference one step at a time
+    start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
 """
 
 from safjax import losses, models, nn, ops, rules, surrogate
 from safjax.nn.inference import Simulation, predict, simulate
+from safjax.nn.starting import start
 from safjax.nn.streaming import Stream, stream
 from safjax.nn.training import Aux, TrainStep, train_step, value_and_grad
+from safjax.state import State, reset
 
 __all__ = [
     "Aux",
     "Simulation",
+    "State",
     "Stream",
     "TrainStep",
     "losses",
@@ -27,8 +31,10 @@ __all__ = [
     "nn",
     "ops",
     "predict",
+    "reset",
     "rules",
     "simulate",
+    "start",
     "stream",
     "surrogate",
     "train_step",

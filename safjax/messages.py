@@ -23,6 +23,8 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
+from safjax.gains import Gain
+
 
 def _refused(what: str) -> Callable[..., Any]:
     def method(self, *others):
@@ -136,18 +138,18 @@ class Message(abc.ABC):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Traced(Message):
-    """A value x[t], its trace Σ_{τ≤t} λ^{t−τ} x[τ], both [B, ...], and the gain Λ[t] = Σ_{τ≤t} λ^{t−τ}, a scalar."""
+    """A value x[t], its trace Σ_{τ≤t} λ^{t−τ} x[τ], both [B, ...], and the gain Λ[t] = Σ_{τ≤t} λ^{t−τ}."""
 
     value: jax.Array
     trace: jax.Array
-    gain: jax.Array
+    gain: Gain
 
     @property
     def step_shape(self):
         return self.value.shape
 
     def check(self, path, steps, batch):
-        if jnp.ndim(self.gain):
+        if jnp.ndim(self.gain.value) > self.gain.apart:
             raise self._stacked(path, self.value.shape, f"[{batch}, ...]")
 
     def map_linear(self, function, *others):
@@ -200,6 +202,15 @@ class Sequence(Message):
     def computed(self) -> "Sequence":
         """Itself."""
         return self
+
+    @property
+    def still_steps(self) -> int | None:
+        """T where the value is the same at every step, else None."""
+        return self.steps if self.still else None
+
+    def first(self) -> jax.Array:
+        """x[0], [B, ...]."""
+        return self.value if self.still else self.value[0]
 
     def unrolled(self) -> jax.Array:
         """x[T, B, ...], also of a still value."""

@@ -64,14 +64,14 @@ class ParallelStep:
         devices: Devices,
     ):
         self._devices = devices
-        self._step = step = safjax.train_step(loss, rule, averaged(optimizer), steps)
+        self._step = step = safjax.train_step(loss, rule, averaged(optimizer), steps, outputs="all")
 
         def local(graph, params, rest, opt_state, x, labels, key):
             net = graph.merge(params, _own(rest, devices))
             net, opt_state, (value, aux) = step(net, opt_state, x, labels, key=key)
             _, params, after = split_net(net)
             mean, rates = jax.lax.pmean((value, aux.rates), AXIS)
-            return params, jax.tree.map(_common, rest, after), opt_state, aux.outputs, mean, rates
+            return params, jax.tree.map(_common, rest, after), opt_state, aux._replace(rates=rates), mean
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(graph, params, rest, opt_state, x, labels, key):
@@ -79,7 +79,7 @@ class ParallelStep:
                 devices.mesh,
                 functools.partial(local, graph),
                 (WHOLE, WHOLE, WHOLE, _rows(steps), ROWS, WHOLE),
-                (WHOLE, WHOLE, WHOLE, TIME_AND_ROWS, WHOLE, WHOLE),
+                (WHOLE, WHOLE, WHOLE, safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE), WHOLE),
             )(params, rest, opt_state, x, labels, key)
 
         self._update = update
@@ -105,8 +105,8 @@ class ParallelStep:
         The random time steps of sltt(sampled=K), which `key` gives, are the same on all devices.
         """
         graph, params, rest = split_net(net)
-        params, rest, opt_state, outputs, value, rates = self._update(graph, params, rest, opt_state, x, labels, key)
-        return graph.merge(params, rest), opt_state, (value, safjax.Aux(outputs, rates))
+        params, rest, opt_state, aux, value = self._update(graph, params, rest, opt_state, x, labels, key)
+        return graph.merge(params, rest), opt_state, (value, aux)
 
 
 def _own(rest: Any, devices: Devices) -> Any:

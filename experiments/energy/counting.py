@@ -13,6 +13,7 @@ from experiments.energy.connections import fan_out
 from safjax.messages import Silence, is_message
 from safjax.nn import Synapse
 from safjax.nn.binding import bind
+from safjax.nn.carrying import begun
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.neurons import Neuron
 from safjax.nn.states import join
@@ -44,7 +45,8 @@ class Counted(SpikingModule):
             fans = self.fan_out[...]
             events = (_values(x) != 0).astype(jnp.int32)
             sites = tuple(range(-fans.ndim, 0))
-            self.observed = Observation((events.sum(sites), (events * fans).sum(sites)))
+            report = {"events": events.sum(sites), "accumulations": (events * fans).sum(sites)}
+            self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
         return self.synapse(x)
 
 
@@ -57,7 +59,7 @@ class Watched(SpikingModule):
     def __call__(self, x: Any) -> Any:
         self.called()
         if not isinstance(x, Silence):
-            self.observed = Observation(x)
+            self.observed = Observation({"input": x}, own_axes=(x.ndim,))
         return self.synapse(x)
 
 
@@ -93,8 +95,9 @@ def inputs_of(net: nnx.Module, x: jax.Array, steps: int | None) -> dict[str, Inp
     bound = bind(probe, bptt(), example, 2, static=True)
     step = jax.jit(bound.step)
     # What a `Delay` hands back comes in the second step.
-    carry, _, _ = step(bound.params, bound.constants, bound.start(bound.params), example)
-    _, _, seen = step(bound.params, bound.constants, carry, example)
+    carry, constants = begun(bound, bound.params, None)
+    carry, _, _ = step(bound.params, constants, carry, example)
+    seen = step(bound.params, constants, carry, example)[2].records["input"]
     layers = {join(path): module.layer for path, module in nnx.iter_modules(net) if isinstance(module, Synapse)}
     shapes = {path: seen[path].shape[1:] for path in called}
     fans = _fan_outs(layers, shapes)

@@ -93,9 +93,10 @@ def inference(net: nnx.Module, x: jax.Array, steps: int | None = None) -> Infere
     counted = replaced(net, Synapse, lambda path, one: Counted(one, inputs[path].fan_out))
     run = safjax.simulate(counted, x, steps)
     length, batch = jax.tree.leaves(run.outputs)[0].shape[:2]
-    spikes, synapses = dict(run.spikes), {}
+    synapses = {}
     for path, sees in inputs.items():
-        events, accumulations = (np.asarray(n, np.int64).reshape(-1, batch) for n in spikes.pop(path))
+        counted_here = (run.records[name][path] for name in ("events", "accumulations"))
+        events, accumulations = (np.asarray(n, np.int64).reshape(-1, batch) for n in counted_here)
         multiplications = np.zeros(length, np.int64)
         if not sees.spikes:
             multiplications[: 1 if steps else length] = sees.fan_out.sum()
@@ -103,7 +104,7 @@ def inference(net: nnx.Module, x: jax.Array, steps: int | None = None) -> Infere
         shape = (length, batch)
         counts = np.broadcast_to(events, shape), np.broadcast_to(accumulations, shape)
         synapses[path] = Operations(sees.fan_out, sees.dense, *counts, multiplications)
-    return Inference(run.outputs, spikes, synapses)
+    return Inference(run.outputs, run.spikes, synapses)
 
 
 def training_multiplications(

@@ -5,7 +5,7 @@ Notation of the whole library: u membrane potential before the reset, m membrane
 """
 
 from safjax.neurons.accumulation import accumulation_step, gain_step, leaky_readout_step
-from safjax.neurons.cells import AdaptiveCell, Cell, CurrentCell, LIFCell, run_cell
+from safjax.neurons.cells import AdaptiveCell, Cell, CurrentCell, CurrentState, LIFCell, run_cell
 from safjax.neurons.closed_form import lif_sequence
 from safjax.neurons.filters import leaky_filter
 from safjax.neurons.firing import fire
@@ -16,6 +16,7 @@ __all__ = [
     "AdaptiveCell",
     "Cell",
     "CurrentCell",
+    "CurrentState",
     "LIFCell",
     "PSNCell",
     "SPSNCell",

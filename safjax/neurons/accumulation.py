@@ -64,14 +64,19 @@ def slack(potential: jax.Array, gain: jax.Array, cell: LIFCell) -> jax.Array:
     return part * gain * jnp.maximum(jnp.abs(widened(potential)), cell.threshold)
 
 
-def leaky_readout_step(
-    membrane: jax.Array, gain: jax.Array, current: jax.Array, decay: float
-) -> tuple[jax.Array, jax.Array]:
-    """A membrane that never fires, read as a weighted mean.
+def leaky_readout_step(mean: jax.Array, gain: jax.Array, current: jax.Array) -> jax.Array:
+    """A membrane that never fires, read as a weighted mean of its current, which is all that is kept of it.
 
-        m[t] = λ m[t−1] + I[t],   o[t] = m[t] / Λ[t]
+        o[t] = (Σ_{τ≤t} λ^{t−τ} I[τ]) / Λ[t] = o[t−1] + (I[t] − o[t−1]) / Λ[t]
 
-    `gain` is Λ[t]. Returns (m[t], o[t]).
+    The sum itself would grow without bound where λ = 1, and in float32 soon no longer change by what is added to it.
+
+    Args:
+      mean: o[t−1]; 0 at the start.
+      gain: Λ[t].
+      current: I[t].
+
+    Returns:
+      o[t].
     """
-    membrane = decay * membrane + current
-    return membrane, membrane / gain
+    return mean + (current - mean) / gain

@@ -159,15 +159,16 @@ class AdaptiveCell:
 
 
 def run_cell(
-    cell: Cell, currents: jax.Array, steps: int | None = None, detach_reset: bool = False
+    cell: Cell, currents: jax.Array, steps: int | None = None, detach_reset: bool = False, state: Any = None
 ) -> tuple[Any, jax.Array]:
-    """A neuron over a whole sequence, from rest; differentiated by autodiff.
+    """A neuron over a whole sequence; differentiated by autodiff.
 
     Args:
       cell: the neuron.
       currents: I[T, B, ...], or one I[B, ...] for all steps.
       steps: T in the latter case, None in the former.
       detach_reset: as of `Cell.step`.
+      state: before the first step, which an earlier call returned; None is that of `Cell.start`.
 
     Returns:
       (the last state, s[T, B, ...]).
@@ -176,6 +177,6 @@ def run_cell(
     def body(state, current):
         return cell.step(state, currents if steps is not None else current, detach_reset)
 
-    if steps is not None:
-        return jax.lax.scan(body, cell.start(currents), None, steps)
-    return jax.lax.scan(body, cell.start(currents[0]), currents)
+    if state is None:
+        state = cell.start(currents if steps is not None else currents[0])
+    return jax.lax.scan(body, state, None if steps is not None else currents, steps)

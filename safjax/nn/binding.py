@@ -13,14 +13,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.nn.discovery import discover, discover_loops, finished, start_of
+from safjax.loops import Reports
+from safjax.nn.delay import Delay
+from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dtypes import keep_biases_wide
+from safjax.nn.dropout import SequenceKey
 from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.states import flat, join, split
 from safjax.nn.synapse import Synapse
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
-from safjax.rules import Course, Rule
+from safjax.rules import Course, Propagation, Rule
 
 
 class Bound(NamedTuple):
@@ -28,33 +31,54 @@ class Bound(NamedTuple):
 
     Attributes:
       step: (params, constants, carry, x[t]) ↦ (carry, output[t], observations[t]); under a rule that goes layer by
-        layer, of all steps at once, see `safjax.loops.Task`.
+        layer, of all steps at once, see `safjax.loops.Task`. The carry is (neuron states, other variables that a step
+        changes).
       params: the learned parameters.
       constants: other variables that a step reads and leaves unchanged.
-      start: params ↦ carry at the start of the sequence: (neuron states, other variables that a step changes).
-      anew: the values of `SequenceState`s that a step changes, with which every sequence begins.
+      changing: other variables that a step changes, with their values before the first step.
+      at_rest: params ↦ the neuron states before the first step of a sequence.
+      own: the paths of variables, changed or not, that belong to a sequence and not to the net.
+      axes: where the neuron states have their axis of members, by path.
+      zeros: whether they start from zeros, by path.
+      course: how the sequence runs.
+      kind: the propagation that the neuron states are of.
     """
 
     step: Callable
     params: nnx.State
     constants: dict
-    start: Callable[[Any], tuple[nnx.State, dict]]
-    anew: dict
+    changing: dict
+    at_rest: Callable[[Any], nnx.State]
+    own: tuple
+    axes: dict
+    zeros: dict
+    course: Course
+    kind: Propagation
 
 
-def mean_rate(spikes: jax.Array) -> jax.Array:
-    """The fraction of neurons that fire, over batch and layer."""
-    return jnp.mean(jax.lax.stop_gradient(spikes))
-
-
-def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe: Callable = mean_rate) -> Bound:
+def bind(
+    net: nnx.Module,
+    rule: Rule,
+    x: Any,
+    steps: int,
+    static: bool,
+    record: tuple[str, ...] = (),
+    going_on: bool = False,
+) -> Bound:
     """Binds `net` to `rule` for T = `steps` inputs like x, one step's input (arrays or shapes); changes `net` itself.
+
+    Args:
+      static: whether all inputs are one.
+      record: the names of what neurons report of every step beside their rate.
+      going_on: whether the sequence goes on from call to call.
 
     Raises:
       ValueError: the net cannot be trained by the rule; the message names the layer and the way out.
     """
-    course = Course(_net_decay(net, rule), steps, _batch(x), static)
-    if rule.propagation.whole_sequence:
+    whole = rule.propagation.whole_sequence
+    # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
+    course = Course(_net_decay(net, rule), steps, _batch(x), static and (whole or not going_on), going_on)
+    if whole:
         x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
     discovery = Discovery()
     for path, module in nnx.iter_modules(net):
@@ -64,21 +88,22 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
         if isinstance(module, Synapse):
             keep_biases_wide(module)
         if isinstance(module, SpikingModule):
-            module.binding = Binding(rule.name, rule.propagation, course, join(path), observe, discovery)
+            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery)
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery)
     discover_varying(net, rule, course, x, discovery)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
-    graphdef, program = discover(net, rule, course, x, discovery)
+    graphdef, program, axes = discover(net, rule, course, x, discovery)
     at_rest = start_of(program, split(net, nnx.Param)[2], x)
     step = _step_function(graphdef, rule, course)
-    changing = _changing(step, params, flat(rest), at_rest(params), x)
-    if rule.propagation.whole_sequence:
-        _refuse_changes(net, rule, changing)
-    constants = {path: value for path, value in flat(rest).items() if path not in changing}
-    others = {path: value for path, value in flat(rest).items() if path in changing}
-    anew = {path: others[path] for path in flat(nnx.state(net, SequenceState)) if path in others}
-    return Bound(step, params, constants, lambda params: (at_rest(params), others), anew)
+    paths = _changing(step, params, flat(rest), at_rest(params), x)
+    if whole:
+        _refuse_changes(net, rule, paths)
+    constants = {path: value for path, value in flat(rest).items() if path not in paths}
+    changing = {path: value for path, value in flat(rest).items() if path in paths}
+    own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
+    zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
+    return Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, rule.propagation.inference)
 
 
 def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
@@ -94,7 +119,8 @@ def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
 
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
     """The net's variables that are neither parameters nor neuron states, after a run that ended with `carry`."""
-    return nnx.from_flat_state({**bound.constants, **carry[1], **bound.anew})
+    anew = {path: bound.changing[path] for path in bound.own if path in bound.changing}
+    return nnx.from_flat_state({**bound.constants, **carry[1], **anew})
 
 
 def _step_function(graphdef, rule: Rule, course: Course):
@@ -106,11 +132,20 @@ def _step_function(graphdef, rule: Rule, course: Course):
         observed = nnx.pop(net, Observation)
         _, _, states, rest = split(net, nnx.Param, NeuronState)
         after = flat(rest)
-        value = Observation.over_time if rule.propagation.whole_sequence else Observation.get_value
-        observations = {join(path[:-1]): value(variable) for path, variable in flat(observed).items()}
-        return (states, {path: after[path] for path in changing}), output, observations
+        reports = _reports(flat(observed), rule.propagation.whole_sequence)
+        return (states, {path: after[path] for path in changing}), output, reports
 
     return step
+
+
+def _reports(observed: dict, whole_sequence: bool) -> Reports:
+    rates: dict[str, Any] = {}
+    records: dict[str, dict[str, Any]] = {}
+    for path, observation in observed.items():
+        parts = observation.over_time() if whole_sequence else observation.get_value()
+        for name, part in parts.items():
+            (rates if name == "rate" else records.setdefault(name, {}))[join(path[:-1])] = part
+    return Reports(rates, records)
 
 
 def _changing(step, params, rest: dict, states, x) -> set:

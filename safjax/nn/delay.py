@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.messages import Silence
-from safjax.nn.module import NeuronState, SpikingModule
+from safjax.nn.module import NeuronState, SpikingModule, owned
 
 
 class Delay(SpikingModule):
@@ -74,7 +74,7 @@ class Delay(SpikingModule):
         state = variable.get_value() if variable is not None else None
         state = binding.propagation.keep(state, self.message(message), self._decay())
         if variable is None:
-            self.state = NeuronState(state)
+            self.state = NeuronState(state, own=owned(state))
         elif binding.discovering is None:
             variable.set_value(state)
 
@@ -86,7 +86,8 @@ class Delay(SpikingModule):
         """Starts from zeros of the shapes found; None found nothing."""
         self.blank = False
         if found is not None:
-            self.state = NeuronState(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), found))
+            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), found)
+            self.state = NeuronState(zeros, own=owned(zeros))
 
     def _decay(self) -> float:
         # Rules that need no decay here meet nets of several.

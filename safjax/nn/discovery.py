@@ -23,11 +23,11 @@ from safjax.rules.sequences import unfold
 
 def discover(
     net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, blank: bool = False
-) -> tuple[Any, Any]:
-    """Runs the net once on shapes alone: (its graph after the first step, the program of where sequences start).
+) -> tuple[Any, Any, dict]:
+    """Runs the net once on shapes alone: (its graph after the first step, the program of where sequences start, axes).
 
     The program is (params, others, x) ↦ the neuron states before the first step; see `start_of`. `blank` says that not
-    all of the net's messages are known yet.
+    all of the net's messages are known yet. The axes are those of the members of the batch in each neuron state.
     """
     graphdef, params, rest = split(net, nnx.Param)
     discovery.begin()
@@ -43,11 +43,12 @@ def discover(
         nnx.pop(net, Observation)
         _end_discovery(net)
         found, _, states, _ = split(net, nnx.Param, NeuronState)
-        box.append(found)
+        axes = {path: variable.member_axes() for path, variable in flat(nnx.state(net, NeuronState)).items()}
+        box.append((found, axes))
         return states
 
     program = jax.make_jaxpr(run, return_shape=True)(params, rest, x)
-    return box[0], program
+    return box[0][0], program, box[0][1]
 
 
 def start_of(program: tuple[Any, Any], rest: Any, x: Any) -> Callable[[Any], Any]:
@@ -75,6 +76,21 @@ def start_of(program: tuple[Any, Any], rest: Any, x: Any) -> Callable[[Any], Any
         return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(s) for s in states])
 
     return start
+
+
+def zero_starts(program: tuple[Any, Any], delays: set[tuple]) -> dict:
+    """{path: for each array of a neuron state whether it starts from zeros, as the program says; delays always do}."""
+    closed, shapes = program
+    made = {v: eqn for eqn in closed.jaxpr.eqns for v in eqn.outvars}
+
+    def zero(v: Any) -> bool:
+        if isinstance(v, core.Literal):
+            return bool(v.val == 0)
+        eqn = made.get(v)
+        return eqn is not None and eqn.primitive.name == "broadcast_in_dim" and zero(eqn.invars[0])
+
+    found = flat(jax.tree.unflatten(jax.tree.structure(shapes), [zero(v) for v in closed.jaxpr.outvars]))
+    return {path: [z or path[:-1] in delays for z in jax.tree.leaves(zeros)] for path, zeros in found.items()}
 
 
 def _needed_for(closed: core.ClosedJaxpr, results: list[bool]) -> tuple[Callable, list[bool]]:

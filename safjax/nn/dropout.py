@@ -8,6 +8,7 @@ from flax import nnx
 
 from safjax.messages import Message
 from safjax.nn.module import SpikingModule
+from safjax.state import keys_of_each
 
 
 class SequenceKey(nnx.Variable):
@@ -56,7 +57,8 @@ class Dropout(SpikingModule):
             return x
         x = self.message(x)
         shape = x.step_shape if isinstance(x, Message) else x.shape
-        keep = jax.random.bernoulli(self.key.get_value(), 1 - self.rate, shape)
+        keys = keys_of_each(self.key.get_value(), shape[0], 0)
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape[1:]))(keys)
 
         def apply(a):
             return jnp.where(keep, jnp.asarray(1 / (1 - self.rate), a.dtype), 0) * a

@@ -1,36 +1,60 @@
 """Entry points of inference: plain spiking simulation of a net, whatever rule trained it."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from safjax import loops
+from safjax.nn.absent import Absent
+from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net
 from safjax.nn.neurons import Neuron
-from safjax.nn.task import check_call, make_task
+from safjax.nn.task import check_call, check_kept, make_task
 from safjax.rules import Rule, bptt
+from safjax.schedules import WholeSequence
+from safjax.state import State
+from safjax.tally import Kept
 
 
 class Simulation(NamedTuple):
-    """A recorded run: the net's outputs [T, B, ...] and every neuron module's spikes [T, B, ...] by its path."""
+    """A recorded run.
+
+    Attributes:
+      outputs: the net's, [T, B, ...].
+      records: what was asked for, {name: {path of the layer: [T, B, ...]}}.
+      state: that after the last step, if the run was given one.
+    """
 
     outputs: Any
-    spikes: dict[str, jax.Array]
+    records: dict[str, dict[str, jax.Array]]
+    state: Any
+
+    @property
+    def spikes(self) -> dict[str, jax.Array]:
+        """The spikes of every neuron module [T, B, ...] by its path, if they were recorded."""
+        return self.records["spikes"]
 
 
-def predict(net: nnx.Module, x: Any, steps: int | None = None) -> Any:
+def predict(
+    net: nnx.Module, x: Any, steps: int | None = None, *, state: State | None = None, outputs: Kept = "all"
+) -> Any:
     """Plain spiking inference, whatever rule trained the net; dropout off.
 
     Args:
       net: a spiking net; left unchanged.
       x: a static image [B, ...] with `steps`, or a sequence [T, B, ...] without.
       steps: T, or None.
+      state: with which the sequence goes on, from `safjax.start` or an earlier call; None begins at rest. To have the
+        next state too, call `simulate` or a `stream`.
+      outputs: what is kept of the outputs, "all", "last" or "mean".
 
     Returns:
-      The outputs of all steps, [T, B, ...]. A net trained on its last step is read at outputs[-1], one trained on every
-      step as outputs.mean(0).
+      The outputs of all steps, [T, B, ...], or as `outputs` says. A net trained on its last step is read at outputs[-1],
+      one trained on every step as outputs.mean(0).
 
     Example:
       >>> import jax.numpy as jnp
@@ -43,12 +67,23 @@ def predict(net: nnx.Module, x: Any, steps: int | None = None) -> Any:
       >>> safjax.predict(net, jnp.ones((9, 3, 4))).shape
       (9, 3, 2)
     """
-    check_call(net, x, steps, bptt(), None)
-    return _simulate(*evaluating(net), x, steps, False)[0]
+    return _run(net, x, steps, (), state, outputs).outputs
 
 
-def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
-    """As `predict`, and records the spikes of every neuron: for rasters and firing-rate plots.
+def simulate(
+    net: nnx.Module,
+    x: Any,
+    steps: int | None = None,
+    *,
+    record: Sequence[str] = ("spikes",),
+    state: State | None = None,
+) -> Simulation:
+    """As `predict`, and records what the neurons do: for rasters and firing-rate plots.
+
+    Args:
+      net, x, steps: as of `predict`.
+      record: names of what is recorded of every neuron module, "spikes".
+      state: as of `predict`; the run's own `state` is the next one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -60,18 +95,36 @@ def simulate(net: nnx.Module, x: Any, steps: int | None = None) -> Simulation:
       >>> run.outputs.shape, {path: spikes.shape for path, spikes in run.spikes.items()}
       ((6, 3, 2), {'layers.1': (6, 3, 2)})
     """
-    check_call(net, x, steps, bptt(), None)
-    return Simulation(*_simulate(*evaluating(net), x, steps, True))
+    return _run(net, x, steps, tuple(record), state, "all")
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _simulate(graph, params, rest, x, steps, record):
-    rule = _inference_rule(graph.merge(params, rest))
-    observe = {"observe": lambda spikes: spikes} if record else {}
-    bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **observe)
-    run = loops.at_once if rule.propagation.whole_sequence else loops.simulate
-    _, outputs, observations = run(task, bound.params)
-    return outputs, observations
+def _run(net: Any, x: Any, steps: int | None, record: tuple, state: Any, keep: Any) -> Simulation:
+    rule = bptt() if not isinstance(state, State) else Rule("inference", state.kind, WholeSequence())
+    check_call(net, x, steps, rule, None, state)
+    return _simulate(*evaluating(net), x, steps, record, state, check_kept(keep, rule))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5, 7))
+def _simulate(graph, params, rest, x, steps, record, state, keep):
+    if state is None:
+        rule = _inference_rule(graph.merge(params, rest))
+    else:
+        rule = Rule("inference", state.kind, WholeSequence())
+    bound, task = make_task(
+        graph, params, rest, rule, lambda output: 0.0, (), x, steps, keep=keep, record=record, state=state
+    )
+    if rule.propagation.whole_sequence:
+        run = loops.run_of_all(task, jnp.zeros(()), *loops.at_once(task, bound.params))
+    else:
+        run = loops.simulate(task, bound.params)
+    after = _NO_STATE if state is None else handed_on(bound, run.carry, bound.params, state, running=True)
+    return Simulation(run.outputs, run.records, after)
+
+
+_NO_STATE = Absent(
+    "This run began a sequence at rest and did not keep its state. To go on from run to run, begin with "
+    "state = safjax.start(net, x), and hand it to every run: safjax.simulate(net, x, state=state)."
+)
 
 
 def _inference_rule(net: nnx.Module) -> Rule:

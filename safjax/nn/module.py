@@ -1,7 +1,7 @@
 """Spiking modules: Flax NNX modules whose computation a rule decides and whose state belongs to a sequence."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -11,10 +11,21 @@ from jax.extend.core import get_opaque_trace_state
 
 from safjax.messages import is_message
 from safjax.rules.propagation import Course, Propagation
+from safjax.state import is_gain
 
 
 class NeuronState(nnx.Variable):
-    """State of a spiking module that changes from step to step; the net itself holds none."""
+    """State of a spiking module that changes from step to step; the net itself holds none.
+
+    Its metadata `own` says of each part how many axes it has in the layer itself, since maps over layers put theirs in
+    front, and which of them is that of the members of the batch, None for none.
+    """
+
+    def member_axes(self) -> tuple[int | None, ...]:
+        """Where each part of the state has its axis of members; of a gain, where it would be."""
+        parts = jax.tree.leaves(self.get_value(), is_leaf=is_gain)
+        ranks = [jnp.ndim(part.value if is_gain(part) else part) for part in parts]
+        return tuple(None if a is None else rank - own + a for rank, (own, a) in zip(ranks, self.own, strict=True))
 
 
 class SequenceState(nnx.Variable):
@@ -38,15 +49,17 @@ class SequenceState(nnx.Variable):
 
 
 class Observation(nnx.Variable):
-    """What a neuron reports of one step: its firing rate, or its spikes; of all steps under a layer-by-layer rule.
+    """What a layer reports of one step, by name; of all steps under a layer-by-layer rule.
 
-    Its metadata `own_axes` is the number of axes it has in the layer itself: maps over layers put theirs in front.
+    "rate" is a firing rate, whose mean is kept; everything else is kept of every step. The metadata `own_axes` says how
+    many axes each part has in the layer itself, in the order of a tree's leaves: maps over layers put theirs in front.
     """
 
-    def over_time(self) -> jax.Array:
+    def over_time(self) -> dict[str, Any]:
         """The report of all steps, [T, ...], also of layers that `nnx.scan` ran one after the other."""
-        value = self.get_value()
-        return jnp.moveaxis(value, value.ndim - self.own_axes, 0)
+        parts, structure = jax.tree.flatten(self.get_value())
+        moved = [jnp.moveaxis(part, part.ndim - own, 0) for part, own in zip(parts, self.own_axes, strict=True)]
+        return jax.tree.unflatten(structure, moved)
 
 
 def _present_trace() -> Any:
@@ -93,7 +106,7 @@ class Binding:
       propagation: how synapses, neurons and readouts compute under the rule.
       course: how the sequence runs.
       path: the module's own path in the net.
-      observe: what a neuron reports of its spikes.
+      record: what neurons report of every step beside their rate.
       discovering: None, but while shapes are being found out; what may not happen at all is refused then.
     """
 
@@ -101,8 +114,15 @@ class Binding:
     propagation: Propagation
     course: Course
     path: str
-    observe: Callable[[jax.Array], jax.Array]
+    record: tuple[str, ...]
     discovering: Discovery | None
+
+
+def owned(state: Any, axes: tuple[int | None, ...] | None = None) -> tuple[tuple[int, int | None], ...]:
+    """The metadata `own` of a `NeuronState`; without `axes`, members come first in all parts."""
+    parts = jax.tree.leaves(state, is_leaf=is_gain)
+    ranks = [jnp.ndim(part.value if is_gain(part) else part) for part in parts]
+    return tuple(zip(ranks, (0,) * len(parts) if axes is None else axes, strict=True))
 
 
 class SpikingModule(nnx.Module):
@@ -169,18 +189,18 @@ class SpikingModule(nnx.Module):
             )
         binding.discovering.called.add((binding.path, name))
 
-    def write(self, name: str, value: Any, start: Any = None) -> None:
+    def write(self, name: str, value: Any, start: Any = None, axes: tuple[int | None, ...] | None = None) -> None:
         """Stores the state `name` for the next step; None stores nothing.
 
         The first time, which is while shapes are being found out, it stores what the sequence is to start from: `start`
-        or zeros.
+        or zeros. Then `axes` says where the parts of the state have their axis of members; the default is in front.
         """
         if value is None:
             return
         variable = getattr(self, name, None)
         if variable is None:
             start = jax.tree.map(jnp.zeros_like, value) if start is None else self._as(value, start)
-            setattr(self, name, NeuronState(start))
+            setattr(self, name, NeuronState(start, own=owned(start, axes)))
         else:
             variable.set_value(value)
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from safjax.messages import Silence
+from safjax.messages import Silence, is_message
 from safjax.neurons import LIFCell
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import (
@@ -22,6 +23,7 @@ from safjax.nn.numbers import (
     value_of,
 )
 from safjax.nn.states import flat, join
+from safjax.rules.propagation import Fired
 from safjax.surrogate import Sigmoid
 
 
@@ -48,13 +50,21 @@ class Neuron(SpikingModule):
         if binding.discovering is not None:
             self._refuse(cell, current)
         state = self.read("state")
-        state = binding.propagation.start(current, cell) if state is None else state
+        state = binding.propagation.start(current, cell, binding.course) if state is None else state
         fired = binding.propagation.neuron(state, current, cell)
-        self.write("state", fired.state, start=state)
-        observe = jax.vmap(binding.observe) if binding.propagation.whole_sequence else binding.observe
-        report = observe(fired.spikes)
-        self.observed = Observation(report, own_axes=report.ndim)
+        axes = None
+        if binding.discovering is not None and state is not None and not binding.propagation.accumulates:
+            axes = _member_axes(cell, current)
+        self.write("state", fired.state, start=state, axes=axes)
+        self._report(fired)
         return fired.message
+
+    def _report(self, fired: Fired) -> None:
+        binding = self.bound()
+        mean = jax.vmap(jnp.mean) if binding.propagation.whole_sequence else jnp.mean
+        report = {"rate": mean(jax.lax.stop_gradient(fired.spikes))}
+        report.update({name: getattr(fired, name) for name in binding.record})
+        self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
 
     def _refuse(self, cell: Any, current: Any) -> None:
         binding = self.bound()
@@ -74,6 +84,17 @@ class Neuron(SpikingModule):
                 "this net with bptt(), exodus(), slayer() or sltt(), or hold the number in an nnx.Variable, which is "
                 "not learned."
             )
+
+
+def _member_axes(cell: Any, current: Any) -> tuple[int | None, ...]:
+    """Where the parts of a cell's state have their axis of members: where one member more makes them larger."""
+    first = current.computed().first() if is_message(current) else current
+    more = (jax.ShapeDtypeStruct((len(first) + n, *first.shape[1:]), first.dtype) for n in (0, 1))
+    shapes = ([leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(cell.start, x))] for x in more)
+    return tuple(
+        next((axis for axis, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), None)
+        for one, other in zip(*shapes, strict=True)
+    )
 
 
 class LIF(Neuron):

@@ -47,7 +47,7 @@ class LeakyReadout(Readout):
                 f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, but theirs differ or are "
                 "learned. Write LeakyReadout(decay=...)."
             )
-        state, output = binding.propagation.leaky_readout(self.read("state"), message, decay)
+        state, output = binding.propagation.leaky_readout(self.read("state"), message, decay, binding.course)
         self.write("state", state)
         return output
 
@@ -62,6 +62,6 @@ class InstantReadout(Readout):
         binding = self.bound()
         # Spike rules need no decay here; the others have one decay throughout.
         decay = 0.0 if binding.course.decay is None else binding.course.decay
-        state, output = binding.propagation.instant_readout(self.read("state"), message, decay)
+        state, output = binding.propagation.instant_readout(self.read("state"), message, decay, binding.course)
         self.write("state", state)
         return output

@@ -9,12 +9,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.nn.binding import bind
+from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
 from safjax.nn.neurons import Neuron
 from safjax.nn.states import join
-from safjax.nn.task import check_net
-from safjax.rules import bptt
+from safjax.nn.task import check_net, started
+from safjax.rules import Rule, bptt
+from safjax.schedules import WholeSequence
+from safjax.state import State
 
 
 class Stream:
@@ -28,16 +31,21 @@ class Stream:
         self._states = jax.tree.map(jnp.copy, states)
         self._start, self._advance = _compiled(graph)
 
-    def start(self, x: Any) -> Any:
-        """The state before the first step, zeros, for inputs like x[B, ...]."""
+    def start(self, x: Any) -> State:
+        """The state at rest, before the first step, for inputs like x[B, ...]."""
         return self._start(*self._states, x)
 
-    def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
+    def __call__(self, state: State, x: Any) -> tuple[State, Any]:
         """(state[t−1], x[t]) ↦ (state[t], output[t]).
 
+        The state may also be one that a training step handed on: the stream goes on with it, traces and sums included,
+        and training with the one that the stream returns.
+
         Raises:
+          TypeError: the state is none.
           ValueError: the state is that of another net, or of inputs of another shape.
         """
+        check_state(state, _inference(state), 1)
         return self._advance(*self._states, state, x)
 
 
@@ -81,33 +89,23 @@ def stream(net: nnx.Module) -> Stream:
 def _compiled(graph: Graph) -> tuple[Callable, Callable]:
     """`start` and `advance` of all nets of one structure; looked up once, since that takes longer than a small step."""
 
-    def bound(params, rest, x):
-        # A rule that sends spikes from step to step neither knows nor needs the length of the sequence.
-        return bind(graph.merge(params, rest), bptt(), x, steps=1, static=False)
-
     def start(params, rest, x):
-        net = bound(params, rest, x)
-        return net.start(net.params)
+        net = bind(graph.merge(params, rest), bptt(), x, steps=1, static=False, going_on=True)
+        return handed_on(net, begun(net, net.params, None)[0], net.params, None, running=True)
 
     def advance(params, rest, state, x):
-        net = bound(params, rest, x)
-        _check_state(state, jax.eval_shape(net.start, net.params), x)
-        state, output, _ = net.step(net.params, net.constants, state, x)
-        return state, output
+        # A rule that goes from step to step neither knows nor needs the length of the sequence.
+        net = bind(graph.merge(params, rest), _inference(state), x, steps=1, static=False, going_on=True)
+        check_form(state, jax.eval_shape(lambda: started(net)), x)
+        carry, constants = begun(net, net.params, state)
+        carry, output, _ = net.step(net.params, constants, carry, x)
+        return handed_on(net, carry, net.params, state, running=True), output
 
     return jax.jit(start), jax.jit(advance)
 
 
-def _check_state(state: Any, expected: Any, x: Any) -> None:
-    def form(tree):
-        return jax.tree.structure(tree), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
-
-    if form(state) != form(expected):
-        shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
-        raise ValueError(
-            f"The state does not fit inputs of the shapes {shapes}: it is that of another net, or of inputs of another "
-            "batch size. Begin with state = stream.start(x) and hand on the state that each call returns."
-        )
+def _inference(state: Any) -> Rule:
+    return Rule("inference", state.kind, WholeSequence()) if isinstance(state, State) else bptt()
 
 
 def _refuse_whole_sequences(net: nnx.Module) -> None:

@@ -8,8 +8,11 @@ from flax import nnx
 from safjax import loops
 from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
+from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.rules import RULES, Rule
+from safjax.state import State
+from safjax.tally import Kept
 
 
 def make_task(
@@ -21,26 +24,82 @@ def make_task(
     targets: tuple,
     x: Any,
     steps: int | None,
-    **observe: Any,
+    *,
+    over: int | None = None,
+    keep: Kept = "all",
+    record: tuple[str, ...] = (),
+    state: State | None = None,
 ) -> tuple[Bound, loops.Task]:
     """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x."""
-    net = graph.merge(params, rest)
-    static = steps is not None
-    example = jax.eval_shape(lambda x: x if static else jax.tree.map(lambda a: a[0], x), x)
-    length = steps if steps is not None else len(jax.tree.leaves(x)[0])
+    static, length = steps is not None, steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
-    bound = bind(net, rule, example, length, static, **observe)
-    return bound, loops.Task(bound.start, bound.step, loss, targets, bound.constants, x, length, static)
+    bound = bind(graph.merge(params, rest), rule, one_step(x, static), length, static, record, state is not None)
+    if state is not None:
+        check_form(state, jax.eval_shape(lambda: started(bound)), x)
+    constants = begun(bound, bound.params, state)[1]
+    task = loops.Task(
+        start=lambda params: begun(bound, params, state)[0],
+        step=bound.step,
+        loss=loss,
+        targets=targets,
+        constants=constants,
+        inputs=x,
+        steps=length,
+        static=static,
+        over=length if over is None else over,
+        keep=keep,
+    )
+    return bound, task
+
+
+def one_step(x: Any, static: bool) -> Any:
+    """The shapes of one step's input."""
+    return jax.eval_shape(lambda x: x if static else jax.tree.map(lambda a: a[0], x), x)
+
+
+def started(bound: Bound) -> State:
+    """The state of rest of a bound net."""
+    return handed_on(bound, begun(bound, bound.params, None)[0], bound.params, None)
+
+
+def check_kept(outputs: Any, rule: Rule) -> Kept:
+    """What is kept of the outputs, as it was asked for; the default is the net's answer under the rule.
+
+    Raises:
+      ValueError: outputs is none of "all", "last", "mean" and None.
+    """
+    if outputs is None:
+        return "last" if rule.schedule.last_step_only else "mean"
+    if outputs in ("all", "last", "mean"):
+        return outputs
+    raise ValueError(
+        f"outputs={outputs!r}: expected 'all' for the outputs of every step, [T, B, ...], 'last' or 'mean' for those of "
+        "the last step or their mean, [B, ...], or None for the one of these two that the rule's loss looks at."
+    )
+
+
+def check_over(mean_over: Any, loss: Any) -> None:
+    """Refuses a number of steps for the mean of the loss that is none."""
+    if mean_over is None:
+        return
+    if isinstance(loss, SequenceLoss):
+        raise ValueError(
+            f"mean_over={mean_over!r} says over how many steps the mean of a loss of one step goes, but the loss is a "
+            "SequenceLoss, which sees all steps of a call at once and weighs them itself. Leave mean_over out."
+        )
+    if not isinstance(mean_over, int) or isinstance(mean_over, bool) or mean_over < 1:
+        raise ValueError(
+            f"mean_over={mean_over!r}: expected a whole number ≥ 1, the steps over which the loss is averaged (of a "
+            "sequence that comes in chunks, its whole length; 1 takes each step's loss as it is), or None for those of "
+            "the call."
+        )
 
 
 def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
     """Refuses a loss, a rule or a number of steps that is none."""
     if not callable(loss):
         raise TypeError(f"loss must be a function of (output, *targets), but was {loss!r}.")
-    if not isinstance(rule, Rule):
-        name = getattr(rule, "__name__", None) if callable(rule) else rule
-        called = f" Write {name}() to make one." if isinstance(name, str) and name in RULES else ""
-        raise TypeError(f"rule must be a safjax.rules.Rule such as safjax.rules.saf_f(), but was {rule!r}.{called}")
+    check_rule(rule)
     if isinstance(loss, SequenceLoss) and not rule.schedule.sees_all_steps:
         raise ValueError(
             f"The loss looks at the whole output sequence, but the rule '{rule.name}' takes its loss step by step and "
@@ -48,6 +107,14 @@ def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
             "safjax.losses.Timed targets if they change in time; or train with exodus(), slayer() or bptt()."
         )
     _check_steps(steps)
+
+
+def check_rule(rule: Any) -> None:
+    """Refuses what is no rule."""
+    if not isinstance(rule, Rule):
+        name = getattr(rule, "__name__", None) if callable(rule) else rule
+        called = f" Write {name}() to make one." if isinstance(name, str) and name in RULES else ""
+        raise TypeError(f"rule must be a safjax.rules.Rule such as safjax.rules.saf_f(), but was {rule!r}.{called}")
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -85,7 +152,7 @@ def check_net(net: Any) -> None:
         )
 
 
-def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
+def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any, state: Any = None) -> None:
     """Refuses a net or an input that does not fit the number of steps, and a missing random key."""
     _check_steps(steps)
     check_net(net)
@@ -99,6 +166,7 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
     if any(leaf.size == 0 for leaf in jax.tree.leaves(x)):
         shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
         raise ValueError(f"x is empty, {shapes}: expected one example or more, since a mean over none is not defined.")
+    check_state(state, rule, steps if steps is not None else len(jax.tree.leaves(x)[0]))
     if rule.schedule.draws and key is None:
         raise ValueError(
             f"The rule '{rule.name}' draws its time steps at random and needs a key: pass key=jax.random.key(...), a "

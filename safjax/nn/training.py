@@ -9,12 +9,17 @@ import jax
 from flax import nnx
 
 from safjax import loops
+from safjax.nn.absent import Absent
 from safjax.nn.binding import rest_of
+from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net
 from safjax.nn.intervals import kept_within
-from safjax.nn.task import check_arguments, check_call, check_optimizer, make_task
+from safjax.nn.starting import start
+from safjax.nn.task import check_arguments, check_call, check_kept, check_optimizer, check_over, make_task
 from safjax.rules import Rule
 from safjax.rules.refusals import not_again
+from safjax.state import State
+from safjax.tally import Kept, of_all
 
 Loss = Callable[..., jax.Array]
 Net = TypeVar("Net", bound=nnx.Module)
@@ -24,17 +29,21 @@ class Aux(NamedTuple):
     """What comes with the value of the loss.
 
     Attributes:
-      outputs: the net's output at every step, [T, B, ...].
-      rates: firing rate of every neuron module by its path, the fraction of its neurons that fire in a step, averaged
-        over batch and steps.
+      output: the net's answer, [B, ...]: under rules that look at the last step only, the output of the last step,
+        under the others the mean of all steps'; or the one of them that `outputs` names.
+      outputs: those of every step, [T, B, ...], if `outputs="all"` asks for them.
+      rates: firing rate of every neuron module by its path: spikes per neuron and step, averaged over batch and steps.
+      state: that after the last step, if the call was given one.
     """
 
+    output: Any
     outputs: Any
     rates: dict[str, jax.Array]
+    state: Any
 
 
 def value_and_grad(
-    loss: Loss, rule: Rule, steps: int | None = None
+    loss: Loss, rule: Rule, steps: int | None = None, *, mean_over: int | None = None, outputs: Kept | None = None
 ) -> Callable[..., tuple[tuple[jax.Array, Aux], Any]]:
     """The loss of a spiking net and its gradient under a learning rule; mirrors `jax.value_and_grad`.
 
@@ -45,9 +54,15 @@ def value_and_grad(
         the steps; under rules that look at the last step only, it is that step's.
       rule: from `safjax.rules`.
       steps: T for a static image x[B, ...], presented at every step; None for a sequence x[T, B, ...].
+      mean_over: over how many steps the mean goes; None for those of a call. Of a sequence that comes in chunks, its
+        whole length: then the gradients of the chunks add up to the whole sequence's. 1 takes each step's loss as it
+        is.
+      outputs: what is kept of the outputs, "all", "last" or "mean"; None for the last or the mean, as the loss looks
+        at them.
 
     Returns:
-      A compiled function of (net, x, *targets, key=None). Its gradients are an `nnx.State` with the same tree under
+      A compiled function of (net, x, *targets, key=None, state=None). Without `state`, which `safjax.start` makes, the
+      sequence begins at rest; with it the sequence goes on, and `aux.state` is for the next call. Its gradients are an `nnx.State` with the same tree under
       every rule. `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch
       statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX may differentiate
       its results once more: exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a
@@ -68,8 +83,8 @@ def value_and_grad(
       >>> loss = lambda output, target: jnp.mean((output - target) ** 2)
       >>> loss_and_grad = safjax.value_and_grad(loss, safjax.rules.saf_f(), steps=6)
       >>> (value, aux), grads = loss_and_grad(net, jnp.ones((3, 4)), jnp.zeros((3, 2)))
-      >>> value.shape, aux.outputs.shape, list(aux.rates)
-      ((), (6, 3, 2), ['layers.1'])
+      >>> value.shape, aux.output.shape, list(aux.rates)
+      ((), (3, 2), ['layers.1'])
       >>> grads["layers"][0]["layer"]["kernel"].shape
       (4, 2)
 
@@ -78,16 +93,21 @@ def value_and_grad(
       >>> updates = optimizer.update(net, jax.tree.map(nnx.Param, grads))
     """
     check_arguments(loss, rule, steps)
+    check_over(mean_over, loss)
+    keep = check_kept(outputs, rule)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def compute(graph, params, rest, x, targets, key):
-        bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps)
+    def compute(graph, params, rest, x, targets, key, state):
+        bound, task = make_task(
+            graph, params, rest, rule, loss, targets, x, steps, over=mean_over, keep=keep, state=state
+        )
         run, grads = rule.schedule.gradients(task, bound.params, key)
-        return _once(rule, ((run.value, _aux(run)), grads, rest_of(bound, run.carry)))
+        aux = _aux(run, rule, keep, state and handed_on(bound, run.carry, bound.params, state))
+        return _once(rule, ((run.value, aux), grads, rest_of(bound, run.carry)))
 
-    def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None):
-        check_call(net, x, steps, rule, key)
-        result, grads, rest = compute(*split_net(net), x, targets, key)
+    def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None, state: State | None = None):
+        check_call(net, x, steps, rule, key, state)
+        result, grads, rest = compute(*split_net(net), x, targets, key, state)
         nnx.update(net, rest)
         return result, grads
 
@@ -97,17 +117,30 @@ def value_and_grad(
 class TrainStep:
     """A compiled training step; made by `train_step`."""
 
-    def __init__(self, loss: Loss, rule: Rule, optimizer: Any, steps: int | None):
+    def __init__(
+        self,
+        loss: Loss,
+        rule: Rule,
+        optimizer: Any,
+        steps: int | None,
+        mean_over: int | None = None,
+        outputs: Kept | None = None,
+    ):
         check_arguments(loss, rule, steps)
         check_optimizer(optimizer)
+        check_over(mean_over, loss)
+        keep = check_kept(outputs, rule)
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
-        def update(graph, params, rest, opt_state, x, targets, key):
-            bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps)
+        def update(graph, params, rest, opt_state, x, targets, key, state):
+            bound, task = make_task(
+                graph, params, rest, rule, loss, targets, x, steps, over=mean_over, keep=keep, state=state
+            )
             learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
-            return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, _aux(run))))
+            aux = _aux(run, rule, keep, state and handed_on(bound, run.carry, params, state))
+            return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, aux)))
 
         self._update = update
         self._made: dict[int, weakref.ref] = {}
@@ -116,19 +149,41 @@ class TrainStep:
         """The optimizer's state for `net`."""
         return self._optimizer.init(split_net(net)[1])
 
-    def lower(self, net: nnx.Module, opt_state: Any, x: Any, *targets: Any, key: jax.Array | None = None) -> Any:
+    def start(self, net: nnx.Module, x: Any) -> State:
+        """The net's state at rest, for inputs like x: `safjax.start` under this step's rule."""
+        return start(net, x, self._rule, self._steps)
+
+    def lower(
+        self,
+        net: nnx.Module,
+        opt_state: Any,
+        x: Any,
+        *targets: Any,
+        key: jax.Array | None = None,
+        state: State | None = None,
+    ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`: to read its memory and cost before running it."""
         graph, params, rest = split_net(net)
-        return self._update.lower(graph, params, rest, opt_state, x, targets, key)
+        return self._update.lower(graph, params, rest, opt_state, x, targets, key, state)
 
     def __call__(
-        self, net: Net, opt_state: Any, x: Any, *targets: Any, key: jax.Array | None = None
+        self,
+        net: Net,
+        opt_state: Any,
+        x: Any,
+        *targets: Any,
+        key: jax.Array | None = None,
+        state: State | None = None,
     ) -> tuple[Net, Any, tuple[jax.Array, Aux]]:
-        """One step on one batch: (net, opt_state, x, *targets) ↦ (net, opt_state, (value, aux))."""
-        check_call(net, x, self._steps, self._rule, key)
+        """One step on one batch: (net, opt_state, x, *targets) ↦ (net, opt_state, (value, aux)).
+
+        Without `state` every sequence begins at rest; with it the sequence goes on, and `aux.state` is for the next
+        call.
+        """
+        check_call(net, x, self._steps, self._rule, key, state)
         graph, params, rest = split_net(net)
         used_up = jax.tree.map(self._ours, (params, rest, opt_state))
-        params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key)
+        params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key, state)
         self._made = {id(a): weakref.ref(a) for a in jax.tree.leaves((params, rest, opt_state))}
         return graph.merge(params, rest), opt_state, result
 
@@ -138,7 +193,15 @@ class TrainStep:
         return array if made is array else jax.numpy.copy(array)
 
 
-def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None) -> TrainStep:
+def train_step(
+    loss: Loss,
+    rule: Rule,
+    optimizer: Any,
+    steps: int | None = None,
+    *,
+    mean_over: int | None = None,
+    outputs: Kept | None = None,
+) -> TrainStep:
     """A training step, one compiled call a batch.
 
         step = safjax.train_step(loss, rule, optax.adam(1e-3), steps=6)
@@ -146,15 +209,27 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
         for x, y in batches:
             net, opt_state, (value, aux) = step(net, opt_state, x, y)
 
+    A sequence that comes in chunks, or never ends, goes on from call to call with its state in your hands:
+
+        step = safjax.train_step(loss, rule, optimizer, mean_over=1)
+        state = step.start(net, x)
+        for x, y in stream:
+            net, opt_state, (value, aux) = step(net, opt_state, x, y, state=state)
+            state = safjax.reset(aux.state, done)  # done[B]: these members begin anew
+
+    Online rules give the gradient of the unbroken sequence, whatever the cuts; rules that look at the whole sequence
+    take the state they are given for a constant, which is truncated back-propagation; rules of the last step take
+    that of each call.
+
     Rules with an update at every time step (`ottt_o`, `saf_e`) apply the optimizer T times a call, with the gradient of
-    L[t] / T each time, all inside the compiled loop.
+    L[t] / T each time, or of L[t] / mean_over, all inside the compiled loop.
 
     A returned net and optimizer state are used up by the next call: their buffers then hold the newer ones. To keep
     one, copy its arrays: jax.tree.map(jnp.copy, nnx.state(net)). Arrays from elsewhere, those of the first net and of
     loaded parameters, are copied and stay as they were.
 
     Args:
-      loss, rule, steps: as of `value_and_grad`.
+      loss, rule, steps, mean_over, outputs: as of `value_and_grad`.
       optimizer: an `optax.GradientTransformation`. One that asks for more than gradients (`optax.lbfgs`, `polyak_sgd`,
         `reduce_on_plateau`) is given the batch's loss, and the loss as a function of the parameters whose gradient is
         the rule's; at every time step where the update is there, then of L[t] / T.
@@ -175,7 +250,7 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
       >>> values[-1] < 0.01 * values[0]
       True
     """
-    return TrainStep(loss, rule, optimizer, steps)
+    return TrainStep(loss, rule, optimizer, steps, mean_over, outputs)
 
 
 def _once(rule: Rule, results: Any) -> Any:
@@ -183,5 +258,17 @@ def _once(rule: Rule, results: Any) -> Any:
     return not_again(rule.name, results) if rule.propagation.accumulates else results
 
 
-def _aux(run: loops.Run) -> Aux:
-    return Aux(run.outputs, jax.tree.map(lambda rate: rate.mean(0), run.rates))
+def _aux(run: loops.Run, rule: Rule, keep: Kept, state: State | None) -> Aux:
+    every = run.outputs if keep == "all" else _NO_OUTPUTS
+    output = of_all(check_kept(None, rule), run.outputs) if keep == "all" else run.outputs
+    return Aux(output, every, run.rates, _NO_STATE if state is None else state)
+
+
+_NO_OUTPUTS = Absent(
+    "The outputs of every step were not kept; aux.output is the net's answer, the mean of the steps' or the last. Write "
+    "safjax.train_step(..., outputs='all'), or value_and_grad(..., outputs='all'), to have them, [T, B, ...]."
+)
+_NO_STATE = Absent(
+    "This call began a sequence at rest and did not keep its state. To go on from call to call, begin with "
+    "state = safjax.start(net, x, rule), and hand it to every call: step(net, opt_state, x, y, state=state)."
+)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from safjax.gains import Gain
 from safjax.messages import Rate
-from safjax.neurons import LIFCell, accumulation_step, gain_step
-from safjax.precision import wide_dtype, wide_zeros, widened
+from safjax.neurons import LIFCell, accumulation_step
+from safjax.precision import wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
-from safjax.rules.refusals import lost_in_rounding, only_lif
+from safjax.rules.refusals import exact, longest_gain, lost_in_rounding, only_lif
 from safjax.rules.spikes import height
 from safjax.standing_in import with_gradient_of
 
@@ -24,16 +25,16 @@ class Accumulation(NamedTuple):
     """A running sum and its gain: all the state there is."""
 
     total: jax.Array
-    gain: jax.Array
+    gain: Gain
 
 
 def _start(like: jax.Array) -> Accumulation:
-    return Accumulation(wide_zeros(like), jnp.zeros((), wide_dtype(like)))
+    return Accumulation(wide_zeros(like), Gain.start(like))
 
 
-def _next_gain(state: Accumulation, decay: float | jax.Array) -> jax.Array:
+def _next_gain(state: Accumulation, decay: float | jax.Array) -> Gain:
     # The gain does not learn; its own recurrence must not enter a gradient through the state (see `Equilibrium`).
-    return gain_step(jax.lax.stop_gradient(state.gain), decay)
+    return state.gain.constant().step(decay)
 
 
 def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
@@ -61,6 +62,13 @@ class RatePropagation:
     accumulates = True
     whole_sequence = False
 
+    @property
+    def inference(self) -> "RatePropagation":
+        return RatePropagation()
+
+    def longest(self, decay: float, dtype: jnp.dtype) -> float | None:
+        return longest_gain(decay, dtype) if decay == 1 else None
+
     def refusal(self, cell: Any, current: Rate, course: Course) -> str | None:
         return only_lif(cell) or lost_in_rounding(current.value, course)
 
@@ -71,19 +79,23 @@ class RatePropagation:
         state = _start(x) if state is None else state
         gain = _next_gain(state, decay)
         total = decay * jax.lax.stop_gradient(state.total) + x
-        return Accumulation(total, gain), Rate(total / gain)
+        rate = total / gain.of(total)
+        if course.open:
+            rate = exact(rate, gain, self.longest(decay, rate.dtype))
+        return Accumulation(total, gain), Rate(rate)
 
     def synapse(self, function: SynapseFn, weights: Any, message: Rate) -> Rate:
         return Rate(function(weights, message.value))
 
-    def start(self, current: Rate, cell: LIFCell) -> Accumulation:
+    def start(self, current: Rate, cell: LIFCell, course: Course) -> Accumulation:
+        del cell, course
         return _start(current.value)
 
     def neuron(self, state: Accumulation, current: Rate, cell: LIFCell) -> Fired:
         potential = widened(current.value)
         gain = _next_gain(state, cell.decay)
-        total, spikes = accumulation_step(state.total, gain, current.value, cell)
-        rate, drop = total / gain, height(cell)
+        total, spikes = accumulation_step(state.total, gain.of(potential), current.value, cell)
+        rate, drop = total / gain.of(total), height(cell)
         if drop is not None:
             rate = drop * rate
         if self.clamp:
@@ -92,20 +104,21 @@ class RatePropagation:
 
     def recall(self, state: Accumulation, decay: float) -> Rate:
         # A stream one step late has gathered one step less: a[t−1] / Λ[t].
-        return Rate(state.total / _next_gain(state, decay))
+        return Rate(state.total / _next_gain(state, decay).of(state.total))
 
     def keep(self, state: Accumulation | None, message: Rate, decay: float) -> Accumulation:
         gain = _next_gain(_start(message.value) if state is None else state, decay)
-        return Accumulation(gain * message.value, gain)
+        return Accumulation(gain.of(message.value) * message.value, gain)
 
-    def leaky_readout(self, state: Any, current: Rate, decay: float) -> tuple[Any, jax.Array]:
-        del decay
+    def leaky_readout(self, state: Any, current: Rate, decay: float, course: Course) -> tuple[Any, jax.Array]:
+        del decay, course
         return state, widened(current.value)
 
     def instant_readout(
-        self, state: Accumulation | None, current: Rate, decay: float
+        self, state: Accumulation | None, current: Rate, decay: float, course: Course
     ) -> tuple[Accumulation, jax.Array]:
+        del course
         state = _start(current.value) if state is None else state
         gain = _next_gain(state, decay)
-        total = gain * current.value
+        total = gain.of(current.value) * current.value
         return Accumulation(total, gain), total - decay * jax.lax.stop_gradient(state.total)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 SynapseFn = Callable[[Any, jax.Array], jax.Array]
 State = Any
@@ -29,13 +30,16 @@ class Course(NamedTuple):
       decay: the net's one decay λ; None where it has several.
       steps: T.
       batch: B.
-      static: whether the input is one x[B, ...] for all steps.
+      static: whether the input is one x[B, ...] for all steps, since the sequence began.
+      open: whether the sequence goes on from call to call: it may have begun before this one, and its state is handed
+        on.
     """
 
     decay: Any
     steps: int
     batch: int
     static: bool
+    open: bool = False
 
 
 class Propagation(Protocol):
@@ -51,6 +55,15 @@ class Propagation(Protocol):
         """Whether messages hold all steps at once, so that the net is called once a sequence, time in the batch."""
         ...
 
+    @property
+    def inference(self) -> "Propagation":
+        """That which runs the net step by step from the same states, whatever concerns gradients alone left out."""
+        ...
+
+    def longest(self, decay: Any, dtype: jnp.dtype) -> float | None:
+        """The largest gain, in this format of its sums, up to which they are exact; None where they always are."""
+        ...
+
     def refusal(self, cell: Any, current: Message, course: Course) -> str | None:
         """Why neurons of this kind cannot be trained on such currents, and by what they can; None if they can."""
         ...
@@ -63,7 +76,7 @@ class Propagation(Protocol):
         """Applies f(w, ·) to a message."""
         ...
 
-    def start(self, current: Message, cell: Any) -> State:
+    def start(self, current: Message, cell: Any, course: Course) -> State:
         """The state of spiking neurons before the first step, for currents like this one."""
         ...
 
@@ -79,10 +92,10 @@ class Propagation(Protocol):
         """Stores a message for the next step; `state` is what was stored before."""
         ...
 
-    def leaky_readout(self, state: State, current: Message, decay: float) -> tuple[State, jax.Array]:
+    def leaky_readout(self, state: State, current: Message, decay: float, course: Course) -> tuple[State, jax.Array]:
         """o[t] = (Σ_{τ≤t} λ^{t−τ} I[τ]) / Λ[t]."""
         ...
 
-    def instant_readout(self, state: State, current: Message, decay: float) -> tuple[State, jax.Array]:
+    def instant_readout(self, state: State, current: Message, decay: float, course: Course) -> tuple[State, jax.Array]:
         """o[t] = I[t]."""
         ...

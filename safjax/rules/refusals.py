@@ -1,11 +1,13 @@
 """Which neurons a rule is defined for."""
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from safjax.gains import Gain
 from safjax.neurons import CurrentCell, LIFCell
 from safjax.neurons.accumulation import resolution
 from safjax.rules.propagation import Course
@@ -42,19 +44,40 @@ def only_closed_form(cell: Any) -> str | None:
     )
 
 
+def longest_gain(decay: float, dtype: jnp.dtype) -> float:
+    """The gain at which rounding moves a potential that is a difference of sums over time by `MOST_ROUNDING`."""
+    return MOST_ROUNDING / resolution(dtype, decay)
+
+
 def lost_in_rounding(current: jax.Array, course: Course) -> str | None:
     """A potential that is a difference of sums over time has their rounding error, which grows with Λ[T]."""
-    decay, steps = course.decay, course.steps
-    gain = steps if decay == 1 else (1 - decay**steps) / (1 - decay)
-    error = resolution(current.dtype, decay) * gain
-    if error <= MOST_ROUNDING:
+    decay, steps, narrow = course.decay, course.steps, current.dtype.itemsize < 4
+    longest = longest_gain(decay, current.dtype)
+    if course.open and decay == 1:
+        # How long it will go on is not known; `exact` watches the gain, but not those of single layers.
+        gain, length = (math.inf if narrow else 0.0), "any number of steps"
+    elif course.open:
+        gain, length = 1 / (1 - decay), "any number of steps"
+    else:
+        gain, length = (steps if decay == 1 else (1 - decay**steps) / (1 - decay)), f"{steps} steps"
+    if gain <= longest:
         return None
-    wider = "" if current.dtype.itemsize >= 4 else "let the synapses before it compute in float32 (dtype=None), "
+    wider = "let the synapses before it compute in float32 (dtype=None), " if narrow else ""
     return (
-        f"sums spikes over time, here {gain:.4g} at most (decay {decay}, {steps} steps), and in {current.dtype} the "
-        f"rounding of such a sum moves the potential by up to {error:.2g} thresholds; {wider}take a smaller decay or "
-        "fewer steps, or train this net with ottt_a() or ottt_o(), which follow the membrane itself"
+        f"sums spikes over time, here {gain:.4g} at most (decay {decay}, {length}), and in {current.dtype} the "
+        f"rounding of such a sum moves the potential by up to {gain / longest * MOST_ROUNDING:.2g} thresholds; {wider}"
+        "take a smaller decay or fewer steps, or train this net with ottt_a() or ottt_o(), which follow the membrane "
+        "itself"
     )
+
+
+def exact(sums: jax.Array, gain: Gain, longest: float | None) -> jax.Array:
+    """Sums over time as long as they are exact; not a number for members whose gain has become larger than that.
+
+    Where no value can be looked at, inside a compiled loop, a wrong number is to be seen; `safjax.nn.carrying` refuses
+    such a state by words where it can.
+    """
+    return sums if longest is None else jnp.where(gain.of(sums) > longest, jnp.nan, sums)
 
 
 def not_again(rule: str, results: Any) -> Any:

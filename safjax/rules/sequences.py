@@ -11,14 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from safjax.gains import Gain
 from safjax.late import zero_known_with
 from safjax.messages import Kept, Sequence
-from safjax.neurons import CurrentCell, LIFCell, fire, gain_step, leaky_filter, lif_sequence, run_cell
+from safjax.neurons import CurrentCell, CurrentState, LIFCell, fire, leaky_filter, leaky_readout_step, lif_sequence, run_cell
 from safjax.neurons.firing import put_together, taken_apart
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
-from safjax.rules.spikes import height
+from safjax.rules.spikes import ReadoutState, SpikePropagation, height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,21 @@ class SequencePropagation:
     accumulates = False
     whole_sequence = True
 
+    @property
+    def inference(self) -> SpikePropagation:
+        return SpikePropagation()
+
+    def longest(self, decay: Any, dtype: jnp.dtype) -> None:
+        del decay, dtype
+
     def refusal(self, cell: Any, current: Sequence | Kept, course: Course) -> str | None:
-        del current, course
+        del current
+        if course.open and not hasattr(cell, "step"):
+            return (
+                "computes these neurons over all steps of a sequence at once, so they cannot go on from the state of "
+                "an earlier call; give the net whole sequences, without state, or use neurons that go step by step, "
+                "such as LIF, ALIF or SlidingPSN"
+            )
         return only_closed_form(cell) if self.closed_form else None
 
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, Sequence]:
@@ -80,36 +94,46 @@ class SequencePropagation:
             return dataclasses.replace(message, value=function(weights, message.value))
         return dataclasses.replace(message, value=_over_time(function, weights, message.value))
 
-    def start(self, current: Sequence | Kept, cell: Any) -> None:
-        """Each sequence is computed from its start in one call: nothing is kept between calls."""
+    def start(self, current: Sequence | Kept, cell: Any, course: Course) -> Any:
+        """As step by step; None where the sequence is computed from its start to its end in one call."""
+        return cell.start(current.computed().first()) if course.open else None
 
     def neuron(self, state: Any, current: Sequence | Kept, cell: Any) -> Fired:
         current = current.computed()
-        if self.closed_form and isinstance(cell, CurrentCell):
-            current, cell = self._filter(current, cell.synaptic_decay), cell.lif
+        if not (self.closed_form and isinstance(cell, CurrentCell)):
+            return self._fired(state, current, cell)
+        before, membrane = (None, None) if state is None else state
+        current = self._filter(current, cell.synaptic_decay, before)
+        fired = self._fired(membrane, current, cell.lif)
+        return fired if state is None else fired._replace(state=CurrentState(current.value[-1], fired.state))
+
+    def _fired(self, state: Any, current: Sequence, cell: Any) -> Fired:
         drop = height(cell)
         if self.closed_form and isinstance(cell, LIFCell):
-            spikes, potentials = self._closed_form(current, cell)
+            spikes, potentials, last = self._closed_form(current, cell, state)
             learned, surrogate = taken_apart(cell.surrogate)
             # Arrays, so that a layer's message can be carried by a loop over layers.
             constants = jax.tree.map(lambda a: jnp.asarray(a, potentials.dtype), (cell.threshold, drop))
             message = Kept(potentials, (*constants, learned), Release(surrogate, cell.max_spikes))
-            return Fired(state, message, spikes)
-        spikes = self._spikes(current, cell)
+            return Fired(None if state is None else last, message, spikes)
+        state, spikes = self._spikes(state, current, cell)
         return Fired(state, Sequence(spikes if drop is None else drop * spikes, current.steps, False), spikes)
 
-    def _spikes(self, current: Sequence, cell: Any) -> jax.Array:
-        if hasattr(cell, "fire_sequence"):
-            return cell.fire_sequence(current.unrolled())
-        return run_cell(cell, current.value, current.steps if current.still else None, self.detach_reset)[1]
+    def _spikes(self, state: Any, current: Sequence, cell: Any) -> tuple[Any, jax.Array]:
+        if state is None and hasattr(cell, "fire_sequence"):
+            return None, cell.fire_sequence(current.unrolled())
+        last, spikes = run_cell(cell, current.value, current.still_steps, self.detach_reset, state)
+        return None if state is None else last, spikes
 
-    def _closed_form(self, current: Sequence, cell: LIFCell) -> tuple[jax.Array, jax.Array]:
-        steps, through_reset = current.steps if current.still else None, not self.detach_reset
-        return lif_sequence(current.value, cell, steps=steps, through_reset=through_reset, parallel=self.parallel)[:2]
+    def _closed_form(self, current: Sequence, cell: LIFCell, membrane: jax.Array | None) -> tuple:
+        options = {"through_reset": not self.detach_reset, "parallel": self.parallel}
+        return lif_sequence(current.value, cell, membrane, steps=current.still_steps, **options)
 
-    def _filter(self, current: Sequence, decay: Any) -> Sequence:
+    def _filter(self, current: Sequence, decay: Any, before: jax.Array | None) -> Sequence:
         """i[t] = α i[t−1] + I[t], linear: autodiff gives its closed form."""
         currents = widened(current.unrolled())
+        if before is not None:
+            currents = currents.at[0].add(decay * before)
 
         def body(filtered, current):
             filtered = decay * filtered + current
@@ -121,18 +145,24 @@ class SequencePropagation:
             filtered = jax.lax.scan(body, jnp.zeros_like(currents[0]), currents)[1]
         return Sequence(filtered, current.steps, False)
 
-    def leaky_readout(self, state: Any, current: Sequence | Kept, decay: float) -> tuple[Any, jax.Array]:
-        def body(carry, current):
-            membrane, gain = carry
-            membrane, gain = decay * membrane + current, gain_step(gain, decay)
-            return (membrane, gain), membrane / gain
-
+    def leaky_readout(
+        self, state: ReadoutState | None, current: Sequence | Kept, decay: float, course: Course
+    ) -> tuple[ReadoutState | None, jax.Array]:
         currents = widened(current.computed().unrolled())
-        start = jnp.zeros_like(currents[0]), jnp.zeros(jnp.shape(decay), currents.dtype)
-        return state, _folded(jax.lax.scan(body, start, currents)[1])
 
-    def instant_readout(self, state: Any, current: Sequence | Kept, decay: float) -> tuple[Any, jax.Array]:
-        del decay
+        def body(state, current):
+            gain = state.gain.step(decay)
+            mean = leaky_readout_step(state.mean, gain.of(current), current)
+            return ReadoutState(mean, gain), mean
+
+        start = ReadoutState(jnp.zeros_like(currents[0]), Gain.start(currents, decay)) if state is None else state
+        last, means = jax.lax.scan(body, start, currents)
+        return last if course.open else None, _folded(means)
+
+    def instant_readout(
+        self, state: Any, current: Sequence | Kept, decay: float, course: Course
+    ) -> tuple[Any, jax.Array]:
+        del decay, course
         return state, _folded(widened(current.computed().unrolled()))
 
     def recall(self, state: Any, decay: float) -> Any:

@@ -10,25 +10,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from safjax.neurons import Cell, gain_step, leaky_readout_step
-from safjax.precision import wide_dtype, wide_zeros, widened
+from safjax.gains import Gain
+from safjax.neurons import Cell, leaky_readout_step
+from safjax.precision import wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 
 
 class ReadoutState(NamedTuple):
-    """Membrane m and gain Λ of a leaky readout."""
+    """Mean current o and gain Λ of a leaky readout."""
 
-    membrane: jax.Array
-    gain: jax.Array
+    mean: jax.Array
+    gain: Gain
 
 
 def spiking_readout(state: ReadoutState | None, current: jax.Array, decay: float) -> tuple[ReadoutState, jax.Array]:
     """`leaky_readout_step` together with its gain."""
     if state is None:
-        state = ReadoutState(wide_zeros(current), jnp.zeros((), wide_dtype(current)))
-    gain = gain_step(state.gain, decay)
-    membrane, output = leaky_readout_step(state.membrane, gain, current, decay)
-    return ReadoutState(membrane, gain), output
+        state = ReadoutState(wide_zeros(current), Gain.start(current, decay))
+    gain = state.gain.step(decay)
+    mean = leaky_readout_step(state.mean, gain.of(current), current)
+    return ReadoutState(mean, gain), mean
 
 
 def height(cell: Any) -> Any:
@@ -44,6 +45,13 @@ class SpikePropagation:
     accumulates = False
     whole_sequence = False
 
+    @property
+    def inference(self) -> "SpikePropagation":
+        return SpikePropagation()
+
+    def longest(self, decay: Any, dtype: jnp.dtype) -> None:
+        del decay, dtype
+
     def refusal(self, cell: Any, current: jax.Array, course: Course) -> str | None:
         del current, course
         if hasattr(cell, "step"):
@@ -57,7 +65,8 @@ class SpikePropagation:
     def synapse(self, function: SynapseFn, weights: Any, message: jax.Array) -> jax.Array:
         return function(weights, message)
 
-    def start(self, current: jax.Array, cell: Cell) -> Any:
+    def start(self, current: jax.Array, cell: Cell, course: Course) -> Any:
+        del course
         return cell.start(current)
 
     def neuron(self, state: Any, current: jax.Array, cell: Cell) -> Fired:
@@ -73,9 +82,10 @@ class SpikePropagation:
         del state, decay
         return message
 
-    def leaky_readout(self, state: Any, current: jax.Array, decay: float) -> tuple[Any, jax.Array]:
+    def leaky_readout(self, state: Any, current: jax.Array, decay: float, course: Course) -> tuple[Any, jax.Array]:
+        del course
         return spiking_readout(state, current, decay)
 
-    def instant_readout(self, state: Any, current: jax.Array, decay: float) -> tuple[Any, jax.Array]:
-        del decay
+    def instant_readout(self, state: Any, current: jax.Array, decay: float, course: Course) -> tuple[Any, jax.Array]:
+        del decay, course
         return state, widened(current)

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from safjax.gains import Gain
 from safjax.messages import Traced
-from safjax.neurons import LIFCell, gain_step
+from safjax.neurons import LIFCell
 from safjax.precision import wide_dtype, wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
-from safjax.rules.refusals import only_lif
+from safjax.rules.refusals import exact, only_lif
 from safjax.rules.spikes import height, spiking_readout
 
 
@@ -29,19 +30,19 @@ class TracedState(NamedTuple):
 
     membrane: jax.Array
     trace: jax.Array
-    gain: jax.Array
+    gain: Gain
 
 
 class InputState(NamedTuple):
     """Trace of the input, a scalar zero where the input is static and needs none, and gain Λ."""
 
     trace: jax.Array
-    gain: jax.Array
+    gain: Gain
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def traced_synapse(
-    function: SynapseFn, trace_bias: bool, weights: Any, value: jax.Array, trace: jax.Array, gain: jax.Array
+    function: SynapseFn, trace_bias: bool, weights: Any, value: jax.Array, trace: jax.Array, gain: Gain
 ) -> jax.Array:
     """f(w, s), whose weight gradient is taken at the trace: of w ↦ Λ f(w, a/Λ), or of w ↦ f(w, a) without bias trace.
 
@@ -51,7 +52,7 @@ def traced_synapse(
       weights: w, any pytree.
       value: s[t], [B, ...].
       trace: a[t], same shape; a constant of differentiation.
-      gain: Λ[t], a scalar.
+      gain: Λ[t].
     """
     del trace_bias, trace, gain
     return function(weights, value)
@@ -64,28 +65,25 @@ def _traced_forward(function, trace_bias, weights, value, trace, gain):
 def _traced_backward(function, trace_bias, residuals, error):
     weights, value, trace, gain = residuals
     _, to_input = jax.vjp(lambda x: function(weights, x), value)
-    at, scale = (trace / gain, gain) if trace_bias else (trace, 1)
+    at, scale = (trace / gain.of(trace), gain.of(error)) if trace_bias else (trace, 1)
     _, to_weights = jax.vjp(lambda w: function(w, at), weights)
-    return (
-        *to_weights((scale * error).astype(error.dtype)),
-        *to_input(error),
-        jnp.zeros_like(trace),
-        jnp.zeros_like(gain),
-    )
+    nothing = jax.tree.map(jnp.zeros_like, (trace, gain))
+    return *to_weights((scale * error).astype(error.dtype)), *to_input(error), *nothing
 
 
 traced_synapse.defvjp(_traced_forward, _traced_backward)
 
 
 @jax.custom_vjp
-def scale_error(x: jax.Array, gain: jax.Array) -> jax.Array:
+def scale_error(x: jax.Array, gain: Gain) -> jax.Array:
     """x forward; Λ times the incoming error backward."""
     del gain
     return x
 
 
 scale_error.defvjp(
-    lambda x, gain: (x, gain), lambda gain, error: ((gain * error).astype(error.dtype), jnp.zeros_like(gain))
+    lambda x, gain: (x, gain),
+    lambda gain, error: ((gain.of(error) * error).astype(error.dtype), jax.tree.map(jnp.zeros_like, gain)),
 )
 
 
@@ -97,9 +95,9 @@ class Presented(Traced):
     image: jax.Array
 
     @classmethod
-    def at(cls, image: jax.Array, gain: jax.Array) -> "Presented":
+    def at(cls, image: jax.Array, gain: Gain) -> "Presented":
         """The image at the step of gain Λ."""
-        return cls(scale_error(image, gain), gain * image, gain, image)
+        return cls(scale_error(image, gain), gain.of(image) * image, gain, image)
 
     @property
     def peers(self):
@@ -125,6 +123,14 @@ class TracePropagation:
     accumulates = True
     whole_sequence = False
 
+    @property
+    def inference(self) -> "TracePropagation":
+        return TracePropagation()
+
+    def longest(self, decay: float, dtype: jnp.dtype) -> float | None:
+        # Beyond it a trace no longer changes by the 1 that a spike adds.
+        return 1 / float(jnp.finfo(dtype).eps) if decay == 1 else None
+
     def refusal(self, cell: Any, current: Traced, course: Course) -> str | None:
         del current, course
         return only_lif(cell)
@@ -132,54 +138,58 @@ class TracePropagation:
     def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced]:
         decay, static = course.decay, course.static
         if state is None:
-            zero = jnp.zeros((), wide_dtype(x))
-            state = InputState(zero if static else wide_zeros(x), zero)
-        gain = gain_step(state.gain, decay)
+            state = InputState(jnp.zeros((), wide_dtype(x)) if static else wide_zeros(x), Gain.start(x))
+        gain = state.gain.step(decay)
         if static and self.trace_input == self.trace_bias:
-            factor = gain if self.trace_input else jnp.ones_like(gain)
+            factor = gain if self.trace_input else Gain(jnp.ones_like(gain.value))
             return InputState(state.trace, gain), Presented.at(x, factor)
-        trace = gain * x if static else decay * state.trace + x
+        trace = gain.of(x) * x if static else decay * state.trace + x
+        if course.open:
+            trace = exact(trace, gain, self.longest(decay, trace.dtype))
         kept = state.trace if static else trace
         return InputState(kept, gain), Traced(x, trace if self.trace_input else x, gain)
 
     def synapse(self, function: SynapseFn, weights: Any, message: Traced) -> Traced:
         if isinstance(message, Presented):
             value = function(weights, message.image)
-            return Traced(scale_error(value, message.gain), message.gain * value, message.gain)
+            return Traced(scale_error(value, message.gain), message.gain.of(value) * value, message.gain)
         stopped = jax.lax.stop_gradient((weights, message.trace, message.gain))
         frozen_weights, trace, gain = stopped
         value = traced_synapse(function, self.trace_bias, weights, message.value, trace, gain)
         # The trace of the current. Where no synapse follows before the next neuron it is unused, and the compiler
         # drops its product.
-        at, scale = (trace / gain, gain) if self.trace_bias else (trace, 1)
-        return Traced(value, scale * function(frozen_weights, at), gain)
+        if not self.trace_bias:
+            return Traced(value, function(frozen_weights, trace), gain)
+        return Traced(value, gain.of(value) * function(frozen_weights, trace / gain.of(trace)), gain)
 
-    def start(self, current: Traced, cell: LIFCell) -> TracedState:
+    def start(self, current: Traced, cell: LIFCell, course: Course) -> TracedState:
+        del cell, course
         zeros = wide_zeros(current.value)
-        return TracedState(zeros, zeros, jnp.zeros((), zeros.dtype))
+        return TracedState(zeros, zeros, Gain.start(zeros))
 
     def neuron(self, state: TracedState, current: Traced, cell: LIFCell) -> Fired:
         value = current.value
         membrane, spikes = cell.step(state.membrane, value + _past_resets(state, cell))
         trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
-        gain = gain_step(state.gain, cell.decay)
+        gain = state.gain.step(cell.decay)
         message, drop = Traced(spikes, trace, gain), height(cell)
         if drop is not None:
             message = self.synapse(lambda drop, x: drop * x, drop, message)
         return Fired(TracedState(membrane, trace, gain), message, spikes)
 
     def recall(self, state: Traced, decay: float) -> Traced:
-        return Traced(state.value, state.trace, gain_step(state.gain, decay))
+        return Traced(state.value, state.trace, state.gain.step(decay))
 
     def keep(self, state: Any, message: Traced, decay: float) -> Traced:
         del state, decay
         return Traced(message.value, message.trace, message.gain)
 
-    def leaky_readout(self, state: Any, current: Traced, decay: float) -> tuple[Any, jax.Array]:
+    def leaky_readout(self, state: Any, current: Traced, decay: float, course: Course) -> tuple[Any, jax.Array]:
+        del course
         return spiking_readout(state, current.value, decay)
 
-    def instant_readout(self, state: Any, current: Traced, decay: float) -> tuple[Any, jax.Array]:
-        del decay
+    def instant_readout(self, state: Any, current: Traced, decay: float, course: Course) -> tuple[Any, jax.Array]:
+        del decay, course
         return state, widened(current.value)
 
 

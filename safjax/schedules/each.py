@@ -1,17 +1,21 @@
 """Schedules that take a gradient at each step, with the step before as a constant."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from safjax.loops import Run, differentiate, prepare
+from safjax.loops import Run, Task, differentiate, prepare, tally_of
 from safjax.schedules.schedule import Schedule, for_optimizers, update
+from safjax.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True)
 class EachStep(Schedule):
     """The gradient of L[t] / T at each step, with the step before as a constant; summed over the steps. Memory O(1).
+
+    Where the mean of the loss goes over another number of steps than those of a call, that takes the place of T.
 
     Attributes:
       sampled: take the gradient at this many random steps only (SLTT-K) and average over them; None takes all.
@@ -30,26 +34,32 @@ class EachStep(Schedule):
         differentiated = differentiate(task, tick)
 
         def with_gradient(carry, total, over):
-            (value, (carry, output, rates)), grads = differentiated(weights, fixed, carry, over)
-            return (carry, jax.tree.map(jnp.add, total, grads)), (value, output, rates)
+            (value, (carry, output, reports)), grads = differentiated(weights, fixed, carry, over)
+            return (carry, jax.tree.map(jnp.add, total, grads)), (value, output, reports)
 
         def without_gradient(carry, total, over):
             x, timed = over
-            carry, output, rates = tick(weights, fixed, (carry, x))
-            return (carry, total), (task.step_loss(output, timed), output, rates)
+            carry, output, reports = tick(weights, fixed, (carry, x))
+            return (carry, total), (task.step_loss(output, timed), output, reports)
 
         def body(state, inputs):
-            over, chosen = inputs
+            (carry, total, tally), (over, chosen) = state, inputs
             if chosen is None:
-                return with_gradient(state[0], state[1], over)
-            return jax.lax.cond(chosen, with_gradient, without_gradient, *state, over)
+                (carry, total), (value, output, reports) = with_gradient(carry, total, over)
+            else:
+                branches = with_gradient, without_gradient
+                (carry, total), (value, output, reports) = jax.lax.cond(chosen, *branches, carry, total, over)
+            tally = tally.add(value, output, reports.rates)
+            return (carry, total, tally), (tally.to_stack(output), reports.records)
 
-        start = carry, jax.tree.map(jnp.zeros_like, weights)
+        total = jax.tree.map(jnp.zeros_like, weights)
+        tally = tally_of(task, lambda over: without_gradient(carry, total, over)[1])
         over = task.over_time, self._chosen(key, task.steps)
-        (carry, total), (values, outputs, rates) = jax.lax.scan(body, start, over, task.steps)
-        count = task.steps if self.sampled is None else self.sampled
-        (grads,) = pull_back(jax.tree.map(lambda g: g / count, total))
-        return Run(jnp.mean(values), outputs, rates, carry), grads
+        (carry, total, tally), (outputs, records) = jax.lax.scan(body, (carry, total, tally), over, task.steps)
+        # Of K sampled steps each stands for T / K.
+        share = 1 if self.sampled is None else task.steps / self.sampled
+        (grads,) = pull_back(jax.tree.map(lambda g: g * (share / task.over), total))
+        return summed(task, tally, outputs, records, carry), grads
 
     def _chosen(self, key: jax.Array | None, steps: int) -> jax.Array | None:
         if self.sampled is None:
@@ -85,23 +95,36 @@ class EachStepUpdated(Schedule):
 
         def objective(params, carry, over):
             x, timed = over
-            (_, carry), output, rates = tick((), fixed, ((params, carry), x))
-            return task.step_loss(output, timed), (carry, output, rates)
+            (_, carry), output, reports = tick((), fixed, ((params, carry), x))
+            return task.step_loss(output, timed), (carry, output, reports)
 
         def body(state, over):
-            params, before, opt_state = state
-            (value, (carry, *out)), grads = jax.value_and_grad(objective, has_aux=True)(params, before, over)
-            grads = jax.tree.map(lambda g: g / task.steps, grads)
-            extra = for_optimizers(value / task.steps, grads, lambda p: objective(p, before, over)[0] / task.steps)
+            params, before, opt_state, tally = state
+            (value, (carry, output, reports)), grads = jax.value_and_grad(objective, has_aux=True)(params, before, over)
+            grads = jax.tree.map(lambda g: g / task.over, grads)
+            extra = for_optimizers(value / task.over, grads, lambda p: objective(p, before, over)[0] / task.over)
             params, opt_state = update(optimizer, grads, opt_state, params, **extra)
-            return (params, carry, opt_state), (value, *out)
+            tally = tally.add(value, output, reports.rates)
+            return (params, carry, opt_state, tally), (tally.to_stack(output), reports.records)
 
-        start = params, carry, opt_state
-        (params, carry, opt_state), (values, outputs, rates) = jax.lax.scan(body, start, task.over_time, task.steps)
-        return Run(jnp.mean(values), outputs, rates, carry), params, opt_state
+        tally = tally_of(task, lambda over: _results(objective(params, carry, over)))
+        start = params, carry, opt_state, tally
+        (params, carry, opt_state, tally), (outputs, records) = jax.lax.scan(body, start, task.over_time, task.steps)
+        return summed(task, tally, outputs, records, carry), params, opt_state
+
+
+def _results(step):
+    value, (_, output, reports) = step
+    return value, output, reports
+
+
+def summed(task: Task, tally: Tally, outputs: Any, records: Any, carry: Any) -> Run:
+    """The run whose loss is the sum of that of all steps, over as many as the mean goes over."""
+    steps = task.steps
+    return Run(tally.value / task.over, tally.outputs(outputs, steps), tally.mean_rates(steps), records, carry)
 
 
 def _params_in_carry(step, constants, state, x):
     params, carry = state
-    carry, output, rates = step(params, constants, carry, x)
-    return (params, carry), output, rates
+    carry, output, reports = step(params, constants, carry, x)
+    return (params, carry), output, reports

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from safjax.loops import Run, all_but_last, differentiate, prepare
+from safjax.loops import all_but_last, differentiate, ended, prepare
 from safjax.schedules.schedule import Schedule
 
 
@@ -21,10 +21,9 @@ class LastStep(Schedule):
         carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
-        weights, (carry, *before), over = all_but_last(task, tick, weights, fixed, carry)
-        (value, (carry, *last)), grads = differentiate(task, tick)(weights, fixed, carry, over)
-        outputs, rates = _appended(before, last)
-        return Run(value, outputs, rates, carry), *pull_back(grads)
+        before = all_but_last(task, tick, weights, fixed, carry)
+        (value, last), grads = differentiate(task, tick)(before.weights, fixed, before.carry, before.over)
+        return ended(task, before, value, *last), *pull_back(grads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,19 +48,18 @@ class Equilibrium(Schedule):
         carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
-        weights, (carry, *before), (x, timed) = all_but_last(task, tick, weights, fixed, carry)
-        floats, rebuild = _floats(carry)
+        before = all_but_last(task, tick, weights, fixed, carry)
+        (x, timed), (floats, rebuild) = before.over, _floats(before.carry)
 
-        def last(weights, floats):
-            carry, output, rates = tick(weights, fixed, (rebuild(floats), x))
-            return (task.step_loss(output, timed), _floats(carry)[0]), (carry, output, rates)
+        def step(weights, floats):
+            carry, output, reports = tick(weights, fixed, (rebuild(floats), x))
+            return (task.step_loss(output, timed), _floats(carry)[0]), (carry, output, reports)
 
-        (value, after), pull, (carry, *final) = jax.vjp(last, weights, floats, has_aux=True)
+        (value, after), pull, last = jax.vjp(step, before.weights, floats, has_aux=True)
         one, zero = jnp.ones_like(value), jnp.zeros_like(value)
         source = pull((one, [jnp.zeros_like(a) for a in after]))[1]
         error = _fixed_point(lambda error: pull((zero, error))[1], source, self.iterations)
-        outputs, rates = _appended(before, final)
-        return Run(value, outputs, rates, carry), *pull_back(pull((one, error))[0])
+        return ended(task, before, value, *last), *pull_back(pull((one, error))[0])
 
 
 def _fixed_point(transposed, source: list, iterations: int) -> list:
@@ -101,7 +99,3 @@ def _floats(carry):
         return jax.tree.unflatten(structure, mixed)
 
     return [leaf for leaf, r in zip(leaves, real, strict=True) if r], rebuild
-
-
-def _appended(before, last):
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), tuple(before), tuple(last))

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from safjax.loops import Run, at_once, forward, prepare
+from safjax.loops import at_once, forward, prepare, run_of_all
 from safjax.schedules.schedule import Schedule
 
 
@@ -28,9 +28,9 @@ class WholeSequence(Schedule):
 
         def objective(params):
             weights, fixed = prelude(params)
-            last, outputs, rates = forward(task, tick, weights, fixed, task.start(params))
+            carry, outputs, reports = forward(task, tick, weights, fixed, task.start(params))
             value = task.sequence_loss(outputs)
-            return value, Run(value, outputs, rates, last)
+            return value, run_of_all(task, value, carry, outputs, reports)
 
         (_, run), grads = jax.value_and_grad(objective, has_aux=True)(params)
         return run, grads
@@ -46,9 +46,9 @@ class LayerByLayer(Schedule):
 
     def gradients(self, task, params, key):
         def objective(params):
-            last, outputs, rates = at_once(task, params)
+            carry, outputs, reports = at_once(task, params)
             value = task.sequence_loss(outputs)
-            return value, Run(value, outputs, rates, last)
+            return value, run_of_all(task, value, carry, outputs, reports)
 
         (_, run), grads = jax.value_and_grad(objective, has_aux=True)(params)
         return run, grads
