@@ -1,4 +1,4 @@
-"""What a net knows of a sequence so far, in the caller's hands: handed from call to call, put back to rest by member."""
+"""What a net knows of a sequence so far, in the caller's hands, from call to call; its members put back to rest."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ class State:
     `safjax.start` makes the state of rest; every call that is given one returns the next.
 
     Attributes:
-      variables: what each layer keeps, by its path: membranes, traces, sums, readouts, the random key of a dropout mask.
+      variables: what each layer keeps, by its path: membranes, traces, sums, readouts, the key of a dropout mask.
       rest: what a member of the batch begins with, in the same places; 0 stands for zeros of any shape.
       running: what a stream's net changes beside that, such as counts of random numbers; in training the net has them.
       kind: the propagation whose state it is: one of spikes, of traced spikes, or of rates.
@@ -111,11 +111,11 @@ def _leaves(state: State, path: str) -> list:
 
 def _begun(path: str, which: jax.Array, now: Any, begin: Any, axis: int | None) -> Any:
     if is_gain(now):
-        each = gain_of_each(now, len(which), axis)
-        return _where(path, which, Gain(jnp.zeros_like(each.value), True), each, axis)
+        gain = gain_of_each(now, len(which), axis or 0)
+        return _where(path, which, Gain(jnp.zeros_like(gain.value), True), gain, axis)
     if is_key(now):
-        each = keys_of_each(now, len(which), axis)
-        return _where(path, which, _folded(each, 1), each, axis)
+        keys = keys_of_each(now, len(which), axis or 0)
+        return _where(path, which, _folded(keys, 1), keys, axis)
     if jnp.ndim(begin) == 0:
         begin = jnp.broadcast_to(jnp.asarray(begin, now.dtype), now.shape)
     return _where(path, which, begin, now, axis)
@@ -127,8 +127,8 @@ def _where(path: str, which: jax.Array, new: Any, old: Any, axis: int | None) ->
     if axis is None or which.ndim != 1 or old.ndim <= axis or old.shape[axis] != len(which):
         raise ValueError(
             f"The state at '{path}' has the shape {list(old.shape)}, and {list(which.shape)} truth values were given: "
-            "expected one for each member of the batch, and a state with an axis of members. A layer of one's own keeps "
-            "a value for each member, SequenceState(jnp.zeros(B)), to be put back to rest member by member."
+            "expected one for each member of the batch, and a state with an axis of members. A layer of one's own "
+            "keeps a value for each member, SequenceState(jnp.zeros(B)), to be put back to rest member by member."
         )
     return jnp.where(which.reshape(*(1,) * axis, -1, *(1,) * (old.ndim - axis - 1)), new, old)
 

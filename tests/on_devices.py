@@ -58,7 +58,7 @@ def trained(step, net, opt_state, x, labels):
 def on_one(kind, name):
     """What one device makes of it."""
     build, inputs, steps, _ = NETS[kind]
-    net, step = build(), safjax.train_step(nets.loss, RULES[name](), momentum(), steps)
+    net, step = build(), safjax.train_step(nets.loss, RULES[name](), momentum(), steps, outputs="all")
     params, opt_state, results = trained(step, net, step.init(net), inputs(), nets.labels())
     for _, aux in results:
         nets.assert_fires(aux.rates)
@@ -91,7 +91,7 @@ def exchanges(lowered):
 @pytest.mark.parametrize("kind", NETS)
 def test_compiler_divides_the_training_step(kind, name):
     build, inputs, steps, axis = NETS[kind]
-    step = safjax.train_step(nets.loss, RULES[name](), momentum(), steps)
+    step = safjax.train_step(nets.loss, RULES[name](), momentum(), steps, outputs="all")
     graphdef, params = nnx.split(build())
     net = nnx.merge(graphdef, DEVICES.replicate(params))
     opt_state = DEVICES.replicate(step.init(net))
@@ -132,7 +132,7 @@ def test_one_exchange_an_update(kind, name):
 def test_an_optimizer_that_asks_for_the_loss(name, make):
     """It is given that of the whole batch; were it that of a part, the devices' line searches would go apart."""
     x, labels = spike_trains(), nets.labels()
-    one = safjax.train_step(nets.loss, RULES[name](), make(), None)
+    one = safjax.train_step(nets.loss, RULES[name](), make(), None, outputs="all")
     params, _, results = trained(one, nets.Dense(), one.init(nets.Dense()), x, labels)
     step = ParallelStep(nets.loss, RULES[name](), make(), None, DEVICES)
     found, _, others = trained(step, *step.init(nets.Dense()), divided(x, 1), divided(labels, 0))

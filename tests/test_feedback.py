@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def gradients(net, rule, x, steps=None):
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps)(net, x, nets.labels())
+    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, aux, grads
 
@@ -186,7 +186,7 @@ def test_updates_reach_the_feedback_weights(name):
     net = safjax.models.SpikingVGGF(
         nets.CLASSES, cfg=(6, "M", 8), in_features=2, param_dtype=jnp.float64, rngs=nnx.Rngs(0)
     )
-    step = safjax.train_step(nets.loss, rules.RULES[name](), optax.adam(1e-2), nets.STEPS)
+    step = safjax.train_step(nets.loss, rules.RULES[name](), optax.adam(1e-2), nets.STEPS, outputs="all")
     opt_state, values = step.init(net), []
     for _ in range(4):
         net, opt_state, (value, _) = step(net, opt_state, nets.image(), nets.labels())
@@ -216,7 +216,7 @@ def test_layer_by_layer_rules_refuse_feedback(rule):
         with pytest.raises(
             ValueError, match=rf"'{rule.name}' computes each layer over all.*Delay at '.*delay'.*bptt\(\)"
         ):
-            safjax.value_and_grad(nets.loss, rule, 3)(net, nets.image(), nets.labels())
+            safjax.value_and_grad(nets.loss, rule, 3, outputs="all")(net, nets.image(), nets.labels())
 
 
 class Odd(nnx.Module):
@@ -229,7 +229,7 @@ class Odd(nnx.Module):
 
 def test_wrong_uses_of_a_delay():
     def run(call, rule=None):
-        safjax.value_and_grad(lambda o: jnp.sum(o), rules.saf_f() if rule is None else rule, 2)(
+        safjax.value_and_grad(lambda o: jnp.sum(o), rules.saf_f() if rule is None else rule, 2, outputs="all")(
             Odd(call), jnp.ones((2, 3))
         )
 

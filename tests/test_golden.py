@@ -92,7 +92,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("prefix", PUBLISHED)
 def test_gradients_and_logits(prefix, golden, net, data):
-    (_, aux), grads = safjax.value_and_grad(loss, PUBLISHED[prefix], STEPS)(net, *data)
+    (_, aux), grads = safjax.value_and_grad(loss, PUBLISHED[prefix], STEPS, outputs="all")(net, *data)
     nets.assert_fires(aux.rates, low=0.03)
     np.testing.assert_allclose(aux.outputs, golden["logits"], rtol=1e-9, atol=1e-12)
     expected, actual = named(golden, prefix), ours(grads)
@@ -104,7 +104,7 @@ def test_gradients_and_logits(prefix, golden, net, data):
 def test_online_updates(golden, net, data):
     """T updates of SGD (rate 0.1, momentum 0.9), one a time step, with the gradient of loss / T."""
     rule = rules.ottt_o(trace_bias=False, trace_input=False)
-    step = safjax.train_step(loss, rule, optax.sgd(0.1, momentum=0.9), STEPS)
+    step = safjax.train_step(loss, rule, optax.sgd(0.1, momentum=0.9), STEPS, outputs="all")
     before = ours(nnx.state(net, nnx.Param))
     net, _, (_, aux) = step(net, step.init(net), *data)
     np.testing.assert_allclose(aux.outputs, golden["logits_online"], rtol=1e-9, atol=1e-12)
@@ -116,7 +116,7 @@ def test_online_updates(golden, net, data):
 
 def test_the_exact_traces_are_another_gradient(golden, net, data):
     """The comparison above can fail: with the exact traces of biases and image the gradient differs visibly."""
-    _, grads = safjax.value_and_grad(loss, rules.ottt_a(), STEPS)(net, *data)
+    _, grads = safjax.value_and_grad(loss, rules.ottt_a(), STEPS, outputs="all")(net, *data)
     theirs, exact = named(golden, "grad_ottt_a"), ours(grads)
     assert np.abs(exact["features.0", "weight"] / theirs["features.0", "weight"] - 1).max() > 0.1
     assert np.abs(exact["features.4", "bias"] / theirs["features.4", "bias"] - 1).max() > 0.1

@@ -76,7 +76,7 @@ def outputs_and_gradients(name, x, steps=None):
     """Of each example: the outputs [T, B, ...] and the gradient for the input, [B, ...]."""
     rule = RULES[name]
     net = Wide(feedback=not rule.propagation.whole_sequence)
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps)(net, x, nets.labels())
+    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
     weights = [leaf for path, leaf in jax.tree.leaves_with_path(grads) if path[-1].key != "value"]
     return aux, grads["first"]["layer"]["layers"][0]["value"], (value, weights)
 
@@ -170,7 +170,7 @@ def test_a_number_that_is_none_is_dropped_by_no_mask():
     x = jnp.ones((nets.STEPS, BATCH, 40))
     make = lambda: nnx.Sequential(Dropout(0.9, rngs=nnx.Rngs(0)), LeakyReadout(0.5))  # noqa: E731
     outputs = [
-        safjax.value_and_grad(jnp.mean, rules.bptt())(make(), a)[0][1].outputs
+        safjax.value_and_grad(jnp.mean, rules.bptt(), outputs="all")(make(), a)[0][1].outputs
         for a in (x, spoilt(x, (2, 1, slice(None)), np.nan))
     ]
     assert np.isnan(outputs[1][2:, 1]).all() and (outputs[0][2:, 1] == 0).any()

@@ -22,7 +22,7 @@ INPUTS = {"static": (nets.image, nets.STEPS), "sequence": (nets.video, None)}
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss, targets=None):
-    (value, aux), grads = safjax.value_and_grad(loss, rule, steps)(
+    (value, aux), grads = safjax.value_and_grad(loss, rule, steps, outputs="all")(
         net, x, nets.labels() if targets is None else targets
     )
     nets.assert_fires(aux.rates)
@@ -165,7 +165,7 @@ def test_rematerialisation_changes_no_gradient():
 
 def temporary(rule, net):
     """Temporary bytes of a training step on T = 100, B = 16."""
-    step = safjax.train_step(nets.loss, rule, optax.sgd(0.1))
+    step = safjax.train_step(nets.loss, rule, optax.sgd(0.1), outputs="all")
     lowered = step.lower(net, step.init(net), jnp.ones((100, 16, 100), jnp.float32), jnp.zeros(16, jnp.int32))
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
@@ -207,7 +207,9 @@ def test_golden():
         return jnp.mean((output - target) ** 2)
 
     x, target = (jnp.asarray(golden[key].swapaxes(0, 1)) for key in ("x", "target"))
-    (value, aux), grads = safjax.value_and_grad(loss, rules.exodus())(Net(), x, safjax.losses.Timed(target))
+    (value, aux), grads = safjax.value_and_grad(loss, rules.exodus(), outputs="all")(
+        Net(), x, safjax.losses.Timed(target)
+    )
     spikes = safjax.simulate(Net(), x).spikes
     np.testing.assert_array_equal(spikes["lifs.0"].swapaxes(0, 1), golden["z1"])
     np.testing.assert_array_equal(spikes["lifs.1"].swapaxes(0, 1), golden["z2"])
@@ -217,7 +219,7 @@ def test_golden():
         expected = golden[key].T
         actual = grads["synapses"][layer]["layer"]["kernel"]
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-    _, slayer = safjax.value_and_grad(loss, rules.slayer())(Net(), x, safjax.losses.Timed(target))
+    _, slayer = safjax.value_and_grad(loss, rules.slayer(), outputs="all")(Net(), x, safjax.losses.Timed(target))
     assert nets.distance(slayer, grads) > 0.1
 
 
@@ -231,7 +233,7 @@ def test_what_layer_by_layer_refuses():
             return self.after(self, self.lif(self.first(x)))
 
     def run(after):
-        safjax.value_and_grad(lambda o: jnp.sum(o), rules.exodus())(Net(after), dense_input())
+        safjax.value_and_grad(lambda o: jnp.sum(o), rules.exodus(), outputs="all")(Net(after), dense_input())
 
     run(lambda net, s: s)
     with pytest.raises(TypeError, match="message between spiking layers.*Synapse"):

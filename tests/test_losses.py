@@ -69,7 +69,8 @@ def test_losses_of_the_whole_sequence(kind):
     """Each has the value of its definition; all rules that see the whole sequence agree on its gradient."""
     loss, targets, net = CASES[kind]
     results = {
-        name: safjax.value_and_grad(loss, rule)(net(), sequence(), targets()) for name, rule in ALL_STEPS.items()
+        name: safjax.value_and_grad(loss, rule, outputs="all")(net(), sequence(), targets())
+        for name, rule in ALL_STEPS.items()
     }
     (value, aux), expected = results["bptt"]
     nets.assert_fires(aux.rates)
@@ -83,7 +84,7 @@ def test_losses_of_the_whole_sequence(kind):
 def test_training_on_a_spike_train():
     """EXODUS brings the output spikes nearer to a target train in van Rossum's distance."""
     net = Spikes()
-    step = safjax.train_step(losses.van_rossum(0.7), rules.exodus(), optax.adam(0.02))
+    step = safjax.train_step(losses.van_rossum(0.7), rules.exodus(), optax.adam(0.02), outputs="all")
     opt_state, values = step.init(net), []
     for _ in range(60):
         net, opt_state, (value, _) = step(net, opt_state, sequence(), losses.Timed(spike_train()))
@@ -94,14 +95,18 @@ def test_training_on_a_spike_train():
 @pytest.mark.parametrize("name", STEPWISE)
 def test_step_by_step_rules_refuse_a_loss_of_the_whole_sequence(name):
     with pytest.raises(ValueError, match=rf"'{name}' takes its loss step by step.*safjax.losses.Timed.*exodus\(\)"):
-        safjax.value_and_grad(losses.max_over_time(nets.loss), rules.RULES[name]())
+        safjax.value_and_grad(losses.max_over_time(nets.loss), rules.RULES[name](), outputs="all")
 
 
 def test_a_timed_target_must_have_the_length_of_the_sequence():
     with pytest.raises(ValueError, match=r"shape \(5, 3\), but the sequence has T = 12"):
-        safjax.value_and_grad(nets.loss, rules.bptt())(nets.Dense(), sequence(), losses.Timed(jnp.zeros((5, 3), int)))
+        safjax.value_and_grad(nets.loss, rules.bptt(), outputs="all")(
+            nets.Dense(), sequence(), losses.Timed(jnp.zeros((5, 3), int))
+        )
     with pytest.raises(ValueError, match=r"shape \(\), but the sequence has T = 12"):
-        safjax.value_and_grad(nets.loss, rules.bptt())(nets.Dense(), sequence(), losses.Timed(jnp.zeros((), int)))
+        safjax.value_and_grad(nets.loss, rules.bptt(), outputs="all")(
+            nets.Dense(), sequence(), losses.Timed(jnp.zeros((), int))
+        )
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.5, float("nan")])
@@ -114,9 +119,11 @@ def test_the_decay_of_a_filter_is_a_fraction(decay):
 def test_a_constant_timed_target_is_the_target(name):
     timed = losses.Timed(jnp.broadcast_to(nets.labels(), (12, nets.BATCH)))
     rule = rules.RULES[name]()
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule)(nets.Dense(), sequence(), timed)
+    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, outputs="all")(nets.Dense(), sequence(), timed)
     nets.assert_fires(aux.rates)
-    (expected_value, _), expected = safjax.value_and_grad(nets.loss, rule)(nets.Dense(), sequence(), nets.labels())
+    (expected_value, _), expected = safjax.value_and_grad(nets.loss, rule, outputs="all")(
+        nets.Dense(), sequence(), nets.labels()
+    )
     np.testing.assert_allclose(value, expected_value, rtol=1e-13)
     nets.assert_trees_close(grads, expected, rtol=1e-12)
 
@@ -124,7 +131,7 @@ def test_a_constant_timed_target_is_the_target(name):
 def test_each_step_has_its_own_target():
     """The gradient of an online rule is the mean of those of its steps: the labels of one step matter to it alone."""
     labels = jnp.asarray(np.random.default_rng(3).integers(0, nets.CLASSES, (12, nets.BATCH)))
-    compute = safjax.value_and_grad(lambda o, y, w: w * nets.loss(o, y), rules.ottt_a())
+    compute = safjax.value_and_grad(lambda o, y, w: w * nets.loss(o, y), rules.ottt_a(), outputs="all")
     (_, aux), grads = compute(nets.Dense(), sequence(), losses.Timed(labels), losses.Timed(jnp.ones(12)))
     nets.assert_fires(aux.rates)
     total = jax.tree.map(jnp.zeros_like, grads)
@@ -132,10 +139,10 @@ def test_each_step_has_its_own_target():
         _, one = compute(nets.Dense(), sequence(), labels[t], losses.Timed(jnp.zeros(12).at[t].set(1.0)))
         total = jax.tree.map(jnp.add, total, one)
     nets.assert_trees_close(total, grads, rtol=1e-11)
-    pair = safjax.value_and_grad(lambda o, both: both["w"] * nets.loss(o, both["y"]), rules.ottt_a())
+    pair = safjax.value_and_grad(lambda o, both: both["w"] * nets.loss(o, both["y"]), rules.ottt_a(), outputs="all")
     _, nested = pair(nets.Dense(), sequence(), {"y": losses.Timed(labels), "w": 1.0})
     nets.assert_trees_close(nested, grads, rtol=1e-11)
-    compute = safjax.value_and_grad(nets.loss, rules.saf_f())
+    compute = safjax.value_and_grad(nets.loss, rules.saf_f(), outputs="all")
     *_, last = compute(nets.Dense(), sequence(), losses.Timed(labels))
     *_, expected = compute(nets.Dense(), sequence(), labels[-1])
     nets.assert_trees_close(last, expected, rtol=1e-12)
@@ -148,7 +155,7 @@ def switching(rule, updates=True, steps=240):
     x = jnp.broadcast_to(sequence(1)[0], (steps, nets.BATCH, 7))
     before, after = nets.labels(), (nets.labels() + 1) % nets.CLASSES
     labels = jnp.where(jnp.arange(steps)[:, None] < steps // 2, before, after)
-    step = safjax.train_step(nets.loss, rule, optax.adam(0.02 if updates else 0.0))
+    step = safjax.train_step(nets.loss, rule, optax.adam(0.02 if updates else 0.0), outputs="all")
     _, _, (_, aux) = step(net, step.init(net), x, losses.Timed(labels))
     correct = (aux.outputs.argmax(-1) == labels).mean(1)
     return correct[steps * 3 // 8 : steps // 2].mean(), correct[steps * 7 // 8 :].mean()
@@ -167,5 +174,5 @@ def test_dropout_and_sequence_losses_go_together():
     net = nnx.Sequential(Synapse(nets._dense(7, 9, nnx.Rngs(0))), LIF(), Dropout(0.3, rngs=nnx.Rngs(1)), LeakyReadout())
     loss = losses.sum_over_time(lambda o: jnp.mean(o**2))
     for rule in ALL_STEPS.values():
-        (value, _), _ = safjax.value_and_grad(loss, rule)(net, sequence())
+        (value, _), _ = safjax.value_and_grad(loss, rule, outputs="all")(net, sequence())
         assert value > 0

@@ -34,7 +34,9 @@ def test_arithmetic_between_layers(names):
     x = jnp.asarray(np.random.default_rng(0).normal(0.3, 1.2, (nets.STEPS, nets.BATCH, 7)))
     plain, grads = safjax.predict(Streams(), x), []
     for name in names:
-        (_, aux), gradient = safjax.value_and_grad(nets.loss, rules.RULES[name]())(Streams(), x, nets.labels())
+        (_, aux), gradient = safjax.value_and_grad(nets.loss, rules.RULES[name](), outputs="all")(
+            Streams(), x, nets.labels()
+        )
         nets.assert_fires(aux.rates)
         np.testing.assert_allclose(aux.outputs, plain, rtol=1e-11, atol=1e-12)
         grads.append(gradient)
@@ -61,6 +63,6 @@ def test_differences_with_what_comes_back(name):
     for now in x:
         z.append(now - z[-1])
     loss = lambda output: jnp.sum(output[0])  # noqa: E731
-    (_, aux), _ = safjax.value_and_grad(loss, rules.RULES[name]())(Differences(), jnp.asarray(x))
+    (_, aux), _ = safjax.value_and_grad(loss, rules.RULES[name](), outputs="all")(Differences(), jnp.asarray(x))
     np.testing.assert_array_equal(aux.outputs[0], -np.cumsum(x, 0))
     np.testing.assert_array_equal(aux.outputs[1], z[1:])

@@ -26,7 +26,7 @@ def net(**options):
 def tried(loss, rule, *targets, make=net, x=None, steps=2):
     """As when it is called, but nothing is compiled."""
     x = jnp.ones((5, 4)) if x is None else x
-    return jax.eval_shape(lambda: safjax.value_and_grad(loss, rule, steps)(make(), x, *targets))
+    return jax.eval_shape(lambda: safjax.value_and_grad(loss, rule, steps, outputs="all")(make(), x, *targets))
 
 
 @pytest.mark.parametrize("name", ["bptt", "exodus", "sltt", "saf_f", "ide"])
@@ -63,7 +63,7 @@ def test_inputs_that_are_no_arrays(x, steps):
 
 def test_a_rule_by_its_name():
     with pytest.raises(TypeError, match=r"but was 'ottt_a'. Write ottt_a\(\)"):
-        safjax.value_and_grad(EXAMPLES, "ottt_a", 2)
+        safjax.value_and_grad(EXAMPLES, "ottt_a", 2, outputs="all")
 
 
 def test_numbers_of_other_libraries_are_numbers_and_arrays_are_told_where_to_stand():

@@ -72,7 +72,7 @@ def loss(output, labels):
 def training_program(rule, dtype, param_dtype, video=False):
     """The jaxpr of a training step with Adam, and the dtypes of what it returns."""
     x, labels = batch(param_dtype, video)
-    step = safjax.train_step(loss, rule, optax.adam(1e-3), None if video else STEPS)
+    step = safjax.train_step(loss, rule, optax.adam(1e-3), None if video else STEPS, outputs="all")
     graphdef, variables = nnx.split(net(rule, dtype, param_dtype))
 
     def train(variables, x, labels):
@@ -177,7 +177,7 @@ def test_readouts_give_float32(method, readout):
     small = nnx.Sequential(LIF(), Synapse(dense), readout())
     rule = RULES[method]()
     (value, aux), grads = jax.eval_shape(
-        lambda x: safjax.value_and_grad(lambda o: jnp.mean(o**2), rule, steps=STEPS)(small, x),
+        lambda x: safjax.value_and_grad(lambda o: jnp.mean(o**2), rule, steps=STEPS, outputs="all")(small, x),
         jax.ShapeDtypeStruct((4, 3), BFLOAT16),
     )
     assert (value.dtype, aux.outputs.dtype) == (jnp.float32, jnp.float32)
@@ -212,7 +212,7 @@ def test_models_hand_their_dtypes_on(build, shape, x64):
     rule, labels = RULES["saf_f"](), jnp.array([0, 1])
 
     def program(dtype, param_dtype):
-        grad = safjax.value_and_grad(loss, rule, steps=2)
+        grad = safjax.value_and_grad(loss, rule, steps=2, outputs="all")
         x = jnp.ones((2, *shape), param_dtype)
         model = build(dtype=dtype, param_dtype=param_dtype)
         assert floats(jax.tree.leaves(nnx.state(model, nnx.Param))) == {jnp.dtype(param_dtype).name}
@@ -238,7 +238,7 @@ class Split(nnx.Module):
 @pytest.mark.parametrize("method", ["saf_f", "saf_e", "ottt_a", "bptt"])
 def test_messages_before_a_bfloat16_synapse_are_those_of_float32(method):
     def outputs(dtype):
-        grad = safjax.value_and_grad(lambda output: jnp.mean(output[1]), RULES[method](), steps=6)
+        grad = safjax.value_and_grad(lambda output: jnp.mean(output[1]), RULES[method](), steps=6, outputs="all")
         return grad(Split(dtype), jnp.linspace(0.3, 1.9, 10).reshape(2, 5))[0][1].outputs
 
     (before, after), (before_32, after_32) = outputs(BFLOAT16), outputs(jnp.float32)
@@ -259,7 +259,9 @@ def test_accumulated_and_traced_gradients_agree_to_the_rounding_of_bfloat16():
             for a, b in ((7, 9), (9, nets.CLASSES))
         ]
         model = nnx.Sequential(dense[0], LIF(), dense[1], LeakyReadout())
-        (_, aux), grads = safjax.value_and_grad(nets.loss, RULES[method](), steps=6)(model, images, labels)
+        (_, aux), grads = safjax.value_and_grad(nets.loss, RULES[method](), steps=6, outputs="all")(
+            model, images, labels
+        )
         nets.assert_fires(aux.rates)
         return aux.rates, grads
 
@@ -294,6 +296,8 @@ def test_bfloat16_convolution_adds_up_in_float32(strides):
 @pytest.mark.parametrize("layer", [WSConv, functools.partial(nnx.Conv, kernel_size=(3, 3)), nnx.Linear])
 def test_bias_of_a_bfloat16_layer_adds_its_gradient_up_in_float32(layer):
     model = nnx.Sequential(Synapse(layer(1, 4, dtype=BFLOAT16, rngs=nnx.Rngs(0))), InstantReadout())
-    _, grads = safjax.value_and_grad(jnp.sum, RULES["exodus"](), steps=1)(model, jnp.ones((8, 32, 32, 1)))
+    _, grads = safjax.value_and_grad(jnp.sum, RULES["exodus"](), steps=1, outputs="all")(
+        model, jnp.ones((8, 32, 32, 1))
+    )
     assert grads["layers"][0]["layer"]["bias"].dtype == jnp.float32
     np.testing.assert_allclose(grads["layers"][0]["layer"]["bias"], 8 * 32 * 32)

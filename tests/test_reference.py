@@ -46,7 +46,9 @@ def compare(actual, expected, rtol):
 def test_bptt(decay, threshold, detach_reset):
     net = nets.Dense(decay=decay, threshold=threshold)
     rule = rules.bptt(detach_reset=detach_reset)
-    (value, aux), grads = safjax.value_and_grad(squared_error, rule)(net, jnp.asarray(sequence()), targets())
+    (value, aux), grads = safjax.value_and_grad(squared_error, rule, outputs="all")(
+        net, jnp.asarray(sequence()), targets()
+    )
     nets.assert_fires(aux.rates)
     arguments = weights(nnx.as_pure(nnx.state(net, nnx.Param))), sequence(), targets(), decay, threshold
     expected_value, expected = reference.bptt(*arguments, detach_reset)
@@ -58,7 +60,9 @@ def test_bptt(decay, threshold, detach_reset):
 @pytest.mark.parametrize("name, traced", [("sltt", False), ("ottt_a", True), ("saf_e", True)])
 def test_online_rules(name, traced):
     net = nets.Dense(decay=0.8)
-    (_, aux), grads = safjax.value_and_grad(squared_error, rules.RULES[name]())(net, jnp.asarray(sequence()), targets())
+    (_, aux), grads = safjax.value_and_grad(squared_error, rules.RULES[name](), outputs="all")(
+        net, jnp.asarray(sequence()), targets()
+    )
     nets.assert_fires(aux.rates)
     parameters = weights(nnx.as_pure(nnx.state(net, nnx.Param)))
     compare(grads, reference.online(parameters, sequence(), targets(), 0.8, 1.0, traced), rtol=1e-11)
@@ -70,7 +74,7 @@ def test_ottt_without_the_traces_of_biases_or_input(options, static):
     net, x = nets.Dense(decay=0.8), jnp.asarray(sequence())
     rule = rules.ottt_a(trace_bias=options[0], trace_input=options[1])
     x, steps = (x[0], nets.STEPS) if static else (x, None)
-    (_, aux), grads = safjax.value_and_grad(squared_error, rule, steps)(net, x, targets())
+    (_, aux), grads = safjax.value_and_grad(squared_error, rule, steps, outputs="all")(net, x, targets())
     nets.assert_fires(aux.rates)
     parameters, xs = weights(nnx.as_pure(nnx.state(net, nnx.Param))), [x] * nets.STEPS if static else x
     compare(grads, reference.online(parameters, xs, targets(), 0.8, 1.0, True, *options), rtol=1e-11)
@@ -80,7 +84,7 @@ def test_bptt_against_finite_differences():
     """With a smooth spike function BPTT is the true gradient: central differences in random directions agree."""
     net = nets.Dense(surrogate=lambda x: jax.nn.sigmoid(3 * x))
     x, y = jnp.asarray(sequence()), targets()
-    compute = safjax.value_and_grad(squared_error, rules.bptt())
+    compute = safjax.value_and_grad(squared_error, rules.bptt(), outputs="all")
     graphdef, params = nnx.split(net)
     _, grads = compute(net, x, y)
     for seed in range(3):

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss):
-    (value, aux), grads = safjax.value_and_grad(loss, rule, steps)(net, x, nets.labels())
+    (value, aux), grads = safjax.value_and_grad(loss, rule, steps, outputs="all")(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, aux, grads
 

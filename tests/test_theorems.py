@@ -20,7 +20,7 @@ READOUTS = {"leaky": LeakyReadout, "instant": InstantReadout}
 
 def gradients(net, rule, x, steps=None, labels=None):
     labels = nets.labels() if labels is None else labels
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps)(net, x, labels)
+    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, labels)
     nets.assert_fires(aux.rates)
     return value, aux, grads
 
@@ -65,7 +65,7 @@ def test_theorem_1_gap_of_updated_weights_is_first_order():
         net = nets.Conv()
         before = nnx.state(net, nnx.Param)
         optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
-        step = safjax.train_step(nets.loss, rule, optimizer, nets.STEPS)
+        step = safjax.train_step(nets.loss, rule, optimizer, nets.STEPS, outputs="all")
         after, _, _ = step(net, step.init(net), nets.image(), nets.labels())
         return optax.tree.sub(nnx.as_pure(nnx.state(after, nnx.Param)), nnx.as_pure(before))
 
@@ -165,7 +165,7 @@ def test_every_rule_fires_the_spikes_of_plain_inference(name):
 
 def test_a_saf_trained_net_predicts_as_under_saf():
     net = nets.Conv()
-    step = safjax.train_step(nets.loss, rules.saf_f(), optax.adam(1e-2), nets.STEPS)
+    step = safjax.train_step(nets.loss, rules.saf_f(), optax.adam(1e-2), nets.STEPS, outputs="all")
     opt_state = step.init(net)
     for _ in range(5):
         net, opt_state, _ = step(net, opt_state, nets.image(), nets.labels())

@@ -67,7 +67,7 @@ class Watched(nnx.Module):
 def spikes_under(rule, net, x, steps=None):
     """The spikes of both layers under a rule, from the rates of what its readouts read."""
     loss = lambda output: sum(jnp.mean(o) for o in output)  # noqa: E731
-    (_, aux), _ = safjax.value_and_grad(loss, rule, steps)(net, x)
+    (_, aux), _ = safjax.value_and_grad(loss, rule, steps, outputs="all")(net, x)
     assert_fires(aux.rates, 0.04, 0.9)
     return [np.asarray(o, np.float64) for o in aux.outputs]
 
@@ -132,7 +132,7 @@ def test_the_margin_scales_with_the_threshold():
     net = nnx.Sequential(LIF(0.9, threshold=1 / 64), LeakyReadout())
     x = 1 / 64 * jnp.asarray(events(), jnp.float32)
     rates = [
-        safjax.value_and_grad(lambda o: jnp.mean(o), rule)(net, x)[0][1].rates["layers.0"]
+        safjax.value_and_grad(lambda o: jnp.mean(o), rule, outputs="all")(net, x)[0][1].rates["layers.0"]
         for rule in (rules.saf_f(), rules.bptt())
     ]
     np.testing.assert_allclose(rates[0], rates[1], rtol=1e-6)
@@ -141,4 +141,7 @@ def test_the_margin_scales_with_the_threshold():
 def test_sums_that_outgrow_float32_are_refused():
     net = nnx.Sequential(IF(), LeakyReadout())
     with pytest.raises(ValueError, match=r"IF at 'layers.0'.*300000 steps.*float32.*thresholds; take a smaller decay"):
-        jax.eval_shape(lambda x: safjax.value_and_grad(jnp.mean, rules.saf_f(), 300_000)(net, x)[0], jnp.ones((1, 1)))
+        jax.eval_shape(
+            lambda x: safjax.value_and_grad(jnp.mean, rules.saf_f(), 300_000, outputs="all")(net, x)[0],
+            jnp.ones((1, 1)),
+        )

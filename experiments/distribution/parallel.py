@@ -79,7 +79,7 @@ class ParallelStep:
                 devices.mesh,
                 functools.partial(local, graph),
                 (WHOLE, WHOLE, WHOLE, _rows(steps), ROWS, WHOLE),
-                (WHOLE, WHOLE, WHOLE, safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE), WHOLE),
+                (WHOLE, WHOLE, WHOLE, _SPECS, WHOLE),
             )(params, rest, opt_state, x, labels, key)
 
         self._update = update
@@ -107,6 +107,9 @@ class ParallelStep:
         graph, params, rest = split_net(net)
         params, rest, opt_state, aux, value = self._update(graph, params, rest, opt_state, x, labels, key)
         return graph.merge(params, rest), opt_state, (value, aux)
+
+
+_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE)  # type: ignore[arg-type]
 
 
 def _own(rest: Any, devices: Devices) -> Any:

@@ -16,8 +16,8 @@ from flax import nnx
 from safjax.loops import Reports
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
-from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.dropout import SequenceKey
+from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.states import flat, join, split
 from safjax.nn.synapse import Synapse

@@ -59,7 +59,7 @@ def _rest(begin: Any, zeros: list[bool]) -> list:
 
 
 def _own_axes(value: Any, bound: Bound) -> tuple[int | None, ...]:
-    """Of random keys, behind those of stacked layers; of a layer's own state in front, if it is as long as the batch."""
+    """Of keys, behind those of stacked layers; of a layer's own state in front, if it is as long as the batch."""
 
     def axis(leaf):
         if is_key(leaf):
@@ -152,7 +152,8 @@ def _dtype(part: Any) -> Any:
 def _apart(now: list, wanted: list) -> bool:
     """Whether two forms differ by the members' own gains and keys alone."""
     return len(now) == len(wanted) and all(
-        a == b or (a[2] == b[2] and a[0] == b[0] and (a[0] == "gain" or jax.dtypes.issubdtype(a[2], jax.dtypes.prng_key)))
+        a == b
+        or (a[2] == b[2] and a[0] == b[0] and (a[0] == "gain" or jax.dtypes.issubdtype(a[2], jax.dtypes.prng_key)))
         for a, b in zip(now, wanted, strict=True)
     )
 

@@ -53,8 +53,8 @@ def predict(
       outputs: what is kept of the outputs, "all", "last" or "mean".
 
     Returns:
-      The outputs of all steps, [T, B, ...], or as `outputs` says. A net trained on its last step is read at outputs[-1],
-      one trained on every step as outputs.mean(0).
+      The outputs of all steps, [T, B, ...], or as `outputs` says. A net trained on its last step is read at
+      outputs[-1], one trained on every step as outputs.mean(0).
 
     Example:
       >>> import jax.numpy as jnp

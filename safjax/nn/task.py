@@ -73,8 +73,8 @@ def check_kept(outputs: Any, rule: Rule) -> Kept:
     if outputs in ("all", "last", "mean"):
         return outputs
     raise ValueError(
-        f"outputs={outputs!r}: expected 'all' for the outputs of every step, [T, B, ...], 'last' or 'mean' for those of "
-        "the last step or their mean, [B, ...], or None for the one of these two that the rule's loss looks at."
+        f"outputs={outputs!r}: expected 'all' for the outputs of every step, [T, B, ...], 'last' or 'mean' for those "
+        "of the last step or their mean, [B, ...], or None for the one of these two that the rule's loss looks at."
     )
 
 

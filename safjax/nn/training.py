@@ -61,12 +61,13 @@ def value_and_grad(
         at them.
 
     Returns:
-      A compiled function of (net, x, *targets, key=None, state=None). Without `state`, which `safjax.start` makes, the
-      sequence begins at rest; with it the sequence goes on, and `aux.state` is for the next call. Its gradients are an `nnx.State` with the same tree under
-      every rule. `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch
-      statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX may differentiate
-      its results once more: exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a
-      constant), not at all under those that accumulate.
+      A compiled function of (net, x, *targets, key=None, state=None). Its gradients are an `nnx.State` with the same
+      tree under every rule. `key` is for rules that draw at random, sltt(sampled=K). Without `state`, which
+      `safjax.start` makes, the sequence begins at rest; with it the sequence goes on, and `aux.state` is for the next
+      call. Variables that the net itself changes (batch statistics, dropout counts) are updated in place; everything
+      else of `net` is left as it is. JAX may differentiate its results once more, with respect to the state too:
+      exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a constant), not at all under
+      those that accumulate.
 
     Raises:
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that
@@ -265,8 +266,8 @@ def _aux(run: loops.Run, rule: Rule, keep: Kept, state: State | None) -> Aux:
 
 
 _NO_OUTPUTS = Absent(
-    "The outputs of every step were not kept; aux.output is the net's answer, the mean of the steps' or the last. Write "
-    "safjax.train_step(..., outputs='all'), or value_and_grad(..., outputs='all'), to have them, [T, B, ...]."
+    "The outputs of every step were not kept; aux.output is the net's answer, the mean of the steps' or the last. "
+    "Write safjax.train_step(..., outputs='all'), or value_and_grad(..., outputs='all'), to have them, [T, B, ...]."
 )
 _NO_STATE = Absent(
     "This call began a sequence at rest and did not keep its state. To go on from call to call, begin with "

@@ -14,7 +14,16 @@ import jax.numpy as jnp
 from safjax.gains import Gain
 from safjax.late import zero_known_with
 from safjax.messages import Kept, Sequence
-from safjax.neurons import CurrentCell, CurrentState, LIFCell, fire, leaky_filter, leaky_readout_step, lif_sequence, run_cell
+from safjax.neurons import (
+    CurrentCell,
+    CurrentState,
+    LIFCell,
+    fire,
+    leaky_filter,
+    leaky_readout_step,
+    lif_sequence,
+    run_cell,
+)
 from safjax.neurons.firing import put_together, taken_apart
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn

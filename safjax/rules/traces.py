@@ -141,7 +141,7 @@ class TracePropagation:
             state = InputState(jnp.zeros((), wide_dtype(x)) if static else wide_zeros(x), Gain.start(x))
         gain = state.gain.step(decay)
         if static and self.trace_input == self.trace_bias:
-            factor = gain if self.trace_input else Gain(jnp.ones_like(gain.value))
+            factor = gain if self.trace_input else Gain(jnp.ones_like(gain.value), gain.apart)
             return InputState(state.trace, gain), Presented.at(x, factor)
         trace = gain.of(x) * x if static else decay * state.trace + x
         if course.open:

@@ -77,7 +77,8 @@ def small():
 def test_theorem_1():
     net, x = small(), nets.image(size=8)
     (online, ottt), (accumulated, saf) = (
-        safjax.value_and_grad(nets.loss, rule, 4)(net, x, nets.labels()) for rule in (rules.ottt_o(), rules.saf_e())
+        safjax.value_and_grad(nets.loss, rule, 4, outputs="all")(net, x, nets.labels())
+        for rule in (rules.ottt_o(), rules.saf_e())
     )
     nets.assert_fires(accumulated[1].rates)
     assert list(accumulated[1].rates) == [f"blocks.layers.{b}.lif{n}" for b in (0, 1) for n in (1, 2)]
@@ -91,7 +92,7 @@ def test_theorem_1():
 def test_every_rule_takes_it(rule):
     """The optimizer's tree maps would refuse gradients of another tree."""
     net = small()
-    step = safjax.train_step(nets.loss, rules.RULES[rule](), optax.sgd(0.1), steps=2)
+    step = safjax.train_step(nets.loss, rules.RULES[rule](), optax.sgd(0.1), steps=2, outputs="all")
     step.lower(net, jax.eval_shape(step.init, net), nets.image(size=8), nets.labels())
 
 

@@ -31,7 +31,9 @@ def dense_input(seed=0):
 
 
 def compute(net, rule, x=None, steps=nets.STEPS):
-    return safjax.value_and_grad(nets.loss, rule, steps)(net, dense_input() if x is None else x, nets.labels())
+    return safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(
+        net, dense_input() if x is None else x, nets.labels()
+    )
 
 
 @pytest.mark.parametrize("name", rules.RULES)
@@ -67,7 +69,7 @@ def test_dropout_is_off_in_evaluation():
 def test_the_mean_is_kept(name):
     """Silenced with probability p, else multiplied by 1 / (1 − p); each sample by a mask of its own, at all steps."""
     net = nnx.Sequential(Dropout(0.2, rngs=nnx.Rngs(0)), LeakyReadout(0.5))
-    _, aux = safjax.value_and_grad(jnp.mean, rules.RULES[name](), 3)(net, jnp.ones((40, 50)))[0]
+    _, aux = safjax.value_and_grad(jnp.mean, rules.RULES[name](), 3, outputs="all")(net, jnp.ones((40, 50)))[0]
     kept = aux.outputs > 0
     np.testing.assert_allclose(aux.outputs[kept], 1.25, rtol=1e-12)
     assert abs(kept[0].mean() - 0.8) < 0.04

@@ -26,7 +26,7 @@ def image():
 
 def trained(name, optimizer, calls=1):
     """The optimizer's last state, the value and auxiliaries of each call, and the step."""
-    step = safjax.train_step(nets.loss, RULES[name], optimizer, T)
+    step = safjax.train_step(nets.loss, RULES[name], optimizer, T, outputs="all")
     net, results = nets.Dense(), []
     opt_state = step.init(net)
     for _ in range(calls):
@@ -66,7 +66,7 @@ def test_the_loss_and_its_function_are_those_of_the_gradient(name):
     expected = nets.loss(aux.outputs[-1], nets.labels()) / T if name in EACH_STEP else value
     np.testing.assert_allclose(seen.value, expected, rtol=1e-12)
     if name not in EACH_STEP:
-        run = safjax.value_and_grad(nets.loss, RULES[name], T)
+        run = safjax.value_and_grad(nets.loss, RULES[name], T, outputs="all")
         nets.assert_trees_close(seen.given, run(nets.Dense(), image(), nets.labels())[1])
 
 
@@ -97,7 +97,7 @@ def test_a_line_search_lowers_the_loss(name):
 @pytest.mark.parametrize("name", RULES)
 def test_a_line_search_under_every_rule(name):
     for optimizer in (optax.lbfgs(), optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(5))):
-        step, net = safjax.train_step(nets.loss, RULES[name], optimizer, T), nets.Dense()
+        step, net = safjax.train_step(nets.loss, RULES[name], optimizer, T, outputs="all"), nets.Dense()
         step.lower(net, step.init(net), image(), nets.labels())
 
 

@@ -44,7 +44,7 @@ def test_training_keeps_them_within(kind, sign):
     first, last = excited()
     net = nnx.Sequential(first, NEURONS[kind](), last, LeakyReadout(param(0.5)))
     rule = rules.bptt(layerwise=kind == "SPSN")
-    step = safjax.train_step(lambda o: sign * jnp.mean(o), rule, optax.sgd(30.0), 6)
+    step = safjax.train_step(lambda o: sign * jnp.mean(o), rule, optax.sgd(30.0), 6, outputs="all")
     opt_state, ends = step.init(net), 0
     for _ in range(6):
         net, opt_state, _ = step(net, opt_state, jnp.full((3, 4), 1.5))
@@ -70,7 +70,7 @@ class Shared(nnx.Module):
 
 def test_one_that_stands_in_several_places_is_kept_too():
     """By the path of its layer it was not found: 66.9 after four steps."""
-    net, step = Shared(), safjax.train_step(lambda o: -jnp.mean(o), rules.bptt(), optax.sgd(50.0), 6)
+    net, step = Shared(), safjax.train_step(lambda o: -jnp.mean(o), rules.bptt(), optax.sgd(50.0), 6, outputs="all")
     opt_state = step.init(net)
     for _ in range(4):
         net, opt_state, _ = step(net, opt_state, jnp.full((3, 4), 0.6))
@@ -85,7 +85,7 @@ def test_outside_they_act_as_the_nearest_end_and_find_back():
     results = []
     for decay in (1.0, 2.14):
         net.layers[0].decay[...] = jnp.asarray(decay)
-        (value, aux), grads = safjax.value_and_grad(lambda o: jnp.mean(o), rules.bptt())(net, x)
+        (value, aux), grads = safjax.value_and_grad(lambda o: jnp.mean(o), rules.bptt(), outputs="all")(net, x)
         nets.assert_fires(aux.rates, high=0.9)
         results.append((value, grads["layers"][0]["decay"]))
     assert results[0] == results[1]
@@ -113,10 +113,10 @@ def test_a_readout_with_a_decay_for_each_class(name):
     first, last = excited()
     net = nnx.Sequential(first, LIF(0.5), last, LeakyReadout(param([0.5, 0.9])))
     x = jnp.asarray(np.random.default_rng(0).uniform(0, 2, (7, 3, 4)))
-    (_, aux), grads = safjax.value_and_grad(lambda o: jnp.mean(o**2), rules.RULES[name]())(net, x)
+    (_, aux), grads = safjax.value_and_grad(lambda o: jnp.mean(o**2), rules.RULES[name](), outputs="all")(net, x)
     nets.assert_fires(aux.rates)
     np.testing.assert_allclose(aux.outputs, safjax.predict(net, x), rtol=1e-12)
     if name == "exodus":
-        (_, _), others = safjax.value_and_grad(lambda o: jnp.mean(o**2), rules.bptt())(net, x)
+        (_, _), others = safjax.value_and_grad(lambda o: jnp.mean(o**2), rules.bptt(), outputs="all")(net, x)
         nets.assert_trees_close(grads, others, rtol=1e-12)
     assert jax.tree.leaves(grads)[-1].shape == (2,)

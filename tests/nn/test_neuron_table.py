@@ -49,7 +49,7 @@ def test_every_neuron_that_is_taken_learns(name, topology):
         kinds.remove("IF")  # has another decay; on its own below
     net = Net(kinds, topology)
     plain = safjax.predict(net, inputs())  # before the next draw of the stochastic ones
-    (_, aux), grads = safjax.value_and_grad(nets.loss, RULES[name])(net, inputs(), nets.labels())
+    (_, aux), grads = safjax.value_and_grad(nets.loss, RULES[name], outputs="all")(net, inputs(), nets.labels())
     # A stochastic neuron at rest fires half of the time.
     nets.assert_fires(aux.rates, high=0.7 if "SPSN" in kinds else 0.6)
     assert len(aux.rates) == 2 * len(kinds)
@@ -67,7 +67,7 @@ def test_every_neuron_that_is_taken_learns(name, topology):
 def test_theorem_1_with_learned_thresholds_and_several_spikes(kinds, topology):
     """SAF-E equals OTTT_O also in the gradients of thresholds and of spike heights."""
     ((_, aux), grads), (_, expected) = (
-        safjax.value_and_grad(nets.loss, rule)(Net(kinds, topology), inputs(), nets.labels())
+        safjax.value_and_grad(nets.loss, rule, outputs="all")(Net(kinds, topology), inputs(), nets.labels())
         for rule in (rules.saf_e(), rules.ottt_o())
     )
     nets.assert_fires(aux.rates, high=1)  # Where several spikes a step are possible, each counts.

@@ -33,9 +33,11 @@ def test_a_masked_psn_is_the_step_by_step_neuron():
     masked.bias[...] = jnp.full(STEPS, sliding.bias[...])
     future = jnp.triu(jnp.ones((STEPS, STEPS)), 1)
     masked.weight[...] += 5 * future  # outside the band: without effect
-    (_, aux), grads = safjax.value_and_grad(nets.loss, rules.exodus())(build(masked), inputs(), nets.labels())
+    (_, aux), grads = safjax.value_and_grad(nets.loss, rules.exodus(), outputs="all")(
+        build(masked), inputs(), nets.labels()
+    )
     nets.assert_fires(aux.rates)
-    (_, expected_aux), expected = safjax.value_and_grad(nets.loss, rules.bptt())(
+    (_, expected_aux), expected = safjax.value_and_grad(nets.loss, rules.bptt(), outputs="all")(
         build(sliding), inputs(), nets.labels()
     )
     np.testing.assert_allclose(aux.outputs, expected_aux.outputs, rtol=1e-12)
@@ -45,7 +47,9 @@ def test_a_masked_psn_is_the_step_by_step_neuron():
     np.testing.assert_allclose(gathered, expected["layers"][1]["weight"], rtol=1e-11)
     assert float(jnp.abs(grads["layers"][1]["weight"] * future).max()) == 0
     masked.strength.set_value(jnp.zeros(()))
-    (_, free), _ = safjax.value_and_grad(nets.loss, rules.exodus())(build(masked), inputs(), nets.labels())
+    (_, free), _ = safjax.value_and_grad(nets.loss, rules.exodus(), outputs="all")(
+        build(masked), inputs(), nets.labels()
+    )
     assert np.abs(free.outputs - aux.outputs).max() > 0.1
 
 
@@ -54,7 +58,7 @@ def test_parallel_neurons_agree_under_all_layer_by_layer_rules():
     grads = []
     for name in LAYERWISE:
         net = Net(["PSN", "SlidingPSN", "SPSN"], "feed-forward")
-        (_, aux), gradient = safjax.value_and_grad(nets.loss, RULES[name])(net, inputs(), nets.labels())
+        (_, aux), gradient = safjax.value_and_grad(nets.loss, RULES[name], outputs="all")(net, inputs(), nets.labels())
         # A stochastic neuron at rest fires half of the time.
         nets.assert_fires(aux.rates, high=0.7)
         grads.append(gradient)
@@ -64,7 +68,7 @@ def test_parallel_neurons_agree_under_all_layer_by_layer_rules():
 
 def test_spsn_draws_anew_for_every_sequence():
     net = Net(["SPSN"], "feed-forward")
-    compute = safjax.value_and_grad(nets.loss, rules.exodus())
+    compute = safjax.value_and_grad(nets.loss, rules.exodus(), outputs="all")
     first, second = (compute(net, inputs(), nets.labels())[0][1].outputs for _ in range(2))
     assert np.abs(first - second).max() > 0
     np.testing.assert_array_equal(safjax.predict(net, inputs()), safjax.predict(net, inputs()))

@@ -53,7 +53,7 @@ X = jnp.full((nets.BATCH, 4), 3.0)
 
 
 def trained(net):
-    step = safjax.train_step(nets.loss, rules.saf_f(), optax.sgd(0.0), 2)
+    step = safjax.train_step(nets.loss, rules.saf_f(), optax.sgd(0.0), 2, outputs="all")
     opt_state = step.init(net)
     for _ in range(2):
         net, opt_state, (_, aux) = step(net, opt_state, X, nets.labels())
@@ -68,7 +68,7 @@ def streamed(net):
 
 
 def differentiated(net):
-    return safjax.value_and_grad(nets.loss, rules.ottt_a(), 2)(net, X, nets.labels())[0][1].outputs[-1]
+    return safjax.value_and_grad(nets.loss, rules.ottt_a(), 2, outputs="all")(net, X, nets.labels())[0][1].outputs[-1]
 
 
 ENTRY_POINTS = [
@@ -91,7 +91,7 @@ def test_every_entry_point_takes_them(case):
 
 def test_compiled_once_for_equal_values_and_anew_for_others():
     config, scale = CASES["nested"]
-    run = safjax.value_and_grad(nets.loss, rules.saf_f(), 3)
+    run = safjax.value_and_grad(nets.loss, rules.saf_f(), 3, outputs="all")
 
     def tracings(net, call):
         before = Net.traced

@@ -64,7 +64,7 @@ def test_it_is_honoured(rule):
         spikes.append(potential >= 1)
         membrane = potential - spikes[-1]
     np.testing.assert_array_equal(expected, spikes)
-    (_, aux), _ = safjax.value_and_grad(loss, rule)(net, currents())
+    (_, aux), _ = safjax.value_and_grad(loss, rule, outputs="all")(net, currents())
     nets.assert_fires(aux.rates, high=0.8)
     np.testing.assert_allclose(aux.rates["layers.0"], np.mean(spikes), rtol=1e-12)
     np.testing.assert_allclose(aux.outputs, safjax.predict(net, currents()), rtol=1e-12)
@@ -82,7 +82,7 @@ def test_a_stream_starts_there_too():
 def test_it_is_learned_as_autodiff_learns_it():
     net = nnx.Sequential(Raised(0.6), LeakyReadout())
     grads = [
-        safjax.value_and_grad(loss, rule)(net, currents())[1]
+        safjax.value_and_grad(loss, rule, outputs="all")(net, currents())[1]
         for rule in (rules.bptt(), rules.bptt(remat=True), rules.bptt(layerwise=True))
     ]
 

@@ -52,7 +52,7 @@ def loss(output):
 
 def outputs(net, rule, x=None, steps=4):
     x = jnp.ones((1, 1)) if x is None else x
-    return np.asarray(safjax.value_and_grad(loss, rule, steps)(net, x)[0][1].outputs).ravel()
+    return np.asarray(safjax.value_and_grad(loss, rule, steps, outputs="all")(net, x)[0][1].outputs).ravel()
 
 
 STEPWISE = [rules.bptt(), rules.sltt()]

@@ -76,7 +76,7 @@ def test_a_state_of_another_batch_or_net_is_refused():
     """Silently, an example's state would be shared by all the others."""
     x = vectors()[0]
     stream = safjax.stream(nets.Dense())
-    with pytest.raises(ValueError, match=r"state does not fit.*\(3, 7\).*stream.start"):
+    with pytest.raises(ValueError, match=r"state does not fit.*\(3, 7\).*safjax.start"):
         stream(stream.start(x[:1]), x)
     with pytest.raises(ValueError, match="state does not fit"):
         stream(safjax.stream(every_neuron()).start(x), x)
