@@ -129,6 +129,10 @@ class TracePropagation:
         del current, course
         return only_lif(cell)
 
+    def follows(self, course: Course) -> bool:
+        # A trace is a constant; only as a multiple of one image does its gradient stand. An untraced input has it all.
+        return not self.trace_input or (course.static and self.trace_bias)
+
     def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced]:
         decay, static = course.decay, course.static
         if state is None:
