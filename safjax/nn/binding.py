@@ -67,7 +67,7 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
             module.binding = Binding(rule.name, rule.propagation, course, join(path), observe, discovery)
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery)
-    discover_varying(net, rule, course, x, discovery)
+    discover_varying(net, rule, course, x)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
     graphdef, program = discover(net, rule, course, x, discovery)
     at_rest = start_of(program, split(net, nnx.Param)[2], x)

@@ -1,5 +1,6 @@
 """Finding out what the plain arrays depend on that enter a net's spiking part."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,7 +8,7 @@ from flax import nnx
 
 from safjax.dependence import EFFECT, Labels, Learned, follow
 from safjax.nn.layer_loops import explained_loops
-from safjax.nn.module import ENTERS, READ_OUT, Discovery, NeuronState, Observation
+from safjax.nn.module import ENTERS, READ_OUT, Discovery, NeuronState, Observation, SpikingModule
 from safjax.nn.states import flat, join, split
 
 INPUT, CHANGED, READ = "input", "changed", "read"
@@ -15,23 +16,22 @@ INPUT, CHANGED, READ = "input", "changed", "read"
 result of a readout."""
 
 
-def entries(net: nnx.Module, x: Any, discovery: Discovery, whole: bool) -> dict[str, Labels]:
+def entries(net: nnx.Module, x: Any, whole: bool) -> dict[str, Labels]:
     """{path of a spiking module: what the plain arrays that enter it depend on}.
 
     Args:
       net: a bound net.
       x: one step's input; of all steps, `whole`, if random numbers for it are those of every step.
-      discovery: the net's.
       whole: whether x is a sequence, with time in its batch.
     """
     graphdef, params, states, random, rest = split(net, nnx.Param, NeuronState, nnx.RngState)
     before = [flat(state) for state in (rest, random, params)]
-    discovery.begin()
 
     def run(values, x):
         merged = (nnx.from_flat_state(dict(zip(b, v, strict=True))) for b, v in zip(before, values, strict=True))
         net_of_step = nnx.merge(graphdef, states, *merged, copy=True)
-        with discovery.naming(), explained_loops():
+        _name_entries(net_of_step)
+        with explained_loops():
             net_of_step(x)
         nnx.pop(net_of_step, Observation)
         after = flat(split(net_of_step, nnx.Param, NeuronState)[3])
@@ -48,6 +48,14 @@ def entries(net: nnx.Module, x: Any, discovery: Discovery, whole: bool) -> dict[
         labels += [Labels({Learned(join(path))})] * len(jax.tree.leaves(value))
     labels += [Labels({INPUT})] * len(jax.tree.leaves(x))
     return _entered(jaxpr, labels)
+
+
+def _name_entries(net: nnx.Module) -> None:
+    # A value of its own: what a compiled function inside the net made of other ones is not taken from its cache.
+    discovery = Discovery(naming=True)
+    for _, module in nnx.iter_modules(net):
+        if isinstance(module, SpikingModule):
+            module.binding = dataclasses.replace(module.bound(), discovering=discovery)
 
 
 def _entered(jaxpr, labels: list[Labels]) -> dict[str, Labels]:

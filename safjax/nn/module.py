@@ -1,8 +1,7 @@
 """Spiking modules: Flax NNX modules whose computation a rule decides and whose state belongs to a sequence."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -57,29 +56,24 @@ READ_OUT = "safjax: read out"
 
 
 class Discovery:
-    """What has happened so far while a net's shapes are being found out."""
+    """What has happened so far while a net's shapes are being found out.
 
-    def __init__(self) -> None:
+    Args:
+      naming: let the net's program say by names where plain arrays enter spiking modules and leave readouts.
+    """
+
+    def __init__(self, naming: bool = False) -> None:
+        self.naming = naming
         self.begin()
 
     def begin(self) -> None:
         """Before each run of the net."""
         self.called: set[tuple[str, str]] = set()
         """The states that have been moved on by a step, by their modules' paths and their names."""
-        self._naming = False
-
-    @contextlib.contextmanager
-    def naming(self) -> Iterator[None]:
-        """Meanwhile the net's program says by names where plain arrays enter spiking modules and leave readouts."""
-        self._naming = True
-        try:
-            yield
-        finally:
-            self._naming = False
 
     def named(self, x: Any, name: str) -> Any:
         """x, under its name."""
-        return checkpoint_name(x, name) if self._naming else x
+        return checkpoint_name(x, name) if self.naming else x
 
 
 @dataclasses.dataclass(frozen=True)

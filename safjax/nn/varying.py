@@ -7,12 +7,12 @@ from flax import nnx
 
 from safjax.dependence import Labels, Learned
 from safjax.nn.entries import CHANGED, INPUT, READ, entries
-from safjax.nn.module import Discovery, SpikingModule
+from safjax.nn.module import SpikingModule
 from safjax.nn.states import join
 from safjax.rules import Course, Rule
 
 
-def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> None:
+def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any) -> None:
     """Tells each spiking module whether the arrays that enter it change with time, as the net's own input does or not.
 
     Raises:
@@ -22,11 +22,11 @@ def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any, discov
     propagation = rule.propagation
     if not (propagation.whole_sequence or propagation.accumulates):
         return
-    entered = entries(net, x, discovery, propagation.whole_sequence and not course.static)
+    entered = entries(net, x, propagation.whole_sequence and not course.static)
     for path, module in nnx.iter_modules(net):
-        labels = entered.get(join(path)) if isinstance(module, SpikingModule) else None
-        if labels is None:
+        if not isinstance(module, SpikingModule) or join(path) not in entered:
             continue
+        labels = entered[join(path)]
         where = f"the {type(module).__name__} at '{join(path)}'"
         if propagation.whole_sequence:
             _refuse_made_anew(rule, where, labels)
@@ -35,7 +35,7 @@ def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any, discov
         learned = sorted(label.name for label in labels if isinstance(label, Learned))
         own = course._replace(static=not varies) if learned or course.static else course
         if learned and not propagation.follows(own):
-            _refuse_learned(rule, where, labels, learned, course)
+            _refuse_learned(rule, where, labels, learned, own)
         module.binding = dataclasses.replace(module.bound(), course=own)
 
 
@@ -49,17 +49,21 @@ def _refuse_made_anew(rule: Rule, where: str, labels: Labels) -> None:
 
 
 def _refuse_learned(rule: Rule, where: str, labels: Labels, learned: list[str], course: Course) -> None:
-    others = f" and {len(learned) - 1} more" if learned[1:] else ""
+    listed = ", ".join(f"'{name}'" for name in learned[:3]) + (" ..." if learned[3:] else "")
     if READ in labels:
         way_out = "Hand on the message that the readout was given, in place of its result"
     else:
-        kept = "" if course.static or CHANGED in labels else "; or give one image for all steps, x[B, ...] with steps=T"
         way_out = (
-            "Put what learns into a Synapse, which must be affine: Synapse(nnx.Conv(...)), with neurons in place of "
-            f"ReLU; functions without parameters may stay before it{kept}"
+            "Put what learns into a Synapse, which must be affine (an nnx.Conv or nnx.Linear; neurons in place of "
+            "ReLU); what learns nothing, functions and an nnx.Variable in place of an nnx.Param, may stay before it"
         )
+    if INPUT in labels and CHANGED not in labels and READ not in labels and not course.static:
+        way_out += ". One image for all steps may be given as x[B, ...] with steps=T, which needs no such sum"
     raise ValueError(
-        f"The rule '{rule.name}' sums over time the array that enters {where}. It changes with time and is made with "
-        f"the learned '{learned[0]}'{others}, for which a sum of its values has no gradient. {way_out}; or train this "
-        "net with bptt() or sltt(), which need no such sum."
+        f"The rule '{rule.name}' sums over time the array that enters {where}. It {_how(course)} with the learned "
+        f"{listed}, for which a sum of its values has no gradient. {way_out}. Or train this net with bptt() or sltt()."
     )
+
+
+def _how(course: Course) -> str:
+    return "is made" if course.static else "changes with time, and is made"
