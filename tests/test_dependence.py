@@ -1,7 +1,9 @@
 """Labels go where values go, through loops and calls; those of what learns end where a derivative ends."""
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
@@ -11,8 +13,8 @@ from safjax.surrogate import Sigmoid
 W = Learned("w")
 
 
-def printed(x):
-    return jax.experimental.io_callback(lambda: x, jax.ShapeDtypeStruct(x.shape, x.dtype))
+def sensed():
+    return jax.experimental.io_callback(lambda: np.zeros(3), jax.ShapeDtypeStruct((3,), jnp.float32))
 
 
 def carried(w, x):
@@ -22,6 +24,22 @@ def carried(w, x):
 
 def in_a_while_loop(w, x):
     return jax.lax.while_loop(lambda c: c[1] < 3, lambda c: (c[0] * w, c[1] + 1), (x, 0))[0]
+
+
+@jax.custom_jvp
+def step(u):
+    return (u > 0).astype(u.dtype)
+
+
+step.defjvp(lambda primals, tangents: (step(*primals), *tangents))
+
+
+@jax.custom_vjp
+def rounded(u):
+    return jnp.round(u)
+
+
+rounded.defvjp(lambda u: (rounded(u), None), lambda _, error: (error,))
 
 
 FUNCTIONS = {
@@ -38,7 +56,9 @@ FUNCTIONS = {
     "compared": (lambda w, x: jnp.where(x > w, x, 0.0), {"x"}),
     "rounded": (lambda w, x: jnp.round(w) + jnp.floor(w), set()),
     "surrogate": (lambda w, x: Sigmoid()(w * x), {W, "x"}),
-    "effect": (lambda w, x: printed(x), {EFFECT}),
+    "own jvp": (lambda w, x: step(w * x), {W, "x"}),
+    "own vjp": (lambda w, x: rounded(w * x), {W, "x"}),
+    "effect": (lambda w, x: 2 * sensed(), {EFFECT}),
 }
 
 
