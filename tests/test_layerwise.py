@@ -129,7 +129,7 @@ def test_the_sequence_mask_of_dropout_is_the_same_either_way():
 class TwoStages(nnx.Module):
     """A readout in the middle: what comes after it changes with time, though the image does not.
 
-    What stands before learns only if it is `learned`: rules that accumulate refuse it (tests/nn/test_front.py).
+    What stands before learns only if it is `learned`: rules that accumulate refuse it (tests/nn/test_front_kinds.py).
     """
 
     def __init__(self, learned):
