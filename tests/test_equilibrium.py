@@ -119,12 +119,12 @@ def test_without_feedback_it_is_the_spike_representation():
     class Forward(nnx.Module):
         def __init__(self):
             rngs = nnx.Rngs(0)
-            self.before, self.first = nets._dense(7, 7, rngs), Synapse(nets._dense(7, 9, rngs))
+            self.first = Synapse(nets._dense(7, 9, rngs))
             self.lif, self.last = LIF(0.8), Synapse(nets._dense(9, nets.CLASSES, rngs))
             self.readout = InstantReadout()
 
         def __call__(self, x):
-            return self.readout(self.last(self.lif(self.first(jnp.tanh(self.before(x))))))
+            return self.readout(self.last(self.lif(self.first(jnp.tanh(x)))))
 
     x = jnp.asarray(np.random.default_rng(0).normal(0.3, 1.2, (6, nets.BATCH, 7)))
     *_, grads = gradients(Forward(), rules.ide(), x, None)

@@ -127,14 +127,19 @@ def test_the_sequence_mask_of_dropout_is_the_same_either_way():
 
 
 class TwoStages(nnx.Module):
-    """A readout in the middle: what comes after it changes with time, though the image does not."""
+    """A readout in the middle: what comes after it changes with time, though the image does not.
 
-    def __init__(self):
+    What stands before learns only if it is `learned`: rules that accumulate refuse it (tests/nn/test_front_kinds.py).
+    """
+
+    def __init__(self, learned):
         rngs = nnx.Rngs(6)
         self.first, self.lif1, self.between = Synapse(nets._dense(7, 9, rngs)), LIF(), InstantReadout()
         self.plain = nets._dense(9, 9, rngs)
         self.second, self.lif2 = Synapse(nets._dense(9, 8, rngs)), LIF()
         self.skip = Synapse(nets._dense(7, 8, rngs))
+        for layer in () if learned else (self.first.layer, self.plain):
+            layer.kernel, layer.bias = nnx.Variable(layer.kernel[...]), nnx.Variable(layer.bias[...])
         self.last, self.readout = Synapse(nets._dense(8, nets.CLASSES, rngs)), LeakyReadout()
 
     def __call__(self, x):
@@ -145,9 +150,10 @@ class TwoStages(nnx.Module):
 @pytest.mark.parametrize("name", [name for name in rules.RULES if name != "bptt"])
 def test_a_readout_in_the_middle(name):
     """Every rule fires the spikes of plain simulation, whatever it takes for static; EXODUS is BPTT."""
-    x = dense_input()[0]
-    _, expected_aux, expected = gradients(TwoStages(), rules.bptt(), x, 7)
-    _, aux, grads = gradients(TwoStages(), rules.RULES[name](), x, 7)
+    x, rule = dense_input()[0], rules.RULES[name]()
+    learned = not rule.propagation.accumulates
+    _, expected_aux, expected = gradients(TwoStages(learned), rules.bptt(), x, 7)
+    _, aux, grads = gradients(TwoStages(learned), rule, x, 7)
     np.testing.assert_allclose(aux.outputs, expected_aux.outputs, rtol=1e-11, atol=1e-13)
     if name == "exodus":
         nets.assert_trees_close(grads, expected, rtol=1e-12)

@@ -28,10 +28,16 @@ def gradients(net, rule, x, steps=None, labels=None):
 SLOW = [
     ("residual", True, "instant"),
     ("hybrid", True, "instant"),
-    ("hybrid", False, "leaky"),
     ("conv", False, "leaky"),
 ]
-CASES = [(net, static, readout) for net in NETS for static in (True, False) for readout in READOUTS]
+CASES = [
+    (net, static, readout)
+    for net in NETS
+    for static in (True, False)
+    for readout in READOUTS
+    # What a stock layer makes of a sequence has no trace, see tests/nn/test_front.py.
+    if static or net != "hybrid"
+]
 
 
 @pytest.mark.parametrize(

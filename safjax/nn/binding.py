@@ -91,7 +91,7 @@ def bind(
             module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery)
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery)
-    discover_varying(net, rule, course, x, discovery)
+    discover_varying(net, rule, course, x)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
     graphdef, program, axes = discover(net, rule, course, x, discovery)
     at_rest = start_of(program, split(net, nnx.Param)[2], x)

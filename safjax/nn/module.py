@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.extend.core import get_opaque_trace_state
+from jax.ad_checkpoint import checkpoint_name
 
 from safjax.messages import is_message
 from safjax.rules.propagation import Course, Propagation
@@ -62,39 +62,31 @@ class Observation(nnx.Variable):
         return jax.tree.unflatten(structure, moved)
 
 
-def _present_trace() -> Any:
-    return get_opaque_trace_state(convention="nnx")
+ENTERS = "safjax: enters "
+"""How, with its path behind, a program names an array that enters a spiking module while the net is looked at."""
+READ_OUT = "safjax: read out"
+"""And how it names what a readout returns."""
 
 
 class Discovery:
-    """What has happened so far while a net's shapes are being found out."""
+    """What has happened so far while a net's shapes are being found out.
 
-    def __init__(self) -> None:
+    Args:
+      naming: let the net's program say by names where plain arrays enter spiking modules and leave readouts.
+    """
+
+    def __init__(self, naming: bool = False) -> None:
+        self.naming = naming
         self.begin()
 
     def begin(self) -> None:
         """Before each run of the net."""
-        self.read_out = False
-        """Whether a readout has been called: plain arrays after it change with time."""
         self.called: set[tuple[str, str]] = set()
         """The states that have been moved on by a step, by their modules' paths and their names."""
-        self._entered: list[tuple[str, jax.Array | None]] = []
-        self._trace: Any = None
 
-    def record(self) -> None:
-        """From now on `enter` remembers what it is given, until `recorded`."""
-        self._trace = _present_trace()
-
-    def enter(self, path: str, x: jax.Array) -> None:
-        """The spiking module at `path` is given the plain array x before any readout."""
-        if self._trace is not None:
-            # What is computed inside a loop over layers cannot leave it.
-            self._entered.append((path, x if _present_trace() == self._trace else None))
-
-    def recorded(self) -> list[tuple[str, jax.Array | None]]:
-        """The plain arrays and the paths of who took them, None where out of reach; no tracer outlives its trace."""
-        entered, self._entered, self._trace = self._entered, [], None
-        return entered
+    def named(self, x: Any, name: str) -> Any:
+        """x, under its name."""
+        return checkpoint_name(x, name) if self.naming else x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,12 +148,8 @@ class SpikingModule(nnx.Module):
         if is_message(x):
             x.check(binding.path, binding.course.steps, binding.course.batch)
             return x
-        if binding.discovering is not None and not binding.discovering.read_out:
-            binding.discovering.enter(binding.path, x)
-        elif binding.discovering is not None:
-            # A readout's result, or anything made of it, is no longer the net's static input.
-            binding = dataclasses.replace(binding, course=binding.course._replace(static=False))
-            self.binding = binding
+        if binding.discovering is not None:
+            x = binding.discovering.named(x, ENTERS + binding.path)
         state, message = binding.propagation.encode(self.read("encoder"), x, binding.course)
         if state is not None:
             self.once("encoder")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from safjax.messages import Silence
-from safjax.nn.module import SpikingModule
+from safjax.nn.module import READ_OUT, SpikingModule
 from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, value_of
 
 
@@ -12,13 +12,16 @@ class Readout(SpikingModule):
     """Base of the readouts: takes currents, gives plain arrays."""
 
     def current(self, x: Any) -> Any:
-        """x as a message; from here on plain arrays are results, which change with time."""
+        """x as a message."""
         message = self.message(x)
         self.once()
-        discovering = self.bound().discovering
-        if discovering is not None:
-            discovering.read_out = True
         return message
+
+    def finished(self, state: Any, output: Any) -> Any:
+        """Keeps the state; the output. From here on plain arrays are results, which change with time."""
+        self.write("state", state)
+        discovering = self.bound().discovering
+        return output if discovering is None else discovering.named(output, READ_OUT)
 
 
 class LeakyReadout(Readout):
@@ -48,8 +51,7 @@ class LeakyReadout(Readout):
                 "learned. Write LeakyReadout(decay=...)."
             )
         state, output = binding.propagation.leaky_readout(self.read("state"), message, decay, binding.course)
-        self.write("state", state)
-        return output
+        return self.finished(state, output)
 
 
 class InstantReadout(Readout):
@@ -63,5 +65,4 @@ class InstantReadout(Readout):
         # Spike rules need no decay here; the others have one decay throughout.
         decay = 0.0 if binding.course.decay is None else binding.course.decay
         state, output = binding.propagation.instant_readout(self.read("state"), message, decay, binding.course)
-        self.write("state", state)
-        return output
+        return self.finished(state, output)

@@ -76,7 +76,8 @@ class Synapse(SpikingModule):
                 )
                 return binding.propagation.synapse(lambda _, x: call(x), (), message)
             return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
-        if binding.discovering is not None:
+        if binding.discovering is not None and not binding.discovering.naming:
+            # Once is enough.
             self._refuse_changes(graphdef, params, rest, message.value)
             self._refuse_nonaffine(
                 lambda weights, x: function(weights[0], weights[1], x), (params, rest), message.value

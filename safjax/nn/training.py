@@ -71,7 +71,8 @@ def value_and_grad(
 
     Raises:
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that
-        accumulates (OTTT, SAF, SR, IDE) is differentiated a second time.
+        accumulates (OTTT, SAF, SR, IDE) is differentiated a second time, or given a sequence through a learned layer
+        before the spiking part that stands in no `Synapse`.
 
     Example:
       >>> import jax

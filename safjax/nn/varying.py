@@ -1,73 +1,69 @@
-"""Finding out what a net itself makes anew at every step: random input spikes, a clock."""
+"""What enters the spiking part of a net: arrays that change with time, and arrays that learned layers made."""
 
 import dataclasses
 from typing import Any
 
-import jax
 from flax import nnx
-from jax.extend import core
 
-from safjax.hoist import dependents
-from safjax.nn.layer_loops import explained_loops
-from safjax.nn.module import Discovery, NeuronState, Observation, SpikingModule
-from safjax.nn.states import flat, join, split
+from safjax.dependence import Labels, Learned
+from safjax.nn.entries import CHANGED, INPUT, READ, entries
+from safjax.nn.module import SpikingModule
+from safjax.nn.states import join
 from safjax.rules import Course, Rule
 
 
-def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> None:
-    """Tells the modules that meet an array which changes with time, though the net's input is static, that it does.
+def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any) -> None:
+    """Tells each spiking module whether the arrays that enter it change with time, as the net's own input does or not.
 
     Raises:
-      ValueError: the rule goes layer by layer, so that the net would make it once for all steps.
+      ValueError: the rule goes layer by layer, so that the net would make once for all steps what changes with time; or
+        it sums over time what learned layers made, which has a gradient only where it stays the same.
     """
-    whole = rule.propagation.whole_sequence
-    if not whole and not (course.static and rule.propagation.accumulates):
+    propagation = rule.propagation
+    if not (propagation.whole_sequence or propagation.accumulates):
         return
-    varying = _varying(net, course, x, discovery)
+    entered = entries(net, x, propagation.whole_sequence and not course.static)
     for path, module in nnx.iter_modules(net):
-        if not isinstance(module, SpikingModule) or join(path) not in varying:
+        if not isinstance(module, SpikingModule) or join(path) not in entered:
             continue
-        if whole:
-            raise ValueError(
-                f"The rule '{rule.name}' calls the net once for all time steps, but what reaches the "
-                f"{type(module).__name__} at '{join(path)}' is made anew by the net at every step (random numbers, a "
-                "count of steps). Make it outside and give the net a sequence x[T, B, ...] without steps, or train "
-                "this net step by step: bptt(), sltt(), ottt_a(), saf_f()."
-            )
-        assert module.binding is not None
-        module.binding = dataclasses.replace(module.binding, course=course._replace(static=False))
+        labels = entered[join(path)]
+        where = f"the {type(module).__name__} at '{join(path)}'"
+        if propagation.whole_sequence:
+            _refuse_made_anew(rule, where, labels)
+            continue
+        varies = not labels.isdisjoint({CHANGED, READ} if course.static else {CHANGED, READ, INPUT})
+        learned = sorted(label.name for label in labels if isinstance(label, Learned))
+        own = course._replace(static=not varies) if learned or course.static else course
+        if learned and not propagation.follows(own):
+            _refuse_learned(rule, where, labels, learned, own)
+        module.binding = dataclasses.replace(module.bound(), course=own)
 
 
-def _varying(net: nnx.Module, course: Course, x: Any, discovery: Discovery) -> set[str]:
-    """The paths of the modules that an array enters which depends on a variable that the net changes."""
-    graphdef, params, states, random, rest = split(net, nnx.Param, NeuronState, nnx.RngState)
-    before = flat(rest), flat(random)
-    if not any(before):
-        return set()
-    discovery.begin()
-    paths: list[tuple[list[str], list[str]]] = []
+def _refuse_made_anew(rule: Rule, where: str, labels: Labels) -> None:
+    if CHANGED in labels:
+        raise ValueError(
+            f"The rule '{rule.name}' calls the net once for all time steps, but what reaches {where} is made anew by "
+            "the net at every step (random numbers, a count of steps). Make it outside and give the net a sequence "
+            "x[T, B, ...] without steps, or train this net step by step: bptt(), sltt(), ottt_a(), saf_f()."
+        )
 
-    def run(values, x):
-        merged = (nnx.from_flat_state(dict(zip(b, v, strict=True))) for b, v in zip(before, values, strict=True))
-        net_of_step = nnx.merge(graphdef, params, states, *merged, copy=True)
-        discovery.record()
-        with explained_loops():
-            net_of_step(x)
-        entered = discovery.recorded()
-        paths.append(([path for path, a in entered if a is not None], [path for path, a in entered if a is None]))
-        nnx.pop(net_of_step, Observation)
-        after = flat(split(net_of_step, nnx.Param, NeuronState)[3])
-        return [[after[path] for path in b] for b in before], [a for _, a in entered if a is not None]
 
-    values = [list(b.values()) for b in before]
-    jaxpr = jax.make_jaxpr(run)(values, x).jaxpr
-    count, of_rest = len(jax.tree.leaves(values)), len(jax.tree.leaves(values[0]))
-    changed = [v for v, after in zip(jaxpr.invars[:count], jaxpr.outvars, strict=False) if v is not after]
-    if not course.static:
-        # Of a sequence with time in its batch every step draws its own random numbers.
-        changed = [v for v in changed if v in jaxpr.invars[:of_rest]]
-    found, (reached, unreached) = dependents(jaxpr, changed), paths[0]
-    entered = zip(reached, jaxpr.outvars[count:], strict=True)
-    dependent = {path for path, v in entered if not isinstance(v, core.Literal) and v in found}
-    # Of what is out of reach, inside a loop over layers, the worst is assumed.
-    return dependent.union(unreached) if changed else dependent
+def _refuse_learned(rule: Rule, where: str, labels: Labels, learned: list[str], course: Course) -> None:
+    listed = ", ".join(f"'{name}'" for name in learned[:3]) + (" ..." if learned[3:] else "")
+    if READ in labels:
+        way_out = "Hand on the message that the readout was given, in place of its result"
+    else:
+        way_out = (
+            "Put what learns into a Synapse, which must be affine (an nnx.Conv or nnx.Linear; neurons in place of "
+            "ReLU); what learns nothing, functions and an nnx.Variable in place of an nnx.Param, may stay before it"
+        )
+    if INPUT in labels and CHANGED not in labels and READ not in labels and not course.static:
+        way_out += ". One image for all steps may be given as x[B, ...] with steps=T, which needs no such sum"
+    raise ValueError(
+        f"The rule '{rule.name}' sums over time the array that enters {where}. It {_how(course)} with the learned "
+        f"{listed}, for which a sum of its values has no gradient. {way_out}. Or train this net with bptt() or sltt()."
+    )
+
+
+def _how(course: Course) -> str:
+    return "is made" if course.static else "changes with time, and is made"

@@ -72,6 +72,10 @@ class RatePropagation:
     def refusal(self, cell: Any, current: Rate, course: Course) -> str | None:
         return only_lif(cell) or lost_in_rounding(current.value, course)
 
+    def follows(self, course: Course) -> bool:
+        # Of a sequence the sum of the steps before is a constant.
+        return course.static
+
     def encode(self, state: Accumulation | None, x: jax.Array, course: Course) -> tuple[Accumulation | None, Rate]:
         decay = course.decay
         if course.static:

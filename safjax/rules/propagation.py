@@ -68,6 +68,10 @@ class Propagation(Protocol):
         """Why neurons of this kind cannot be trained on such currents, and by what they can; None if they can."""
         ...
 
+    def follows(self, course: Course) -> bool:
+        """Whether layers that made a plain array learn from what is accumulated of it; asked where that is done."""
+        ...
+
     def encode(self, state: State, x: jax.Array, course: Course) -> tuple[State, Message]:
         """Turns a plain array, this step's input x[t], into a message."""
         ...

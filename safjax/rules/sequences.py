@@ -84,6 +84,10 @@ class SequencePropagation:
             )
         return only_closed_form(cell) if self.closed_form else None
 
+    def follows(self, course: Course) -> bool:
+        del course
+        return True
+
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, Sequence]:
         if len(x) == course.batch * course.steps:
             return state, Sequence(x.reshape(course.steps, course.batch, *x.shape[1:]), course.steps, False)

@@ -58,6 +58,10 @@ class SpikePropagation:
             return None
         return "takes one step after the other, but these neurons look at all steps at once: use bptt(layerwise=True)"
 
+    def follows(self, course: Course) -> bool:
+        del course
+        return True
+
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, jax.Array]:
         del course
         return state, x

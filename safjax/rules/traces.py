@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from safjax.gains import Gain
 from safjax.messages import Traced
 from safjax.neurons import LIFCell
-from safjax.precision import wide_dtype, wide_zeros, widened
+from safjax.precision import wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import exact, only_lif
 from safjax.rules.spikes import height, spiking_readout
@@ -34,9 +34,9 @@ class TracedState(NamedTuple):
 
 
 class InputState(NamedTuple):
-    """Trace of the input, a scalar zero where the input is static and needs none, and gain Λ."""
+    """Trace of the input, None where the input is static and needs none, and gain Λ."""
 
-    trace: jax.Array
+    trace: jax.Array | None
     gain: Gain
 
 
@@ -135,15 +135,19 @@ class TracePropagation:
         del current, course
         return only_lif(cell)
 
+    def follows(self, course: Course) -> bool:
+        # A trace is a constant; only as a multiple of one image does its gradient stand. An untraced input has it all.
+        return not self.trace_input or (course.static and self.trace_bias)
+
     def encode(self, state: InputState | None, x: jax.Array, course: Course) -> tuple[InputState, Traced]:
         decay, static = course.decay, course.static
         if state is None:
-            state = InputState(jnp.zeros((), wide_dtype(x)) if static else wide_zeros(x), Gain.start(x))
+            state = InputState(None if static else wide_zeros(x), Gain.start(x))
         gain = state.gain.step(decay)
         if static and self.trace_input == self.trace_bias:
             factor = gain if self.trace_input else Gain(jnp.ones_like(gain.value), gain.apart)
             return InputState(state.trace, gain), Presented.at(x, factor)
-        trace = gain.of(x) * x if static else decay * state.trace + x
+        trace = gain.of(x) * x if state.trace is None else decay * state.trace + x
         if course.open:
             trace = exact(trace, gain, self.longest(decay, trace.dtype))
         kept = state.trace if static else trace
