@@ -17,7 +17,7 @@ NAMES = {
         "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
-        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "CurrentLIF", "Delay", "Dropout", "InstantReadout", "LeakyReadout",
+        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout", "LeakyReadout",
         "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
     },
     "safjax.losses": {

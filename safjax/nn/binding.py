@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.discovery import discover, discover_loops, finished, start_of
 from safjax.nn.dtypes import keep_biases_wide
-from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.states import flat, join, split
+from safjax.nn.statistics import RunningStatistic, refuse_later_steps, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
@@ -63,8 +65,9 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
             module.conv_general_dilated = conv_general_dilated
         if isinstance(module, Synapse):
             keep_biases_wide(module)
-        if isinstance(module, SpikingModule):
+        if isinstance(module, Bindable):
             module.binding = Binding(rule.name, rule.propagation, course, join(path), observe, discovery)
+        if isinstance(module, SpikingModule):
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery)
     discover_varying(net, rule, course, x, discovery)
@@ -73,18 +76,22 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
     at_rest = start_of(program, split(net, nnx.Param)[2], x)
     step = _step_function(graphdef, rule, course)
     changing = _changing(step, params, flat(rest), at_rest(params), x)
+    refuse_unnamed(net, changing, rule.name)
     if rule.propagation.whole_sequence:
         _refuse_changes(net, rule, changing)
     constants = {path: value for path, value in flat(rest).items() if path not in changing}
     others = {path: value for path, value in flat(rest).items() if path in changing}
     anew = {path: others[path] for path in flat(nnx.state(net, SequenceState)) if path in others}
+    if not rule.propagation.whole_sequence and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
+        carry = at_rest(params), others
+        refuse_later_steps(lambda carry, x: step(params, constants, carry, x), carry, x, static, rule.name)
     return Bound(step, params, constants, lambda params: (at_rest(params), others), anew)
 
 
 def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
     """A net that is called once for all steps changes a count once, where it would have to T times."""
     for path, variable in flat(nnx.state(net)).items():
-        if path in changing and not isinstance(variable, nnx.RngState | nnx.BatchStat):
+        if path in changing and not isinstance(variable, nnx.RngState | RunningStatistic):
             raise ValueError(
                 f"The rule '{rule.name}' calls the net once for all time steps, but a call changes the "
                 f"{type(variable).__name__} at '{join(path)}', which would have to change at every step. Train this "

@@ -49,7 +49,8 @@ class Observation(nnx.Variable):
         return jnp.moveaxis(value, value.ndim - self.own_axes, 0)
 
 
-def _present_trace() -> Any:
+def present_trace() -> Any:
+    """The trace that values are made in now, to compare with another one."""
     return get_opaque_trace_state(convention="nnx")
 
 
@@ -70,13 +71,13 @@ class Discovery:
 
     def record(self) -> None:
         """From now on `enter` remembers what it is given, until `recorded`."""
-        self._trace = _present_trace()
+        self._trace = present_trace()
 
     def enter(self, path: str, x: jax.Array) -> None:
         """The spiking module at `path` is given the plain array x before any readout."""
         if self._trace is not None:
             # What is computed inside a loop over layers cannot leave it.
-            self._entered.append((path, x if _present_trace() == self._trace else None))
+            self._entered.append((path, x if present_trace() == self._trace else None))
 
     def recorded(self) -> list[tuple[str, jax.Array | None]]:
         """The plain arrays and the paths of who took them, None where out of reach; no tracer outlives its trace."""
@@ -105,12 +106,10 @@ class Binding:
     discovering: Discovery | None
 
 
-class SpikingModule(nnx.Module):
-    """Base of all modules that act differently under different rules."""
+class Bindable(nnx.Module):
+    """Base of all modules that are told of the rule and of time."""
 
     binding: Binding | None = None
-    intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
     def bound(self) -> Binding:
         """This module's binding.
@@ -126,6 +125,13 @@ class SpikingModule(nnx.Module):
                 "__init__: one that is made in __call__ is not found."
             )
         return self.binding
+
+
+class SpikingModule(Bindable):
+    """Base of all modules that act differently under different rules."""
+
+    intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
     def start_sequence(self) -> None:
         """Called once before the first step of every sequence; modules that draw at random do so here."""

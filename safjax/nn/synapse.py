@@ -1,6 +1,5 @@
 """The synapse: everything that stands between two neurons."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import Kept, Sequence, Silence
+from safjax.nn.layout import Layout, laid_out, layout_of
 from safjax.nn.module import SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
@@ -58,9 +58,12 @@ class Synapse(SpikingModule):
             return message
         graphdef, params, rest = split(self.layer, nnx.Param)
 
+        def called(layer, x):
+            with laid_out(layout_of(message)):
+                return _looked_at(layer, x, binding.path) if binding.discovering is not None else layer(x)
+
         def function(params, rest, x):
-            layer = nnx.merge(graphdef, params, rest, copy=True)
-            return _looked_at(layer, x, binding.path) if binding.discovering is not None else layer(x)
+            return called(nnx.merge(graphdef, params, rest, copy=True), x)
 
         if not binding.propagation.accumulates:
             if jax.tree.leaves(rest):
@@ -69,12 +72,7 @@ class Synapse(SpikingModule):
                 if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
                     # Random numbers are drawn anew at every step, of a static image too.
                     message = Sequence(message.unrolled(), message.steps, False)
-                call = (
-                    self.layer
-                    if binding.discovering is None
-                    else functools.partial(_looked_at, self.layer, path=binding.path)
-                )
-                return binding.propagation.synapse(lambda _, x: call(x), (), message)
+                return binding.propagation.synapse(lambda _, x: called(self.layer, x), (), message)
             return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
         if binding.discovering is not None:
             self._refuse_changes(graphdef, params, rest, message.value)
@@ -106,7 +104,8 @@ class Synapse(SpikingModule):
     def _refuse_changes(self, graphdef, params, rest, x) -> None:
         def called(params, rest, x):
             layer = nnx.merge(graphdef, params, rest, copy=True)
-            layer(x)
+            with laid_out(Layout(1, 1)):
+                layer(x)
             return split(layer, nnx.Param)[2]
 
         closed, shapes = jax.make_jaxpr(called, return_shape=True)(params, rest, x)
@@ -138,7 +137,7 @@ def _remedy(changed: str) -> str:
         )
     return (
         "Use safjax.nn.Dropout beside the synapse for a fresh dropout mask, weight standardisation (safjax.nn.WSConv) "
-        "instead of batch normalisation"
+        "instead of batch normalisation, or its running statistics as they are (net.eval())"
     )
 
 
