@@ -83,8 +83,14 @@ def bind(net: nnx.Module, rule: Rule, x: Any, steps: int, static: bool, observe:
     others = {path: value for path, value in flat(rest).items() if path in changing}
     anew = {path: others[path] for path in flat(nnx.state(net, SequenceState)) if path in others}
     if not rule.propagation.whole_sequence and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
-        carry = at_rest(params), others
-        refuse_later_steps(lambda carry, x: step(params, constants, carry, x), carry, x, static, rule.name)
+        # Parameters change with time, too, where they are updated at every step.
+        held, moved = (None, params) if rule.schedule.updates(steps) > 1 else (params, None)
+
+        def one_step(changing, x):
+            moved, carry = changing
+            return step(held if moved is None else moved, constants, carry, x)
+
+        refuse_later_steps(one_step, (moved, (at_rest(params), others)), x, static, rule.name)
     return Bound(step, params, constants, lambda params: (at_rest(params), others), anew)
 
 

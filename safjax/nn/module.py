@@ -126,6 +126,22 @@ class Bindable(nnx.Module):
             )
         return self.binding
 
+    def once(self, name: str = "state") -> None:
+        """To be called by a module whose state `name` allows one call in a time step.
+
+        Raises:
+          ValueError: this is the second one.
+        """
+        binding = self.bound()
+        if binding.discovering is None:
+            return
+        if (binding.path, name) in binding.discovering.called:
+            raise ValueError(
+                f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
+                "Give each place in the net a module of its own."
+            )
+        binding.discovering.called.add((binding.path, name))
+
 
 class SpikingModule(Bindable):
     """Base of all modules that act differently under different rules."""
@@ -158,22 +174,6 @@ class SpikingModule(Bindable):
         """The state `name`; None before the first step."""
         variable = getattr(self, name, None)
         return None if variable is None else variable.get_value()
-
-    def once(self, name: str = "state") -> None:
-        """To be called by a module whose state `name` allows one call in a time step.
-
-        Raises:
-          ValueError: this is the second one.
-        """
-        binding = self.bound()
-        if binding.discovering is None:
-            return
-        if (binding.path, name) in binding.discovering.called:
-            raise ValueError(
-                f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
-                "Give each place in the net a module of its own."
-            )
-        binding.discovering.called.add((binding.path, name))
 
     def write(self, name: str, value: Any, start: Any = None) -> None:
         """Stores the state `name` for the next step; None stores nothing.

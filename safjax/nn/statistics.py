@@ -47,12 +47,12 @@ def _replacements(layer: Any) -> str:
     )
 
 
-def refuse_later_steps(step: Callable, carry: Any, x: Any, static: bool, rule: str) -> None:
+def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule: str) -> None:
     """Refuses, step by step, layers that need the statistics of all steps of an input that changes with time.
 
     Args:
-      step: (carry, x[t]) ↦ anything, one step of the net.
-      carry: all that changes from step to step.
+      step: (changing, x[t]) ↦ anything, one step of the net.
+      changing: all that changes from step to step.
       x: one step's input, arrays or shapes.
       static: whether it is the same at every step.
       rule: the rule's name.
@@ -62,14 +62,14 @@ def refuse_later_steps(step: Callable, carry: Any, x: Any, static: bool, rule: s
     """
     seen: list[list] = []
 
-    def entered(carry, x):
+    def entered(changing, x):
         with entries() as found:
-            step(carry, x)
+            step(changing, x)
         seen.append([path for path, _ in found])
         return [array for _, array in found]
 
-    jaxpr = jax.make_jaxpr(entered)(carry, x).jaxpr
-    count = len(jax.tree.leaves(carry)) if static else len(jaxpr.invars)
+    jaxpr = jax.make_jaxpr(entered)(changing, x).jaxpr
+    count = len(jax.tree.leaves(changing)) if static else len(jaxpr.invars)
     varying = dependents(jaxpr, jaxpr.invars[:count])
     for path, variable in zip(seen[0], jaxpr.outvars, strict=True):
         if not isinstance(variable, core.Literal) and variable in varying:

@@ -24,8 +24,9 @@ class Synapse(SpikingModule):
         Synapse(lambda x: 2.74 * x)
 
     Under rules that exchange spikes (BPTT, EXODUS, SLAYER, SLTT) it is the layer itself; layer by layer it sees a batch
-    of all steps. Under rules that accumulate (OTTT, SAF, SR) the layer must
-    be affine in its input and the same at every step: convolutions, dense layers, average pooling, reshapes, sums.
+    of all steps, so a layer that takes statistics of its batch has to know them, as `BatchNorm` does. Under rules that
+    accumulate (OTTT, SAF, SR) the layer must be affine in its input and the same at every step: convolutions, dense
+    layers, average pooling, reshapes, sums.
 
     Args:
       layer: an `nnx.Module` or a function, from [B, ...] to [B, ...].
