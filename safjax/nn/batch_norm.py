@@ -4,6 +4,7 @@ Published variants are made of the two: tdBN is the one over time, TEBN gives it
 BNTT gives the one at each step parameters and running statistics for each. The last two are not here yet.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 
 from safjax.nn.layout import Layout, enter, layout_in_synapse
 from safjax.nn.module import Bindable
-from safjax.nn.numbers import checked_positive, checked_whole
+from safjax.nn.numbers import checked_whole
 from safjax.nn.statistics import RunningStatistic
 from safjax.precision import widened
 
@@ -100,9 +101,9 @@ class BatchNorm(Bindable):
     ):
         self.features = checked_whole(self, "features", features, "the size of the input's last axis")
         self.over = _checked_over(over)
-        self.deviation = checked_positive(self, "deviation", deviation, "the standard deviation of what comes out")
+        self.deviation = _checked_positive("deviation", deviation, "the standard deviation of what comes out")
         self.momentum = _checked_momentum(momentum)
-        self.epsilon = checked_positive(self, "epsilon", epsilon, "added to the variance")
+        self.epsilon = _checked_positive("epsilon", epsilon, "which is added to the variance")
         self.use_running_average = use_running_average
         self.axis_name = axis_name
         self.dtype = dtype
@@ -140,10 +141,8 @@ class BatchNorm(Bindable):
                 "Call net.eval() before to train with its running statistics as they are, use weight standardisation "
                 "(safjax.nn.WSConv) in its place, or train this net with bptt(), sltt(), exodus() or slayer()."
             )
-        if layout is None and not binding.propagation.whole_sequence:
-            layout = Layout(1, 1)
-        elif layout is None:
-            layout = Layout(1 if len(x) == batch else steps, steps)
+        if layout is None:
+            layout = self._layout_outside(len(x))
         if len(x) != layout.held * batch:
             raise ValueError(
                 f"{self._name()} was given an array of shape {list(x.shape)}, but its leading axis must be the batch, "
@@ -154,6 +153,16 @@ class BatchNorm(Bindable):
             # Right where x is the same at every step, which binding finds out from the whole step.
             enter(binding.path, x)
         return layout
+
+    def _layout_outside(self, length: int) -> Layout:
+        """Of plain code: an image in front of the net is one step, what a readout returns are all of them."""
+        binding = self.bound()
+        if not binding.propagation.whole_sequence:
+            return Layout(1, 1)
+        course, discovering = binding.course, binding.discovering
+        before_readouts = discovering is not None and not discovering.read_out
+        still = length == course.batch or (course.static and before_readouts)
+        return Layout(1 if still else course.steps, course.steps)
 
     def _statistics(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and variance over all axes but the first and the last."""
@@ -212,6 +221,12 @@ def _checked_over(over: Any) -> str:
             "those of each."
         )
     return over
+
+
+def _checked_positive(name: str, value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"BatchNorm({name}={value!r}): expected a positive, finite Python number, {what}.")
+    return float(value)
 
 
 def _checked_momentum(momentum: Any) -> float:

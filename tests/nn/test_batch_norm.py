@@ -157,7 +157,11 @@ def test_outside_of_synapses(steps):
     assert_same(*results, 1e-11)
 
 
-@pytest.mark.parametrize("name", EVERY)
+ALIKE = ("bptt, remat", "bptt, layerwise", "slayer", "ottt_o", "saf_e", "ide")
+"""Rules whose propagation another one has, or nearly so: among the slow tests."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in ALIKE else []) for n in EVERY])
 def test_with_running_statistics_every_rule_trains_an_affine_map(name):
     """As the net whose weights and biases they are folded into."""
     net = Net(over="time" if name in ACCUMULATING else "step")
@@ -222,4 +226,5 @@ def test_half_precision():
     np.testing.assert_allclose(layer.var[...], 0.99 + 0.01 * exact.var(0), rtol=1e-4)
     expected = (exact - exact.mean(0)) / exact.std(0)
     np.testing.assert_allclose(aux.outputs.reshape(-1, 2), expected, rtol=2**-7, atol=1e-3)
-    assert layer(x[0]).dtype == jnp.bfloat16 if layer.eval() is None else False
+    layer.eval()
+    assert layer(x[0]).dtype == jnp.bfloat16

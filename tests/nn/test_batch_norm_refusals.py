@@ -115,16 +115,14 @@ def test_in_a_loop_over_layers_nobody_knows_whether_steps_are_alike():
         safjax.value_and_grad(nets.loss, rules.bptt(), 4)(Stacked("time"), spike_trains()[0], nets.labels())
 
 
+@pytest.mark.parametrize("place", ["synapse", "front"])
 @pytest.mark.parametrize("name", ["bptt", "exodus"])
-def test_an_axis_that_is_not_the_batch(name):
-    """Steps that a layer mixes into its batch could not be told apart."""
-
-    def net(x):
-        layers = nnx.Sequential(lambda x: x.reshape(-1, 7), norm(7, "step"), lambda x: x.reshape(-1, 14))
-        return safjax.value_and_grad(jnp.mean, EVERY[name], 2)(nnx.Sequential(Synapse(layers), LeakyReadout(0.5)), x)
-
-    with pytest.raises(ValueError, match=r"at 'layers.0.layer.layers.1' .* \[6, 7\], but its leading axis .* batch, 3"):
-        net(jnp.ones((3, 14)))
+def test_an_axis_that_is_not_the_batch(name, place):
+    """What a layer mixes into its batch could be taken for T = 2 steps."""
+    mixed = nnx.Sequential(lambda x: x.reshape(-1, 7), norm(7, "step"), lambda x: x.reshape(-1, 14))
+    net = nnx.Sequential(Synapse(mixed) if place == "synapse" else mixed, Synapse(lambda x: x), LeakyReadout(0.5))
+    with pytest.raises(ValueError, match=r"at 'layers.0.*layers.1' .* \[6, 7\], but its leading axis .* batch, 3"):
+        safjax.value_and_grad(jnp.mean, EVERY[name], 2)(net, jnp.ones((3, 14)))
 
 
 def test_a_single_value_has_no_statistics():
