@@ -187,10 +187,11 @@ class BatchNorm(Bindable):
         # makes its part of one move.
         times = layout.meant / (layout.held if self.over == "step" else self.bound().course.steps)
         kept, rows = self.momentum**times, len(mean)
-        weights = jnp.asarray([(1 - kept) * kept ** (rows - 1 - i) for i in range(rows)], mean.dtype)
+        weights = jnp.asarray([[(1 - kept) * kept ** (rows - 1 - i)] for i in range(rows)], mean.dtype)
         for variable, new in ((self.mean, mean), (self.var, var)):
             value = variable[...]
-            moved = kept**rows * value + jnp.tensordot(weights, jax.lax.stop_gradient(new), 1)
+            # No matrix product, which accelerators round to fewer digits.
+            moved = kept**rows * value + jnp.sum(weights * jax.lax.stop_gradient(new), 0)
             variable.set_value(moved.astype(value.dtype))
 
     def _normalised(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
