@@ -17,8 +17,8 @@ NAMES = {
         "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
-        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "CurrentLIF", "Delay", "Dropout", "InstantReadout", "LeakyReadout",
-        "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
+        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
+        "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "is_timed", "max_over_time", "spike_count", "sum_over_time", "timed_in", "van_rossum",

@@ -1,5 +1,7 @@
 """A sequence that comes in chunks, its state in the caller's hands, is the unbroken sequence, under every rule."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,8 +101,7 @@ def chunks(net, rule, x, cuts, **options):
     """Value, gradient and aux of every chunk, each of which goes on where the one before has ended."""
     compute = safjax.value_and_grad(nets.loss, rule, mean_over=nets.STEPS, **options)
     state, results = safjax.start(net, x, rule), []
-    cuts = list(cuts)
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in itertools.pairwise(cuts):
         (value, aux), grads = compute(net, x[begin:end], nets.labels(), state=state)
         results.append((value, aux, grads))
         state = aux.state
@@ -171,7 +172,7 @@ def by_hand(net, x, weights, start=None):
 
 
 def weights_of(net):
-    return [(l.layer.kernel[...], l.layer.bias[...]) for l in (net.first, net.second, net.last)]
+    return [(layer.layer.kernel[...], layer.layer.bias[...]) for layer in (net.first, net.second, net.last)]
 
 
 @pytest.mark.parametrize("name", ["bptt", "bptt, layerwise", "exodus"])
@@ -225,8 +226,8 @@ def test_updates_at_every_step_are_the_same_in_chunks(name, topology):
     nets.assert_fires(aux.rates)
     for cuts in CUTS.values():
         net = make()
-        opt_state, state, cuts = step.init(net), step.start(net, x), list(cuts)
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        opt_state, state = step.init(net), step.start(net, x)
+        for begin, end in itertools.pairwise(cuts):
             net, opt_state, (_, aux) = step(net, opt_state, x[begin:end], nets.labels(), state=state)
             state = aux.state
         parameters = (nnx.as_pure(nnx.state(n, nnx.Param)) for n in (net, expected))

@@ -13,8 +13,8 @@ import safjax
 from experiments.distribution.devices import AXIS
 from experiments.distribution.parallel import ParallelStep, predict
 from experiments.storage.arrays import from_arrays, is_key, to_arrays, variables
-from safjax.nn import LIF, Dropout, LeakyReadout, Synapse
-from safjax.rules import saf_f, sltt
+from safjax.nn import LIF, BatchNorm, Dropout, LeakyReadout, Synapse
+from safjax.rules import exodus, saf_f, sltt
 from tests import nets
 from tests.on_devices import DEVICES, STEPS, assert_same, divided, double, momentum, spike_trains  # noqa: F401
 
@@ -24,11 +24,9 @@ PARTS = DEVICES.mesh.size
 class Net(nnx.Module):
     """Two hidden layers; the first synapse has batch normalisation, or the first spikes a dropout."""
 
-    def __init__(self, normalised=False, axis_name=None):
+    def __init__(self, normalised=False, axis_name=None, over="step"):
         rngs = nnx.Rngs(0)
-        norm = nnx.BatchNorm(12, axis_name=axis_name, param_dtype=nets.DTYPE, rngs=rngs)
-        for statistic in (norm.mean, norm.var):
-            statistic.set_value(statistic[...].astype(nets.DTYPE))
+        norm = BatchNorm(12, over=over, axis_name=axis_name, param_dtype=nets.DTYPE)
         dense = functools.partial(nnx.Linear, 7, 12, param_dtype=nets.DTYPE, rngs=rngs)
         self.first = Synapse(nnx.Sequential(dense(use_bias=False), norm) if normalised else dense())
         self.lif1, self.lif2 = LIF(), LIF(threshold=0.7)
@@ -112,12 +110,13 @@ def test_drawn_steps_are_those_of_one_device():
     assert_same(results[1], jax.tree.map(np.asarray, results[0]))
 
 
-def test_normalisation_over_all_devices_is_that_of_one():
-    one, several = safjax.train_step(nets.loss, sltt(), momentum()), step_of(sltt())
-    net = Net(normalised=True)
+@pytest.mark.parametrize(("over", "rule"), [("step", sltt()), ("step", exodus()), ("time", exodus())])
+def test_normalisation_over_all_devices_is_that_of_one(over, rule):
+    one, several = safjax.train_step(nets.loss, rule, momentum()), step_of(rule)
+    net = Net(normalised=True, over=over)
     net, opt_state, expected = one(net, one.init(net), spike_trains(), nets.labels())
     x, labels = batch()
-    placed, placed_state, actual = several(*several.init(Net(True, AXIS)), x, labels)
+    placed, placed_state, actual = several(*several.init(Net(True, AXIS, over)), x, labels)
     ours, theirs = (
         (variables(n), state, result)
         for n, state, result in ((placed, placed_state, actual), (net, opt_state, expected))

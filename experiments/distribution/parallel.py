@@ -6,7 +6,7 @@ under the rules that update there. Between devices nothing else travels but firi
 batch statistics. Of the variables of a net that are not learned,
 
     batch statistics    are those of its part on each device, and after each batch their mean on all. Those of
-                        nnx.BatchNorm(..., axis_name=AXIS) are of the whole batch, as on one device.
+                        safjax.nn.BatchNorm(..., axis_name=AXIS) are of the whole batch, as on one device.
     random keys         are folded with the device's number while it runs the net: each draws for itself.
     counts              are the same on all.
 """

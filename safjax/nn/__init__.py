@@ -1,5 +1,6 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
+from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.dropout import Dropout
@@ -17,6 +18,7 @@ __all__ = [
     "PLIF",
     "PSN",
     "SPSN",
+    "BatchNorm",
     "CurrentLIF",
     "Delay",
     "Dropout",

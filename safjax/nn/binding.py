@@ -14,12 +14,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.loops import Reports
+from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
-from safjax.nn.module import Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.states import flat, join, split
+from safjax.nn.statistics import RunningStatistic, refuse_later_steps, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
@@ -87,8 +89,9 @@ def bind(
             module.conv_general_dilated = conv_general_dilated
         if isinstance(module, Synapse):
             keep_biases_wide(module)
-        if isinstance(module, SpikingModule):
+        if isinstance(module, Bindable):
             module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery)
+        if isinstance(module, SpikingModule):
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery)
     discover_varying(net, rule, course, x)
@@ -97,19 +100,34 @@ def bind(
     at_rest = start_of(program, split(net, nnx.Param)[2], x)
     step = _step_function(graphdef, rule, course)
     paths = _changing(step, params, flat(rest), at_rest(params), x)
+    refuse_unnamed(net, paths, rule.name)
     if whole:
         _refuse_changes(net, rule, paths)
     constants = {path: value for path, value in flat(rest).items() if path not in paths}
     changing = {path: value for path, value in flat(rest).items() if path in paths}
     own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
     zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
-    return Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, rule.propagation.inference)
+    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, rule.propagation.inference)
+    if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
+        _refuse_later_steps(bound, rule, x, static)
+    return bound
+
+
+def _refuse_later_steps(bound: Bound, rule: Rule, x: Any, static: bool) -> None:
+    # Parameters change with time, too, where they are updated at every step.
+    held, moved = (None, bound.params) if rule.schedule.updates(bound.course.steps) > 1 else (bound.params, None)
+
+    def one_step(changing, x):
+        moved, carry = changing
+        return bound.step(held if moved is None else moved, bound.constants, carry, x)
+
+    refuse_later_steps(one_step, (moved, (bound.at_rest(bound.params), bound.changing)), x, static, rule.name)
 
 
 def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
     """A net that is called once for all steps changes a count once, where it would have to T times."""
     for path, variable in flat(nnx.state(net)).items():
-        if path in changing and not isinstance(variable, nnx.RngState | nnx.BatchStat):
+        if path in changing and not isinstance(variable, nnx.RngState | RunningStatistic):
             raise ValueError(
                 f"The rule '{rule.name}' calls the net once for all time steps, but a call changes the "
                 f"{type(variable).__name__} at '{join(path)}', which would have to change at every step. Train this "

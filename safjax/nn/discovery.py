@@ -14,7 +14,7 @@ from jax.interpreters import partial_eval
 from safjax.messages import Silence, is_message
 from safjax.nn.delay import Delay
 from safjax.nn.layer_loops import explained_loops
-from safjax.nn.module import Discovery, NeuronState, Observation, SpikingModule
+from safjax.nn.module import Bindable, Discovery, NeuronState, Observation
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import flat, join, split
 from safjax.rules import Course, Rule
@@ -160,5 +160,5 @@ def finished(output: Any, rule: Rule, course: Course) -> Any:
 
 def _end_discovery(net: nnx.Module) -> None:
     for _, module in nnx.iter_modules(net):
-        if isinstance(module, SpikingModule) and module.binding is not None:
+        if isinstance(module, Bindable) and module.binding is not None:
             module.binding = dataclasses.replace(module.binding, discovering=None)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import get_opaque_trace_state
 
 from safjax.messages import is_message
 from safjax.rules.propagation import Course, Propagation
@@ -68,6 +69,11 @@ READ_OUT = "safjax: read out"
 """And how it names what a readout returns."""
 
 
+def present_trace() -> Any:
+    """The trace that values are made in now, to compare with another one."""
+    return get_opaque_trace_state(convention="nnx")
+
+
 class Discovery:
     """What has happened so far while a net's shapes are being found out.
 
@@ -81,6 +87,8 @@ class Discovery:
 
     def begin(self) -> None:
         """Before each run of the net."""
+        self.read_out = False
+        """Whether a readout has been called: plain arrays after it are results."""
         self.called: set[tuple[str, str]] = set()
         """The states that have been moved on by a step, by their modules' paths and their names."""
 
@@ -117,12 +125,10 @@ def owned(state: Any, axes: tuple[int | None, ...] | None = None) -> tuple[tuple
     return tuple(zip(ranks, (0,) * len(parts) if axes is None else axes, strict=True))
 
 
-class SpikingModule(nnx.Module):
-    """Base of all modules that act differently under different rules."""
+class Bindable(nnx.Module):
+    """Base of all modules that are told of the rule and of time."""
 
     binding: Binding | None = None
-    intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
     def bound(self) -> Binding:
         """This module's binding.
@@ -138,6 +144,29 @@ class SpikingModule(nnx.Module):
                 "__init__: one that is made in __call__ is not found."
             )
         return self.binding
+
+    def once(self, name: str = "state") -> None:
+        """To be called by a module whose state `name` allows one call in a time step.
+
+        Raises:
+          ValueError: this is the second one.
+        """
+        binding = self.bound()
+        if binding.discovering is None:
+            return
+        if (binding.path, name) in binding.discovering.called:
+            raise ValueError(
+                f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
+                "Give each place in the net a module of its own."
+            )
+        binding.discovering.called.add((binding.path, name))
+
+
+class SpikingModule(Bindable):
+    """Base of all modules that act differently under different rules."""
+
+    intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
     def start_sequence(self) -> None:
         """Called once before the first step of every sequence; modules that draw at random do so here."""
@@ -160,22 +189,6 @@ class SpikingModule(nnx.Module):
         """The state `name`; None before the first step."""
         variable = getattr(self, name, None)
         return None if variable is None else variable.get_value()
-
-    def once(self, name: str = "state") -> None:
-        """To be called by a module whose state `name` allows one call in a time step.
-
-        Raises:
-          ValueError: this is the second one.
-        """
-        binding = self.bound()
-        if binding.discovering is None:
-            return
-        if (binding.path, name) in binding.discovering.called:
-            raise ValueError(
-                f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
-                "Give each place in the net a module of its own."
-            )
-        binding.discovering.called.add((binding.path, name))
 
     def write(self, name: str, value: Any, start: Any = None, axes: tuple[int | None, ...] | None = None) -> None:
         """Stores the state `name` for the next step; None stores nothing.

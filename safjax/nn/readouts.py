@@ -21,7 +21,10 @@ class Readout(SpikingModule):
         """Keeps the state; the output. From here on plain arrays are results, which change with time."""
         self.write("state", state)
         discovering = self.bound().discovering
-        return output if discovering is None else discovering.named(output, READ_OUT)
+        if discovering is None:
+            return output
+        discovering.read_out = True
+        return discovering.named(output, READ_OUT)
 
 
 class LeakyReadout(Readout):

@@ -1,6 +1,5 @@
 """The synapse: everything that stands between two neurons."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import Kept, Sequence, Silence
+from safjax.nn.layout import Layout, laid_out, layout_of
 from safjax.nn.module import SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
@@ -24,8 +24,9 @@ class Synapse(SpikingModule):
         Synapse(lambda x: 2.74 * x)
 
     Under rules that exchange spikes (BPTT, EXODUS, SLAYER, SLTT) it is the layer itself; layer by layer it sees a batch
-    of all steps. Under rules that accumulate (OTTT, SAF, SR) the layer must
-    be affine in its input and the same at every step: convolutions, dense layers, average pooling, reshapes, sums.
+    of all steps, so a layer that takes statistics of its batch has to know them, as `BatchNorm` does. Under rules that
+    accumulate (OTTT, SAF, SR) the layer must be affine in its input and the same at every step: convolutions, dense
+    layers, average pooling, reshapes, sums.
 
     Args:
       layer: an `nnx.Module` or a function, from [B, ...] to [B, ...].
@@ -58,9 +59,12 @@ class Synapse(SpikingModule):
             return message
         graphdef, params, rest = split(self.layer, nnx.Param)
 
+        def called(layer, x):
+            with laid_out(layout_of(message)):
+                return _looked_at(layer, x, binding.path) if binding.discovering is not None else layer(x)
+
         def function(params, rest, x):
-            layer = nnx.merge(graphdef, params, rest, copy=True)
-            return _looked_at(layer, x, binding.path) if binding.discovering is not None else layer(x)
+            return called(nnx.merge(graphdef, params, rest, copy=True), x)
 
         if not binding.propagation.accumulates:
             if jax.tree.leaves(rest):
@@ -69,12 +73,7 @@ class Synapse(SpikingModule):
                 if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
                     # Random numbers are drawn anew at every step, of a static image too.
                     message = Sequence(message.unrolled(), message.steps, False)
-                call = (
-                    self.layer
-                    if binding.discovering is None
-                    else functools.partial(_looked_at, self.layer, path=binding.path)
-                )
-                return binding.propagation.synapse(lambda _, x: call(x), (), message)
+                return binding.propagation.synapse(lambda _, x: called(self.layer, x), (), message)
             return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
         if binding.discovering is not None and not binding.discovering.naming:
             # Once is enough.
@@ -107,7 +106,8 @@ class Synapse(SpikingModule):
     def _refuse_changes(self, graphdef, params, rest, x) -> None:
         def called(params, rest, x):
             layer = nnx.merge(graphdef, params, rest, copy=True)
-            layer(x)
+            with laid_out(Layout(1, 1)):
+                layer(x)
             return split(layer, nnx.Param)[2]
 
         closed, shapes = jax.make_jaxpr(called, return_shape=True)(params, rest, x)
@@ -139,7 +139,7 @@ def _remedy(changed: str) -> str:
         )
     return (
         "Use safjax.nn.Dropout beside the synapse for a fresh dropout mask, weight standardisation (safjax.nn.WSConv) "
-        "instead of batch normalisation"
+        "instead of batch normalisation, or its running statistics as they are (net.eval())"
     )
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.nn import LIF, InstantReadout, LeakyReadout, Synapse
+from safjax.nn import LIF, BatchNorm, InstantReadout, LeakyReadout, Synapse
 from safjax.nn.binding import bind
 from safjax.schedules.schedule import update
 from tests import nets
@@ -80,7 +80,7 @@ def test_batch_statistics_move_under_spike_rules():
     class Normalised(nnx.Module):
         def __init__(self):
             rngs = nnx.Rngs(0)
-            norm = nnx.BatchNorm(9, param_dtype=nets.DTYPE, rngs=rngs)
+            norm = BatchNorm(9, over="step", param_dtype=nets.DTYPE)
             self.first, self.lif = Synapse(nnx.Sequential(nets._dense(7, 9, rngs), norm)), LIF()
             self.last, self.readout = Synapse(nets._dense(9, nets.CLASSES, rngs)), LeakyReadout()
 

@@ -1,0 +1,239 @@
+"""Batch normalisation that says which time steps its statistics are of.
+
+Published variants are made of the two: tdBN is the one over time, TEBN gives it a learned weight for each step, and
+BNTT gives the one at each step parameters and running statistics for each. The last two are not here yet.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from safjax.nn.layout import Layout, enter, layout_in_synapse
+from safjax.nn.module import Bindable
+from safjax.nn.numbers import checked_whole
+from safjax.nn.statistics import RunningStatistic
+from safjax.precision import widened
+
+
+class BatchNorm(Bindable):
+    """Batch normalisation of currents, over all steps (tdBN) or at each step, the same under every rule that can do it.
+
+        y[t] = γ d (x[t] − μ) / √(σ² + ε) + β,   one γ, β, μ, σ² for each feature, the last axis
+
+    over="time": μ and σ² are those of the whole sequence, over T, batch and space. At one step those of later ones are
+    unknown, so it trains layer by layer only: exodus(), slayer(), bptt(layerwise=True). Where its input is the same at
+    every step, as in the first synapse of a static image, one step's are those of all, and bptt() and sltt() train it
+    too. Zheng et al., "Going deeper with directly-trained larger spiking neural networks", AAAI 2021 (tdBN), with
+    d = α V_th; d = 1 is SpikingJelly's multi-step BatchNorm.
+
+    over="step": μ[t] and σ²[t] are those of step t, over batch and space. It trains step by step, under bptt() and
+    sltt(), and layer by layer, with the same result.
+
+    In training the running statistics, for evaluation, follow (ν is the momentum)
+
+        m ← ν m + (1 − ν) μ,   v ← ν v + (1 − ν) σ²
+
+    once a sequence (over="time") or at every step in order of time (over="step"), whatever the rule. σ² is divided by
+    the number of values n, also in v, as in Flax; PyTorch's running variance is n/(n − 1) times that.
+
+    `net.eval()` puts m and v in the place of μ and σ²: an affine map, under which rules that accumulate (OTTT, SAF, SR)
+    train as well, with statistics that stay as they are. `net.train()` takes it back. For one layer alone set
+    norm.use_running_average = True.
+
+    An ordinary layer: put it into a `Synapse`, behind its convolution or dense layer, [B, ..., features] to the same.
+    Each place in the net has one of its own. Parameters: `scale` γ and `bias` β [features]. Not learned: `mean` m and
+    `var` v, `nnx.BatchStat`s.
+
+    Args:
+      features: size of the last axis.
+      over: "time" or "step".
+      deviation: d, the standard deviation that currents get; α V_th of tdBN, where the paper has α = 1, or 1/√2 for
+        currents that are added to those of a shortcut.
+      momentum: ν in [0, 1], the part of the running statistics that stays; 0.9 is PyTorch's momentum of 0.1.
+      epsilon: ε.
+      use_bias, use_scale: whether β and γ are learned; else they are 0 and 1.
+      use_running_average: whether it starts in evaluation, as after `net.eval()`.
+      axis_name: of `jax.shard_map`, to take the statistics over the batch of all devices.
+      dtype: of the result; None takes the one that input and parameters promote to. Statistics and the normalised
+        values are computed in float32 or wider.
+      param_dtype: of parameters and, if wider than float32, of the running statistics.
+
+    Raises:
+      TypeError, ValueError: an argument is none of these; when called, the input has another number of features or
+        is not [B, ..., features] with the batch of the net; in training, a single value for each feature.
+      ValueError: in training, when a rule meets the net: over="time" under a rule that goes step by step; in a synapse
+        under a rule that accumulates; two calls in one time step.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> from safjax.nn import LIF, BatchNorm, LeakyReadout, Synapse
+      >>> dense = nnx.Linear(4, 2, use_bias=False, rngs=nnx.Rngs(0))
+      >>> normalised = Synapse(nnx.Sequential(dense, BatchNorm(2, over="step", momentum=0.9)))
+      >>> net = nnx.Sequential(normalised, LIF(), LeakyReadout())
+      >>> x, means = jnp.arange(60.0).reshape(5, 3, 4), []
+      >>> for rule in (safjax.rules.bptt(), safjax.rules.exodus()):
+      ...     trained = nnx.clone(net)
+      ...     _ = safjax.value_and_grad(jnp.mean, rule)(trained, x)
+      ...     means.append(trained.layers[0].layer.layers[1].mean[...])
+      >>> bool(jnp.allclose(*means)) and bool(jnp.all(means[0] != 0))
+      True
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        over: str,
+        deviation: float = 1.0,
+        momentum: float = 0.99,
+        epsilon: float = 1e-5,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        use_running_average: bool = False,
+        axis_name: str | None = None,
+        dtype: jax.typing.DTypeLike | None = None,
+        param_dtype: jax.typing.DTypeLike = jnp.float32,
+    ):
+        self.features = checked_whole(self, "features", features, "the size of the input's last axis")
+        self.over = _checked_over(over)
+        self.deviation = _checked_positive("deviation", deviation, "the standard deviation of what comes out")
+        self.momentum = _checked_momentum(momentum)
+        self.epsilon = _checked_positive("epsilon", epsilon, "which is added to the variance")
+        self.use_running_average = use_running_average
+        self.axis_name = axis_name
+        self.dtype = dtype
+        self.scale = nnx.Param(jnp.ones((features,), param_dtype)) if use_scale else None
+        self.bias = nnx.Param(jnp.zeros((features,), param_dtype)) if use_bias else None
+        wide = jnp.promote_types(param_dtype, jnp.float32)
+        self.mean = RunningStatistic(jnp.zeros((features,), wide))
+        self.var = RunningStatistic(jnp.ones((features,), wide))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x[B, ..., features] ↦ the same shape."""
+        if x.ndim < 2 or x.shape[-1] != self.features:
+            raise ValueError(
+                f"{self._name()} was given an array of shape {list(x.shape)}, but expected is "
+                f"[B, ..., {self.features}]: the batch first, the features last."
+            )
+        if self.use_running_average:
+            return self._normalised(x, self.mean[...], self.var[...])
+        layout = self._layout(x)
+        # Of two calls, layer by layer all steps of the first would come before those of the second.
+        self.once()
+        rows = x.reshape(layout.held if self.over == "step" else 1, -1, *x.shape[1:])
+        mean, var = self._statistics(rows)
+        self._follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout)
+        return self._normalised(rows, mean, var).reshape(x.shape)
+
+    def _layout(self, x: jax.Array) -> Layout:
+        """The steps of x; refuses to train where they do not tell the statistics."""
+        binding, layout = self.bound(), layout_in_synapse()
+        steps, batch = binding.course.steps, binding.course.batch
+        if layout is not None and binding.propagation.accumulates:
+            raise ValueError(
+                f"{self._name()} is in training, where it normalises by the batch's own statistics. The rule "
+                f"'{binding.rule}' sends sums over time through a synapse, which must be one affine map for all steps. "
+                "Call net.eval() before to train with its running statistics as they are, use weight standardisation "
+                "(safjax.nn.WSConv) in its place, or train this net with bptt(), sltt(), exodus() or slayer()."
+            )
+        if layout is None:
+            layout = self._layout_outside(len(x))
+        if len(x) != layout.held * batch:
+            raise ValueError(
+                f"{self._name()} was given an array of shape {list(x.shape)}, but its leading axis must be the batch, "
+                f"{batch}" + f", times T = {steps} under this rule" * (layout.held > 1) + ": in another order it could "
+                "not tell the steps apart. Reshape after the normalisation."
+            )
+        if self.over == "time" and layout.meant < steps:
+            # Right where x is the same at every step, which binding finds out from the whole step.
+            enter(binding.path, x)
+        return layout
+
+    def _layout_outside(self, length: int) -> Layout:
+        """Of plain code: an image in front of the net is one step, what a readout returns are all of them."""
+        binding = self.bound()
+        if not binding.propagation.whole_sequence:
+            return Layout(1, 1)
+        course, discovering = binding.course, binding.discovering
+        before_readouts = discovering is not None and not discovering.read_out
+        still = length == course.batch or (course.static and before_readouts)
+        return Layout(1 if still else course.steps, course.steps)
+
+    def _statistics(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance over all axes but the first and the last."""
+        count = rows[0, ..., 0].size * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name))
+        if count == 1:
+            raise ValueError(
+                f"{self._name()} is in training and has a single value of each feature to take statistics of, which "
+                "has no variance. Give it a larger batch, or call net.eval() before to keep the running statistics as "
+                "they are."
+            )
+        rows, axes = widened(rows), range(1, rows.ndim - 1)
+        mean = self._over_devices(jnp.mean(rows, axes, keepdims=True))
+        # Not E[x²] − E[x]², which loses what is small against the mean.
+        return mean, self._over_devices(jnp.mean(jnp.square(rows - mean), axes, keepdims=True))
+
+    def _over_devices(self, mean: jax.Array) -> jax.Array:
+        return mean if self.axis_name is None else jax.lax.pmean(mean, self.axis_name)
+
+    def _follow(self, mean: jax.Array, var: jax.Array, layout: Layout) -> None:
+        """Moves the running statistics by those of one row after the other, [rows, features]."""
+        # An input that stands for several steps moves them as often; of T calls with one sequence's statistics, each
+        # makes its part of one move.
+        times = layout.meant / (layout.held if self.over == "step" else self.bound().course.steps)
+        kept, rows = self.momentum**times, len(mean)
+        weights = jnp.asarray([[(1 - kept) * kept ** (rows - 1 - i)] for i in range(rows)], mean.dtype)
+        for variable, new in ((self.mean, mean), (self.var, var)):
+            value = variable[...]
+            # No matrix product, which accelerators round to fewer digits.
+            moved = kept**rows * value + jnp.sum(weights * jax.lax.stop_gradient(new), 0)
+            variable.set_value(moved.astype(value.dtype))
+
+    def _normalised(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
+        scale, bias = (None if p is None else p[...] for p in (self.scale, self.bias))
+        dtype = self.dtype
+        if dtype is None:
+            narrow = x if jnp.issubdtype(x.dtype, jnp.inexact) else widened(x)
+            dtype = jnp.result_type(*(a for a in (narrow, scale, bias) if a is not None))
+        factor = self.deviation * jax.lax.rsqrt(widened(var) + self.epsilon)
+        factor = factor if scale is None else widened(scale) * factor
+        y = (widened(x) - mean) * factor
+        return (y if bias is None else y + widened(bias)).astype(dtype)
+
+    def _name(self) -> str:
+        where = "" if self.binding is None else f" at '{self.binding.path}'"
+        return f"BatchNorm(over='{self.over}'){where}"
+
+
+def needs_all_steps(module: nnx.Module) -> bool:
+    """Whether a module's result at one step needs its input at all steps."""
+    return isinstance(module, BatchNorm) and module.over == "time" and not module.use_running_average
+
+
+def _checked_over(over: Any) -> str:
+    if over not in ("time", "step"):
+        raise ValueError(
+            f"BatchNorm(over={over!r}): expected 'time', for the statistics of all time steps together, or 'step', for "
+            "those of each."
+        )
+    return over
+
+
+def _checked_positive(name: str, value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"BatchNorm({name}={value!r}): expected a positive, finite Python number, {what}.")
+    return float(value)
+
+
+def _checked_momentum(momentum: Any) -> float:
+    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 <= momentum <= 1:
+        raise ValueError(
+            f"BatchNorm(momentum={momentum!r}): expected a number in [0, 1], the part of the running statistics that "
+            "stays. From PyTorch's momentum p, 1 − p."
+        )
+    return float(momentum)

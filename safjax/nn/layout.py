@@ -1,0 +1,81 @@
+"""How the time steps lie in an array that a layer is called with: the layer itself sees a batch only."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import jax
+
+from safjax.messages import Kept, Sequence
+from safjax.nn.module import present_trace
+
+
+class Layout(NamedTuple):
+    """The steps of an array [held · B, ...].
+
+    Attributes:
+      held: how many steps lie in its leading axis, one after the other: T where time is folded into the batch, else 1.
+      meant: how many steps it is the input of: T also for an image that is the same at all of them.
+    """
+
+    held: int
+    meant: int
+
+
+_IN_SYNAPSE: ContextVar[Layout | None] = ContextVar("_IN_SYNAPSE", default=None)
+_ENTERED: ContextVar[tuple[list, Any] | None] = ContextVar("_ENTERED", default=None)
+
+
+def layout_of(message: Any) -> Layout:
+    """The layout of the array that a synapse makes of a message for its layer."""
+    if isinstance(message, Sequence):
+        return Layout(1 if message.still else message.steps, message.steps)
+    if isinstance(message, Kept):
+        return Layout(len(message.kept), len(message.kept))
+    return Layout(1, 1)
+
+
+@contextlib.contextmanager
+def laid_out(layout: Layout) -> Iterator[None]:
+    """While a synapse calls its layer."""
+    token = _IN_SYNAPSE.set(layout)
+    try:
+        yield
+    finally:
+        _IN_SYNAPSE.reset(token)
+
+
+def layout_in_synapse() -> Layout | None:
+    """The layout of the array that the present synapse gave its layer; None outside of synapses."""
+    return _IN_SYNAPSE.get()
+
+
+@contextlib.contextmanager
+def entries() -> Iterator[list[tuple[str, jax.Array]]]:
+    """Collects what `enter` is given meanwhile."""
+    found: list[tuple[str, jax.Array]] = []
+    token = _ENTERED.set((found, present_trace()))
+    try:
+        yield found
+    finally:
+        _ENTERED.reset(token)
+
+
+def enter(path: str, x: jax.Array) -> None:
+    """The layer at `path`, which is given one step of its input, needs them all.
+
+    Raises:
+      ValueError: x is out of reach, so that nobody can tell whether it is the same at every step.
+    """
+    entered = _ENTERED.get()
+    if entered is None:
+        return
+    found, trace = entered
+    if present_trace() != trace:
+        raise ValueError(
+            f"The layer at '{path}' needs all time steps of its input, but is called inside a loop or a transformation "
+            "(nnx.scan, nnx.remat, nnx.jit) under a rule that goes step by step. Call it outside of that, write "
+            "over='step', or train this net with exodus(), slayer() or bptt(layerwise=True)."
+        )
+    found.append((path, x))
