@@ -10,9 +10,10 @@ from flax import nnx
 
 from safjax import loops
 from safjax.nn.binding import rest_of
-from safjax.nn.graphs import split_net
+from safjax.nn.graphs import split_net, split_variables
 from safjax.nn.intervals import kept_within
 from safjax.nn.task import check_arguments, check_call, check_optimizer, make_task
+from safjax.nn.used_up import mark_used_up, refuse_used_up
 from safjax.rules import Rule
 from safjax.rules.refusals import not_again
 
@@ -47,8 +48,8 @@ def value_and_grad(
       steps: T for a static image x[B, ...], presented at every step; None for a sequence x[T, B, ...].
 
     Returns:
-      A compiled function of (net, x, *targets, key=None). Its gradients are an `nnx.State` with the same tree under
-      every rule. `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch
+      A compiled function of (net, x, *targets, key=None). Its gradients are an `nnx.State` of the form of
+      nnx.state(net, nnx.Param) under every rule, as of `nnx.grad`; nnx.as_pure(grads) has plain arrays for leaves. `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch
       statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX may differentiate
       its results once more: exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a
       constant), not at all under those that accumulate.
@@ -73,9 +74,9 @@ def value_and_grad(
       >>> grads["layers"][0]["layer"]["kernel"].shape
       (4, 2)
 
-      With an `nnx.Optimizer`, which takes gradients as variables:
+      With an `nnx.Optimizer`:
       >>> optimizer = nnx.Optimizer(net, optax.adam(1e-3), wrt=nnx.Param)
-      >>> updates = optimizer.update(net, jax.tree.map(nnx.Param, grads))
+      >>> updates = optimizer.update(net, grads)
     """
     check_arguments(loss, rule, steps)
 
@@ -87,9 +88,12 @@ def value_and_grad(
 
     def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None):
         check_call(net, x, steps, rule, key)
-        result, grads, rest = compute(*split_net(net), x, targets, key)
+        graph, variables, arrays = split_variables(net)
+        refuse_used_up(arrays)
+        result, grads, rest = compute(graph, *arrays, x, targets, key)
         nnx.update(net, rest)
-        return result, grads
+        # As `nnx.grad` has them: what is a parameter in the net is one in its gradient.
+        return result, jax.tree.unflatten(jax.tree.structure(variables[0]), jax.tree.leaves(grads))
 
     return compute_for
 
@@ -126,16 +130,21 @@ class TrainStep:
     ) -> tuple[Net, Any, tuple[jax.Array, Aux]]:
         """One step on one batch: (net, opt_state, x, *targets) ↦ (net, opt_state, (value, aux))."""
         check_call(net, x, self._steps, self._rule, key)
-        graph, params, rest = split_net(net)
-        used_up = jax.tree.map(self._ours, (params, rest, opt_state))
+        graph, variables, arrays = split_variables(net)
+        used_up = jax.tree.map(self._ours, (*arrays, opt_state))
         params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key)
+        for state in variables:
+            mark_used_up(state)
         self._made = {id(a): weakref.ref(a) for a in jax.tree.leaves((params, rest, opt_state))}
         return graph.merge(params, rest), opt_state, result
 
     def _ours(self, array: Any) -> Any:
         """An array that the last call made, and each but once; of any other, which somebody may still need, a copy."""
         made = self._made.pop(id(array), lambda: None)()
-        return array if made is array else jax.numpy.copy(array)
+        if made is array:
+            return array
+        refuse_used_up(array)
+        return jax.numpy.copy(array)
 
 
 def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None) -> TrainStep:
@@ -149,9 +158,9 @@ def train_step(loss: Loss, rule: Rule, optimizer: Any, steps: int | None = None)
     Rules with an update at every time step (`ottt_o`, `saf_e`) apply the optimizer T times a call, with the gradient of
     L[t] / T each time, all inside the compiled loop.
 
-    A returned net and optimizer state are used up by the next call: their buffers then hold the newer ones. To keep
-    one, copy its arrays: jax.tree.map(jnp.copy, nnx.state(net)). Arrays from elsewhere, those of the first net and of
-    loaded parameters, are copied and stay as they were.
+    A returned net and optimizer state are used up by the next call: their buffers then hold the newer ones, and using
+    them raises a RuntimeError. To keep one, best = copy.deepcopy(net). Arrays from elsewhere, those of the first net
+    and of loaded parameters, are copied and stay as they were.
 
     Args:
       loss, rule, steps: as of `value_and_grad`.
