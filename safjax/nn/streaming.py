@@ -12,6 +12,7 @@ from safjax.nn.binding import bind
 from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
 from safjax.nn.neurons import Neuron
+from safjax.nn.shapes import bound_or_explained, reading
 from safjax.nn.states import join
 from safjax.nn.task import check_net
 from safjax.rules import bptt
@@ -83,7 +84,11 @@ def _compiled(graph: Graph) -> tuple[Callable, Callable]:
 
     def bound(params, rest, x):
         # A rule that sends spikes from step to step neither knows nor needs the length of the sequence.
-        return bind(graph.merge(params, rest), bptt(), x, steps=1, static=False)
+        return bound_or_explained(
+            lambda net: bind(net, bptt(), x, steps=1, static=False),
+            lambda: graph.merge(params, rest),
+            reading(x, None, stream=True),
+        )
 
     def start(params, rest, x):
         net = bound(params, rest, x)

@@ -9,6 +9,7 @@ from safjax import loops
 from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
 from safjax.nn.graphs import Graph
+from safjax.nn.shapes import bound_or_explained, check_labels, explained_loss, reading
 from safjax.rules import RULES, Rule
 
 
@@ -24,12 +25,17 @@ def make_task(
     **observe: Any,
 ) -> tuple[Bound, loops.Task]:
     """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x."""
-    net = graph.merge(params, rest)
+    read = reading(x, steps)
     static = steps is not None
     example = jax.eval_shape(lambda x: x if static else jax.tree.map(lambda a: a[0], x), x)
     length = steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
-    bound = bind(net, rule, example, length, static, **observe)
+    bound = bound_or_explained(
+        lambda net: bind(net, rule, example, length, static, **observe), lambda: graph.merge(params, rest), read
+    )
+    if not isinstance(loss, SequenceLoss):
+        check_labels(targets, read)
+    loss = explained_loss(loss, read)
     return bound, loops.Task(bound.start, bound.step, loss, targets, bound.constants, x, length, static)
 
 

@@ -122,11 +122,11 @@ def test_train_step_is_gradient_and_update():
         net, rule, optimizer = nets.Dense(), rules.RULES[name](), optax.adam(1e-2)
         (_, aux), grads = compute(net, rule)
         nets.assert_fires(aux.rates)
-        params = nnx.as_pure(nnx.state(net, nnx.Param))
+        params = nnx.state(net, nnx.Param)
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
         step = safjax.train_step(nets.loss, rule, optimizer, nets.STEPS)
         trained, *_ = step(net, step.init(net), dense_input(), nets.labels())
-        nets.assert_trees_close(nnx.as_pure(nnx.state(trained, nnx.Param)), optax.apply_updates(params, updates))
+        nets.assert_trees_close(nnx.state(trained, nnx.Param), optax.apply_updates(params, updates))
 
 
 def test_an_update_keeps_the_dtype_of_the_parameters():
