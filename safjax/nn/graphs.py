@@ -45,15 +45,16 @@ def split_net(net: nnx.Module) -> tuple[Graph, Any, Any]:
       TypeError: an attribute is neither a variable nor something to compare; the message names it.
       RuntimeError: a training step has used the net up.
     """
-    graph, _, arrays = split_variables(net)
-    refuse_used_up(arrays)
-    return graph, *arrays
+    graph, _, (params, rest) = split_variables(net)
+    refuse_used_up((params, rest))
+    return graph, params, rest
 
 
 def split_variables(net: nnx.Module) -> tuple[Graph, tuple[Any, Any], tuple[Any, Any]]:
     """(graph, (parameters, other variables), the same as plain arrays, used up or not)."""
-    graphdef, params, rest = nnx.split(net, nnx.Param, ...)
-    return Graph(net, graphdef), (params, rest), nnx.as_pure((params, rest))
+    graphdef, *variables = nnx.split(net, nnx.Param, ...)
+    params, rest = nnx.as_pure(tuple(variables))
+    return Graph(net, graphdef), (variables[0], variables[1]), (params, rest)
 
 
 def _key(net: nnx.Module, graphdef: Any) -> Any:

@@ -96,11 +96,11 @@ def _reporting(kind: type) -> type:
     def call(self: Any, inputs: Any, *args: Any, **options: Any) -> Any:
         calls = _calls.get()
         if calls is None:
-            return kind.__call__(self, inputs, *args, **options)  # type: ignore[operator]
+            return kind.__call__(self, inputs, *args, **options)
         reached = Reached(self.path_in_net, kind.__name__, *_wants(self), inputs.shape)
         calls.all.append(reached)
         try:
-            return kind.__call__(self, inputs, *args, **options)  # type: ignore[operator]
+            return kind.__call__(self, inputs, *args, **options)
         except Exception:
             calls.failed = calls.failed or reached
             raise

@@ -84,11 +84,11 @@ def bound_or_explained(bind: Callable[[nnx.Module], Any], make: Callable[[], nnx
     try:
         bound = bind(net)
     except (TypeError, ValueError, IndexError) as error:
-        explanation = _mismatch(read, _calls(bind, make()))
+        explanation = _mismatch(read, _calls(bind, make(), read))
         if explanation is None:
             raise
         raise ValueError(explanation) from error
-    if suspicious and (explanation := _misread(read, _calls(bind, make()))) is not None:
+    if suspicious and (explanation := _misread(read, _calls(bind, make(), read))) is not None:
         raise ValueError(explanation)
     return bound
 
@@ -97,11 +97,20 @@ def _as_long_as_steps(read: Reading) -> bool:
     return read.steps is not None and read.steps > 1 and read.shape[:1] == (read.steps,)
 
 
-def _calls(bind: Callable[[nnx.Module], Any], net: nnx.Module) -> Calls:
+def _calls(bind: Callable[[nnx.Module], Any], net: nnx.Module, read: Reading) -> Calls:
     """Which layers are called, of a net that `bind` has been seen to take or to refuse."""
     with recorded(net) as calls, contextlib.suppress(Exception):
         bind(net)
-    return calls
+    if read.static:
+        return calls
+    # Layer by layer, time is folded into the first axis.
+    folded = read.shape[0] * (read.step or (0,))[0]
+    one_step = {
+        call: call._replace(shape=read.step[:1] + call.shape[1:]) for call in calls.all if call.shape[:1] == (folded,)
+    }
+    return Calls(
+        [one_step.get(call, call) for call in calls.all], calls.failed and one_step.get(calls.failed, calls.failed)
+    )
 
 
 def _misread(read: Reading, calls: Calls) -> str | None:
@@ -134,7 +143,9 @@ def _of_first(read: Reading, call: Reached) -> str | None:
         return _axis_too_few(read, call)
     if excess == 1 and call.shape[-1] == call.width and len(call.shape) == len(read.step):
         too_many = "One step of it has an axis too many."
-        return "A stream takes one step at a time: give it x[t]." if read.stream else NO_STEPS if read.steps else too_many
+        return (
+            "A stream takes one step at a time: give it x[t]." if read.stream else NO_STEPS if read.steps else too_many
+        )
     return _of_flat(read, call) or _other_axis(read, call)
 
 

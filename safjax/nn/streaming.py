@@ -14,7 +14,7 @@ from safjax.nn.inference import evaluating
 from safjax.nn.neurons import Neuron
 from safjax.nn.shapes import bound_or_explained, reading
 from safjax.nn.states import join
-from safjax.nn.task import check_net
+from safjax.nn.task import check_arrays, check_net
 from safjax.rules import bptt
 
 
@@ -31,6 +31,7 @@ class Stream:
 
     def start(self, x: Any) -> Any:
         """The state before the first step, zeros, for inputs like x[B, ...]."""
+        check_arrays(x)
         return self._start(*self._states, x)
 
     def __call__(self, state: Any, x: Any) -> tuple[Any, Any]:
@@ -38,7 +39,9 @@ class Stream:
 
         Raises:
           ValueError: the state is that of another net, or of inputs of another shape.
+          TypeError: x holds something else than arrays.
         """
+        check_arrays(x)
         return self._advance(*self._states, state, x)
 
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from safjax import loops
@@ -95,7 +97,7 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
     """Refuses a net or an input that does not fit the number of steps, and a missing random key."""
     _check_steps(steps)
     check_net(net)
-    _check_arrays(x)
+    check_arrays(x)
     lengths = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(x)}
     if steps is None and (len(lengths) != 1 or lengths & {0, None}):
         raise ValueError(
@@ -112,10 +114,18 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
         )
 
 
-def _check_arrays(x: Any) -> None:
-    others = [type(leaf).__name__ for leaf in jax.tree.leaves(x) if not hasattr(leaf, "ndim")]
-    if others or not jax.tree.leaves(x):
+def check_arrays(x: Any) -> None:
+    """Refuses an input that holds something else than arrays of numbers."""
+    leaves = jax.tree.leaves(x)
+    others = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, jax.Array | np.ndarray | np.generic)]
+    if others or not leaves:
         raise TypeError(
             f"x must be an array or a pytree of arrays, but {f'holds a {others[0]}' if others else 'holds none'}. Make "
-            "it one by jnp.asarray(x)."
+            "it one by jnp.asarray(x), of a PyTorch tensor jnp.asarray(x.numpy())."
         )
+    for leaf in leaves:
+        if not isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != bool:
+            raise TypeError(
+                f"x must hold numbers, but an array of it is of dtype {leaf.dtype}. One of dtype object comes of rows "
+                "of different lengths: fill them up to one length, and make an array of numbers, x.astype('float32')."
+            )

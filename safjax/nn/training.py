@@ -49,10 +49,11 @@ def value_and_grad(
 
     Returns:
       A compiled function of (net, x, *targets, key=None). Its gradients are an `nnx.State` of the form of
-      nnx.state(net, nnx.Param) under every rule, as of `nnx.grad`; nnx.as_pure(grads) has plain arrays for leaves. `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch
-      statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX may differentiate
-      its results once more: exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a
-      constant), not at all under those that accumulate.
+      nnx.state(net, nnx.Param), as of `nnx.grad`, under every rule; nnx.as_pure(grads) has plain arrays for leaves.
+      `key` is for rules that draw at random, sltt(sampled=K). Variables that the net itself changes (batch statistics,
+      dropout counts) are updated in place; everything else of `net` is left as it is. JAX may differentiate its results
+      once more: exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a constant), not at
+      all under those that accumulate.
 
     Raises:
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that

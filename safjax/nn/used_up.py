@@ -1,6 +1,6 @@
 """What a training step has used up: its arrays are gone, and whoever still wants them is told so."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
