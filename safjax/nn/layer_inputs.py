@@ -78,7 +78,7 @@ def recorded(net: nnx.Module) -> Iterator[Calls]:
     The net is changed, it and the copies that are made of it alone: its layers become ones that report.
     """
     for path, module in nnx.iter_modules(net):
-        if isinstance(module, Known):
+        if isinstance(module, Known) and getattr(module, "axis", (-1,))[-1] == -1:
             vars(module)["path_in_net"] = join(path)
             object.__setattr__(module, "__class__", _reporting(type(module)))
     calls = Calls()

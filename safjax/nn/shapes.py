@@ -142,10 +142,9 @@ def _of_first(read: Reading, call: Reached) -> str | None:
     if len(call.shape) == len(read.step) and excess == -1:
         return _axis_too_few(read, call)
     if excess == 1 and call.shape[-1] == call.width and len(call.shape) == len(read.step):
-        too_many = "One step of it has an axis too many."
-        return (
-            "A stream takes one step at a time: give it x[t]." if read.stream else NO_STEPS if read.steps else too_many
-        )
+        if read.stream:
+            return "A stream takes one step at a time: give it x[t]."
+        return NO_STEPS if read.steps else "One step of it has an axis too many."
     return _of_flat(read, call) or _other_axis(read, call)
 
 
@@ -196,11 +195,16 @@ def check_labels(targets: tuple, read: Reading | None) -> None:
     labels = targets[0] if targets else None
     if read is None or not read.step or not isinstance(labels, jax.Array) or labels.ndim != 1:
         return
-    count, other = len(labels), read.shape[:1] if read.steps is None else read.shape[1:2]
+    count, other = len(labels), _other_batch(read)
     if not jnp.issubdtype(labels.dtype, jnp.integer) or count == read.step[0] or (count,) != other:
         return
     axis = 0 if read.steps is None else 1
     raise ValueError(f"There are {count} labels, as many as axis {axis} of x is long. {read}. {_swapped(read)}")
+
+
+def _other_batch(read: Reading) -> tuple[int, ...]:
+    """How many examples x has if it was not meant as it was read; of numbers x[B, n] with steps that cannot be."""
+    return read.shape[:1] if read.steps is None else read.shape[1:2] if len(read.shape) > 2 else ()
 
 
 def _swapped(read: Reading) -> str:
@@ -235,9 +239,11 @@ def _explained(function: Callable[..., Any], read: Reading | None, axes_of_time:
 
 def _of_loss(output: tuple[int, ...], target: Any, read: Reading) -> str | None:
     """What is wrong about a step's output and the first target, where it is their axes."""
-    if isinstance(target, list | tuple):
+    if isinstance(target, list) and not any(map(jnp.ndim, jax.tree.leaves(target))):
         return "The first target is a list of numbers: make it an array, jnp.asarray(target)."
-    shape = jnp.shape(target)
+    if not isinstance(target, jax.Array):
+        return None
+    shape = target.shape
     if len(output) > 1 and shape[:1] == output[:1] == read.step[:1] and len(shape) <= len(output) <= len(shape) + 1:
         return None
     told = f"The loss was given a step's output of shape {list(output)} and a target of shape {list(shape)}. {read}."
@@ -247,5 +253,4 @@ def _of_loss(output: tuple[int, ...], target: Any, read: Reading) -> str | None:
 def _cure_by_target(shape: tuple[int, ...], read: Reading) -> str:
     if read.steps is None and len(shape) > 1 and shape[:2] == read.shape[:2]:
         return "A target that changes in time, y[T, B, ...], is written safjax.losses.Timed(y)."
-    other = read.shape[:1] if read.steps is None else read.shape[1:2]
-    return _swapped(read) if shape[:1] == other != read.step[:1] else ""
+    return _swapped(read) if shape[:1] == _other_batch(read) != read.step[:1] else ""

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from safjax import loops
@@ -117,7 +116,9 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
 def check_arrays(x: Any) -> None:
     """Refuses an input that holds something else than arrays of numbers."""
     leaves = jax.tree.leaves(x)
-    others = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, jax.Array | np.ndarray | np.generic)]
+    # Python's own numbers are like arrays too, but have no axes.
+    arrays = [isinstance(leaf, jax.typing.ArrayLike) and hasattr(leaf, "ndim") for leaf in leaves]
+    others = [type(leaf).__name__ for leaf, array in zip(leaves, arrays, strict=True) if not array]
     if others or not leaves:
         raise TypeError(
             f"x must be an array or a pytree of arrays, but {f'holds a {others[0]}' if others else 'holds none'}. Make "

@@ -164,6 +164,8 @@ def test_targets_of_every_step_and_lists():
         tried(DENSE, x, jnp.zeros((T, B), int))
     with pytest.raises(ValueError, match=r"list of numbers.*jnp.asarray\(target\)"):
         tried(DENSE, x, [0, 1, 2, 3, 4])
+    with pytest.raises(TypeError, match="tuple"):  # A pytree of targets, and an error of the loss's own.
+        tried(DENSE, x, (jnp.zeros(B, int), jnp.zeros(B)), loss=lambda o, both: o + both)
     with pytest.raises(ValueError, match=r"a step's output of shape \[6, 3\].*jnp.swapaxes"):
         tried(DENSE, x.swapaxes(0, 1), jnp.zeros(B, int), loss=losses.max_over_time(mean))
 
