@@ -116,9 +116,7 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
 def check_arrays(x: Any) -> None:
     """Refuses an input that holds something else than arrays of numbers."""
     leaves = jax.tree.leaves(x)
-    # Python's own numbers are like arrays too, but have no axes.
-    arrays = [isinstance(leaf, jax.typing.ArrayLike) and hasattr(leaf, "ndim") for leaf in leaves]
-    others = [type(leaf).__name__ for leaf, array in zip(leaves, arrays, strict=True) if not array]
+    others = [type(leaf).__name__ for leaf in leaves if not (isinstance(leaf, jax.Array) or _is_numpy(leaf))]
     if others or not leaves:
         raise TypeError(
             f"x must be an array or a pytree of arrays, but {f'holds a {others[0]}' if others else 'holds none'}. Make "
@@ -130,3 +128,7 @@ def check_arrays(x: Any) -> None:
                 f"x must hold numbers, but an array of it is of dtype {leaf.dtype}. One of dtype object comes of rows "
                 "of different lengths: fill them up to one length, and make an array of numbers, x.astype('float32')."
             )
+
+
+def _is_numpy(leaf: Any) -> bool:
+    return any(base.__module__ == "numpy" for base in type(leaf).__mro__)
