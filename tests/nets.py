@@ -144,7 +144,8 @@ def assert_fires(rates, low=0.05, high=0.6):
 
 
 def assert_trees_close(actual, expected, rtol=1e-12, atol=None):
-    """Leaf by leaf, relative to the largest entry of the expected leaf; same structure required."""
+    """Leaf by leaf, relative to the largest entry of the expected leaf; same structure required, as plain arrays."""
+    actual, expected = nnx.as_pure((actual, expected))
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for (path, a), b in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         scale = float(jnp.max(jnp.abs(b)))
@@ -154,6 +155,7 @@ def assert_trees_close(actual, expected, rtol=1e-12, atol=None):
 
 def distance(a, b):
     """Relative distance of two gradient trees."""
+    a, b = nnx.as_pure((a, b))
     return float(optax.tree.norm(optax.tree.sub(a, b)) / optax.tree.norm(b))
 
 

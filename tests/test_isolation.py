@@ -77,6 +77,7 @@ def outputs_and_gradients(name, x, steps=None):
     rule = RULES[name]
     net = Wide(feedback=not rule.propagation.whole_sequence)
     (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
+    grads = nnx.as_pure(grads)
     weights = [leaf for path, leaf in jax.tree.leaves_with_path(grads) if path[-1].key != "value"]
     return aux, grads["first"]["layer"]["layers"][0]["value"], (value, weights)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from flax import nnx
 
-from safjax.nn.states import join, split
+from safjax.nn.states import join
+from safjax.nn.used_up import refuse_used_up
 
 
 class Graph:
@@ -38,13 +39,22 @@ class Graph:
 
 
 def split_net(net: nnx.Module) -> tuple[Graph, Any, Any]:
-    """(graph, parameters, other variables).
+    """(graph, parameters, other variables), as plain arrays.
 
     Raises:
       TypeError: an attribute is neither a variable nor something to compare; the message names it.
+      RuntimeError: a training step has used the net up.
     """
-    graphdef, params, rest = split(net, nnx.Param)
-    return Graph(net, graphdef), params, rest
+    graph, _, (params, rest) = split_variables(net)
+    refuse_used_up((params, rest))
+    return graph, params, rest
+
+
+def split_variables(net: nnx.Module) -> tuple[Graph, tuple[Any, Any], tuple[Any, Any]]:
+    """(graph, (parameters, other variables), the same as plain arrays, used up or not)."""
+    graphdef, *variables = nnx.split(net, nnx.Param, ...)
+    params, rest = nnx.as_pure(tuple(variables))
+    return Graph(net, graphdef), (variables[0], variables[1]), (params, rest)
 
 
 def _key(net: nnx.Module, graphdef: Any) -> Any:

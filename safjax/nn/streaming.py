@@ -13,8 +13,9 @@ from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
 from safjax.nn.neurons import Neuron
+from safjax.nn.shapes import bound_or_explained, reading
 from safjax.nn.states import join
-from safjax.nn.task import check_net, started
+from safjax.nn.task import check_arrays, check_net, started
 from safjax.rules import Rule, bptt
 from safjax.schedules import WholeSequence
 from safjax.state import State
@@ -33,6 +34,7 @@ class Stream:
 
     def start(self, x: Any) -> State:
         """The state at rest, before the first step, for inputs like x[B, ...]."""
+        check_arrays(x)
         return self._start(*self._states, x)
 
     def __call__(self, state: State, x: Any) -> tuple[State, Any]:
@@ -44,7 +46,9 @@ class Stream:
         Raises:
           TypeError: the state is none.
           ValueError: the state is that of another net, or of inputs of another shape.
+          TypeError: x holds something else than arrays.
         """
+        check_arrays(x)
         check_state(state, _inference(state), 1)
         return self._advance(*self._states, state, x)
 
@@ -89,13 +93,20 @@ def stream(net: nnx.Module) -> Stream:
 def _compiled(graph: Graph) -> tuple[Callable, Callable]:
     """`start` and `advance` of all nets of one structure; looked up once, since that takes longer than a small step."""
 
+    def bound(params, rest, x, rule):
+        # A rule that goes from step to step neither knows nor needs the length of the sequence.
+        return bound_or_explained(
+            lambda net: bind(net, rule, x, steps=1, static=False, going_on=True),
+            lambda: graph.merge(params, rest),
+            reading(x, None, stream=True),
+        )
+
     def start(params, rest, x):
-        net = bind(graph.merge(params, rest), bptt(), x, steps=1, static=False, going_on=True)
+        net = bound(params, rest, x, bptt())
         return handed_on(net, begun(net, net.params, None)[0], net.params, None, running=True)
 
     def advance(params, rest, state, x):
-        # A rule that goes from step to step neither knows nor needs the length of the sequence.
-        net = bind(graph.merge(params, rest), _inference(state), x, steps=1, static=False, going_on=True)
+        net = bound(params, rest, x, _inference(state))
         check_form(state, jax.eval_shape(lambda: started(net)), x)
         carry, constants = begun(net, net.params, state)
         carry, output, _ = net.step(net.params, constants, carry, x)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from safjax import loops
@@ -10,6 +11,7 @@ from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
+from safjax.nn.shapes import bound_or_explained, check_labels, explained_loss, reading
 from safjax.rules import RULES, Rule
 from safjax.state import State
 from safjax.tally import Kept
@@ -33,14 +35,21 @@ def make_task(
     """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x."""
     static, length = steps is not None, steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
-    bound = bind(graph.merge(params, rest), rule, one_step(x, static), length, static, record, state is not None)
+    read = reading(x, steps)
+    bound = bound_or_explained(
+        lambda net: bind(net, rule, one_step(x, static), length, static, record, state is not None),
+        lambda: graph.merge(params, rest),
+        read,
+    )
+    if not isinstance(loss, SequenceLoss):
+        check_labels(targets, read)
     if state is not None:
         check_form(state, jax.eval_shape(lambda: started(bound)), x)
     constants = begun(bound, bound.params, state)[1]
     task = loops.Task(
         start=lambda params: begun(bound, params, state)[0],
         step=bound.step,
-        loss=loss,
+        loss=explained_loss(loss, read),
         targets=targets,
         constants=constants,
         inputs=x,
@@ -156,7 +165,7 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any, state: Any = 
     """Refuses a net or an input that does not fit the number of steps, and a missing random key."""
     _check_steps(steps)
     check_net(net)
-    _check_arrays(x)
+    check_arrays(x)
     lengths = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(x)}
     if steps is None and (len(lengths) != 1 or lengths & {0, None}):
         raise ValueError(
@@ -174,10 +183,22 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any, state: Any = 
         )
 
 
-def _check_arrays(x: Any) -> None:
-    others = [type(leaf).__name__ for leaf in jax.tree.leaves(x) if not hasattr(leaf, "ndim")]
-    if others or not jax.tree.leaves(x):
+def check_arrays(x: Any) -> None:
+    """Refuses an input that holds something else than arrays of numbers."""
+    leaves = jax.tree.leaves(x)
+    others = [type(leaf).__name__ for leaf in leaves if not (isinstance(leaf, jax.Array) or _is_numpy(leaf))]
+    if others or not leaves:
         raise TypeError(
             f"x must be an array or a pytree of arrays, but {f'holds a {others[0]}' if others else 'holds none'}. Make "
-            "it one by jnp.asarray(x)."
+            "it one by jnp.asarray(x), of a PyTorch tensor jnp.asarray(x.numpy())."
         )
+    for leaf in leaves:
+        if not isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != bool:
+            raise TypeError(
+                f"x must hold numbers, but an array of it is of dtype {leaf.dtype}. One of dtype object comes of rows "
+                "of different lengths: fill them up to one length, and make an array of numbers, x.astype('float32')."
+            )
+
+
+def _is_numpy(leaf: Any) -> bool:
+    return any(base.__module__ == "numpy" for base in type(leaf).__mro__)

@@ -12,10 +12,11 @@ from safjax import loops
 from safjax.nn.absent import Absent
 from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
-from safjax.nn.graphs import split_net
+from safjax.nn.graphs import split_net, split_variables
 from safjax.nn.intervals import kept_within
 from safjax.nn.starting import start
 from safjax.nn.task import check_arguments, check_call, check_kept, check_optimizer, check_over, make_task
+from safjax.nn.used_up import mark_used_up, refuse_used_up
 from safjax.rules import Rule
 from safjax.rules.refusals import not_again
 from safjax.state import State
@@ -61,13 +62,13 @@ def value_and_grad(
         at them.
 
     Returns:
-      A compiled function of (net, x, *targets, key=None, state=None). Its gradients are an `nnx.State` with the same
-      tree under every rule. `key` is for rules that draw at random, sltt(sampled=K). Without `state`, which
-      `safjax.start` makes, the sequence begins at rest; with it the sequence goes on, and `aux.state` is for the next
-      call. Variables that the net itself changes (batch statistics, dropout counts) are updated in place; everything
-      else of `net` is left as it is. JAX may differentiate its results once more, with respect to the state too:
-      exactly under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a constant), not at all under
-      those that accumulate.
+      A compiled function of (net, x, *targets, key=None, state=None). Its gradients are an `nnx.State` of the form of
+      nnx.state(net, nnx.Param), as of `nnx.grad`, under every rule; nnx.as_pure(grads) has plain arrays for leaves.
+      `key` is for rules that draw at random, sltt(sampled=K). Without `state`, which `safjax.start` makes, the sequence
+      begins at rest; with it the sequence goes on, and `aux.state` is for the next call. Variables that the net itself
+      changes (batch statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX
+      may differentiate its results once more, with respect to the state too: exactly under rules of spikes (BPTT,
+      EXODUS, SLTT; under SLAYER with the reset for a constant), not at all under those that accumulate.
 
     Raises:
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that
@@ -90,9 +91,9 @@ def value_and_grad(
       >>> grads["layers"][0]["layer"]["kernel"].shape
       (4, 2)
 
-      With an `nnx.Optimizer`, which takes gradients as variables:
+      With an `nnx.Optimizer`:
       >>> optimizer = nnx.Optimizer(net, optax.adam(1e-3), wrt=nnx.Param)
-      >>> updates = optimizer.update(net, jax.tree.map(nnx.Param, grads))
+      >>> updates = optimizer.update(net, grads)
     """
     check_arguments(loss, rule, steps)
     check_over(mean_over, loss)
@@ -109,9 +110,12 @@ def value_and_grad(
 
     def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None, state: State | None = None):
         check_call(net, x, steps, rule, key, state)
-        result, grads, rest = compute(*split_net(net), x, targets, key, state)
+        graph, variables, arrays = split_variables(net)
+        refuse_used_up(arrays)
+        result, grads, rest = compute(graph, *arrays, x, targets, key, state)
         nnx.update(net, rest)
-        return result, grads
+        # As `nnx.grad` has them: what is a parameter in the net is one in its gradient.
+        return result, jax.tree.unflatten(jax.tree.structure(variables[0]), jax.tree.leaves(grads))
 
     return compute_for
 
@@ -183,16 +187,21 @@ class TrainStep:
         call.
         """
         check_call(net, x, self._steps, self._rule, key, state)
-        graph, params, rest = split_net(net)
-        used_up = jax.tree.map(self._ours, (params, rest, opt_state))
+        graph, variables, arrays = split_variables(net)
+        used_up = jax.tree.map(self._ours, (*arrays, opt_state))
         params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key, state)
+        for used in variables:
+            mark_used_up(used)
         self._made = {id(a): weakref.ref(a) for a in jax.tree.leaves((params, rest, opt_state))}
         return graph.merge(params, rest), opt_state, result
 
     def _ours(self, array: Any) -> Any:
         """An array that the last call made, and each but once; of any other, which somebody may still need, a copy."""
         made = self._made.pop(id(array), lambda: None)()
-        return array if made is array else jax.numpy.copy(array)
+        if made is array:
+            return array
+        refuse_used_up(array)
+        return jax.numpy.copy(array)
 
 
 def train_step(
@@ -226,9 +235,9 @@ def train_step(
     Rules with an update at every time step (`ottt_o`, `saf_e`) apply the optimizer T times a call, with the gradient of
     L[t] / T each time, or of L[t] / mean_over, all inside the compiled loop.
 
-    A returned net and optimizer state are used up by the next call: their buffers then hold the newer ones. To keep
-    one, copy its arrays: jax.tree.map(jnp.copy, nnx.state(net)). Arrays from elsewhere, those of the first net and of
-    loaded parameters, are copied and stay as they were.
+    A returned net and optimizer state are used up by the next call: their buffers then hold the newer ones, and using
+    them raises a RuntimeError. To keep one, best = copy.deepcopy(net). Arrays from elsewhere, those of the first net
+    and of loaded parameters, are copied and stay as they were.
 
     Args:
       loss, rule, steps, mean_over, outputs: as of `value_and_grad`.

@@ -49,7 +49,7 @@ def test_the_gradient_tree_is_that_of_the_parameters_under_every_rule():
     def gradients(rule):
         return safjax.value_and_grad(nets.loss, rule)(nets.Residual(), nets.video(), nets.labels())[1]
 
-    expected = jax.tree.structure(nnx.as_pure(nnx.state(nets.Residual(), nnx.Param)))
+    expected = jax.tree.structure(nnx.state(nets.Residual(), nnx.Param))
     for make in rules.RULES.values():
         # Shapes need no compilation.
         assert jax.tree.structure(jax.eval_shape(functools.partial(gradients, make()))) == expected
@@ -73,7 +73,7 @@ def test_stock_layers_before_and_after_get_their_gradients():
             losses.append(nets.loss(net.after(nnx.tanh(net.last.layer(spikes))), nets.labels()))
         return sum(losses) / 3
 
-    nets.assert_trees_close(grads, nnx.as_pure(jax.grad(unrolled)(params)), rtol=1e-11)
+    nets.assert_trees_close(grads, jax.grad(unrolled)(params), rtol=1e-11)
 
 
 def test_batch_statistics_move_under_spike_rules():
@@ -122,11 +122,11 @@ def test_train_step_is_gradient_and_update():
         net, rule, optimizer = nets.Dense(), rules.RULES[name](), optax.adam(1e-2)
         (_, aux), grads = compute(net, rule)
         nets.assert_fires(aux.rates)
-        params = nnx.as_pure(nnx.state(net, nnx.Param))
+        params = nnx.state(net, nnx.Param)
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
         step = safjax.train_step(nets.loss, rule, optimizer, nets.STEPS)
         trained, *_ = step(net, step.init(net), dense_input(), nets.labels())
-        nets.assert_trees_close(nnx.as_pure(nnx.state(trained, nnx.Param)), optax.apply_updates(params, updates))
+        nets.assert_trees_close(nnx.state(trained, nnx.Param), optax.apply_updates(params, updates))
 
 
 def test_an_update_keeps_the_dtype_of_the_parameters():

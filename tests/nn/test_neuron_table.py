@@ -53,12 +53,12 @@ def test_every_neuron_that_is_taken_learns(name, topology):
     # A stochastic neuron at rest fires half of the time.
     nets.assert_fires(aux.rates, high=0.7 if "SPSN" in kinds else 0.6)
     assert len(aux.rates) == 2 * len(kinds)
-    for path, leaf in jax.tree.leaves_with_path(grads):
+    for path, leaf in jax.tree.leaves_with_path(nnx.as_pure(grads)):
         assert np.isfinite(leaf).all()
         # A spike's height matters to the clamp only where it saturates: see `test_dsr`.
         if not (RULES[name].propagation in CLAMPED and path[-1].key == "threshold"):
             assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
-    assert jax.tree.structure(grads) == jax.tree.structure(nnx.as_pure(nnx.state(net, nnx.Param)))
+    assert jax.tree.structure(grads) == jax.tree.structure(nnx.state(net, nnx.Param))
     np.testing.assert_allclose(aux.outputs, plain, rtol=1e-11, atol=1e-12)
 
 
