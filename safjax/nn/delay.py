@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from safjax.messages import Silence
 from safjax.nn.module import NeuronState, SpikingModule
+from safjax.nn.tables import in_tables
 
 
 class Delay(SpikingModule):
@@ -44,6 +45,7 @@ class Delay(SpikingModule):
     blank: bool = False
     """Whether not even the shape of what is kept is known yet."""
 
+    @in_tables(prepare=lambda delay: delay.begin_discovery())
     def recall(self) -> Any:
         """The message kept in the step before."""
         binding = self.bound()
@@ -64,6 +66,7 @@ class Delay(SpikingModule):
             )
         return binding.propagation.recall(variable.get_value(), self._decay())
 
+    @in_tables
     def keep(self, message: Any) -> None:
         """Stores a message for the next step."""
         binding = self.bound()
@@ -94,6 +97,12 @@ class Delay(SpikingModule):
         return 0.0 if decay is None else decay
 
 
+def _from_rest(layer: "Recurrent", current: Any) -> None:
+    """Spikes have the shape of their currents: in a table they are known before the first step."""
+    if not isinstance(current, Silence):
+        layer.delay.state = NeuronState(jnp.zeros_like(current))
+
+
 class Recurrent(SpikingModule):
     """Neurons that also receive their own spikes of the step before.
 
@@ -118,6 +127,7 @@ class Recurrent(SpikingModule):
                 )
         self.neuron, self.synapse, self.delay = neuron, synapse, Delay()
 
+    @in_tables(prepare=_from_rest)
     def __call__(self, current: Any) -> Any:
         spikes = self.neuron(self.message(current) + self.synapse(self.delay.recall()))
         self.delay.keep(spikes)

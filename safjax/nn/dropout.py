@@ -8,6 +8,7 @@ from flax import nnx
 
 from safjax.messages import Message
 from safjax.nn.module import SpikingModule
+from safjax.nn.tables import in_tables
 
 
 class SequenceKey(nnx.Variable):
@@ -50,6 +51,7 @@ class Dropout(SpikingModule):
         """Draws the key of the next sequence."""
         self.key.set_value(drawn(self.rngs))
 
+    @in_tables
     def __call__(self, x: Any) -> Any:
         self.bound()
         if self.deterministic or self.rate == 0:

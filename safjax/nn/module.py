@@ -10,6 +10,7 @@ from flax import nnx
 from jax.extend.core import get_opaque_trace_state
 
 from safjax.messages import is_message
+from safjax.nn.wrappers import Mark
 from safjax.rules.propagation import Course, Propagation
 
 
@@ -111,6 +112,7 @@ class SpikingModule(nnx.Module):
     binding: Binding | None = None
     intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
+    _nnx_tabulate_id = Mark()
 
     def bound(self) -> Binding:
         """This module's binding.

@@ -22,6 +22,7 @@ from safjax.nn.numbers import (
     value_of,
 )
 from safjax.nn.states import flat, join
+from safjax.nn.tables import in_tables
 from safjax.surrogate import Sigmoid
 
 
@@ -39,6 +40,7 @@ class Neuron(SpikingModule):
         """The neuron's constants and transition, see `safjax.neurons`."""
         raise NotImplementedError
 
+    @in_tables
     def __call__(self, current: Any) -> Any:
         current, cell = self.message(current), self.cell()
         if isinstance(current, Silence):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from safjax.messages import Silence
 from safjax.nn.module import SpikingModule
 from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, value_of
+from safjax.nn.tables import in_tables
 
 
 class Readout(SpikingModule):
@@ -36,6 +37,7 @@ class LeakyReadout(Readout):
     def __init__(self, decay: Number | None = None):
         self.decay = None if decay is None else checked_decay(self, decay)
 
+    @in_tables
     def __call__(self, current: Any) -> Any:
         message = self.current(current)
         if isinstance(message, Silence):
@@ -55,6 +57,7 @@ class LeakyReadout(Readout):
 class InstantReadout(Readout):
     """Reads the current of each step as it is: o[t] = I[t]."""
 
+    @in_tables
     def __call__(self, current: Any) -> Any:
         message = self.current(current)
         if isinstance(message, Silence):

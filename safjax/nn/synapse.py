@@ -10,10 +10,12 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import Kept, Sequence, Silence
+from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import join, split
+from safjax.nn.tables import in_tables
 
 
 class Synapse(SpikingModule):
@@ -49,6 +51,7 @@ class Synapse(SpikingModule):
             raise TypeError(f"Synapse expected a layer or a function of one array, but was given {layer!r}.")
         self.layer = layer if isinstance(layer, nnx.Module) else nnx.Sequential(layer)
 
+    @in_tables(prepare=lambda synapse, _: keep_biases_wide(synapse))
     def __call__(self, x: Any) -> Any:
         message = self.message(x)
         binding = self.bound()

@@ -9,6 +9,7 @@ from safjax import loops
 from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
 from safjax.nn.graphs import Graph
+from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 
 
@@ -79,6 +80,7 @@ def _check_steps(steps) -> None:
 
 def check_net(net: Any) -> None:
     """Refuses what is no net."""
+    take_off()
     if not isinstance(net, nnx.Module):
         raise TypeError(
             f"Expected the net, a flax.nnx.Module, as first argument, but was given a {type(net).__name__}."
