@@ -96,6 +96,7 @@ class Binding:
       path: the module's own path in the net.
       observe: what a neuron reports of its spikes.
       discovering: None, but while shapes are being found out; what may not happen at all is refused then.
+      any_neurons: the rules that take whatever neurons the net has, for messages to the user.
     """
 
     rule: str
@@ -104,6 +105,7 @@ class Binding:
     path: str
     observe: Callable[[jax.Array], jax.Array]
     discovering: Discovery | None
+    any_neurons: str
 
 
 class SpikingModule(nnx.Module):

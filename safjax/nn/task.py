@@ -82,9 +82,8 @@ def check_net(net: Any) -> None:
     """Refuses what is no net."""
     take_off()
     if not isinstance(net, nnx.Module):
-        raise TypeError(
-            f"Expected the net, a flax.nnx.Module, as first argument, but was given a {type(net).__name__}."
-        )
+        given = f"the class {net.__name__}" if isinstance(net, type) else f"a {type(net).__name__}"
+        raise TypeError(f"Expected the net, a flax.nnx.Module, as first argument, but was given {given}.")
 
 
 def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any) -> None:
