@@ -18,7 +18,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,12 @@ def _refused(what: str) -> Callable[..., Any]:
     return method
 
 
+def _named(x: Any) -> str:
+    if isinstance(x, Message):
+        return "the result of another spiking layer"
+    return f"an array of shape {list(x.shape)}" if hasattr(x, "shape") else f"a {type(x).__name__}"
+
+
 class Message(abc.ABC):
     """Addition of messages and scaling by a number; everything else is refused with the way out."""
 
@@ -40,11 +46,23 @@ class Message(abc.ABC):
     def map_linear(self, function: Callable[..., jax.Array], *others: Any) -> Any:
         """Applies a linear function to each component that carries signal."""
 
+    described: ClassVar[str]  # in error messages
+
     def _outside(self, what: str) -> TypeError:
         return TypeError(
-            f"{what} met a {type(self).__name__} message between spiking layers. A net that is to train under this "
-            "rule may add messages and scale them by a Python number; every other operation on them must stand in a "
-            "safjax.nn.Synapse, for instance Synapse(nnx.Linear(...)) or Synapse(lambda x: x.reshape(len(x), -1))."
+            f"{what} met {self.described}, which is no plain array. What spiking layers return may be added, "
+            "subtracted and scaled by a Python number; every other function of it stands in a safjax.nn.Synapse, made "
+            f"in the net's __init__: Synapse(nnx.Linear(...)), Synapse(lambda x: x.reshape(len(x), -1)). {self._of_two}"
+        )
+
+    @property
+    def _of_two(self) -> str:
+        return (
+            "A plain array, such as the net's input, is added as Synapse(lambda x: x)(array). Two of [B, m] and [B, n] "
+            "are concatenated as first(a) + second(b), first = Synapse(lambda a: jnp.pad(a, ((0, 0), (0, n)))) and "
+            "second = Synapse(lambda b: jnp.pad(b, ((0, 0), (m, 0)))). A product of two (a logical AND, a gate) is not "
+            "available under this rule: it works under bptt() and sltt(), step by step, where spikes travel as plain "
+            "arrays."
         )
 
     @property
@@ -67,7 +85,7 @@ class Message(abc.ABC):
 
     def _stacked(self, path: str, shape: tuple[int, ...], expected: str) -> ValueError:
         return ValueError(
-            f"The layer at '{path}' was given a message of shape {list(shape)}, but expected is {expected}: an axis of "
+            f"The layer at '{path}' was given an input of shape {list(shape)}, but expected is {expected}: an axis of "
             "layers stands in front, as after nnx.vmap, and this rule would take it for another one. Layers beside "
             "one another are called in a Python loop over an nnx.List, layers after one another may run in nnx.scan; "
             "out of an nnx.vmap may come what a readout returns."
@@ -83,7 +101,7 @@ class Message(abc.ABC):
         # What a plain array would have had: .reshape, .shape, .mean ...
         if name.startswith("__"):
             raise AttributeError(name)
-        raise self._outside(f"'.{name}'")
+        raise self._outside(f"A function or layer for arrays, which asks for '.{name}',")
 
     # Arrays have these too; without them Python's own error, or a wrong answer, would take the place of a way out.
     __getitem__ = _refused("Indexing")
@@ -104,14 +122,14 @@ class Message(abc.ABC):
         if isinstance(other, Silence) or (isinstance(other, int) and other == 0):
             return self
         if not isinstance(other, self.peers):
-            raise self._outside(f"Adding a {type(other).__name__}")
+            raise self._outside(f"Adding {_named(other)}")
         return self.map_linear(lambda a, b: a + b, other)
 
     __radd__ = __add__
 
     def __mul__(self, factor: float) -> Self:
         if not isinstance(factor, (int, float)):
-            raise self._outside(f"Multiplying by a {type(factor).__name__}")
+            raise self._outside(f"Multiplying by {_named(factor)}")
         return self.map_linear(lambda a: factor * a)
 
     __rmul__ = __mul__
@@ -120,7 +138,7 @@ class Message(abc.ABC):
         if isinstance(other, Silence):
             return self
         if not isinstance(other, self.peers):
-            raise self._outside(f"Subtracting a {type(other).__name__}")
+            raise self._outside(f"Subtracting {_named(other)}")
         return self.map_linear(lambda a, b: a - b, other)
 
     def __neg__(self) -> Self:
@@ -131,7 +149,7 @@ class Message(abc.ABC):
 
     def __truediv__(self, factor: float) -> Self:
         if not isinstance(factor, (int, float)):
-            raise self._outside(f"Dividing by a {type(factor).__name__}")
+            raise self._outside(f"Dividing by {_named(factor)}")
         return self.map_linear(lambda a: a / factor)
 
 
@@ -139,6 +157,8 @@ class Message(abc.ABC):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Traced(Message):
     """A value x[t], its trace Σ_{τ≤t} λ^{t−τ} x[τ], both [B, ...], and the gain Λ[t] = Σ_{τ≤t} λ^{t−τ}."""
+
+    described = "a layer's spikes or currents together with their traces"
 
     value: jax.Array
     trace: jax.Array
@@ -162,6 +182,8 @@ class Traced(Message):
 class Rate(Message):
     """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, it lies in [0, 1]."""
 
+    described = "the mean over time of a layer's spikes or currents"
+
     value: jax.Array
 
     @property
@@ -176,6 +198,8 @@ class Rate(Message):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sequence(Message):
     """The values of all T steps, x[T, B, ...]; where `still` is set, one x[B, ...] that is the same at every step."""
+
+    described = "a layer's spikes or currents of all time steps"
 
     value: jax.Array
     steps: int
@@ -222,6 +246,8 @@ class Sequence(Message):
 class Kept(Message):
     """A `Sequence` in the form of what it is quickly computed from: release(constants, kept) gives x[T, B, ...]."""
 
+    described = "a layer's spikes of all time steps"
+
     kept: jax.Array
     constants: Any
     release: Callable[[Any, jax.Array], jax.Array]
@@ -249,6 +275,12 @@ class Kept(Message):
 @dataclasses.dataclass(frozen=True, eq=False)
 class Silence(Message):
     """A message of which nothing is known yet, not even its shape: it adds nothing to others."""
+
+    described = "what a Delay hands back"
+
+    @property
+    def _of_two(self) -> str:
+        return "No function takes it together with something else; a product with it is not available."
 
     @property
     def __jax_array__(self):

@@ -102,6 +102,8 @@ class Net(nnx.Module):
 
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
+    if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":
+        return "look at all steps of a sequence at once, but the Delay at"
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
@@ -110,7 +112,7 @@ def refusal(rule, kind, topology):
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",
-            "PLIF": "one constant decay for the whole net.*exodus.., bptt.. or sltt",
+            "PLIF": "one constant decay for the whole net.*bptt.. or sltt",
             "CurrentLIF": "the whole memory of LIF and IF neurons only",
             "ALIF": "one decay for the whole net|the whole memory of LIF and IF neurons only",
             "PSN": "the whole memory of LIF and IF neurons only",

@@ -251,11 +251,11 @@ def test_wrong_uses_of_a_delay():
 
     with pytest.raises(ValueError, match="Delay at 'delay' is called twice"):
         run(twice)
-    with pytest.raises(TypeError, match=r"Recurrent\(synapse=\.\.\.\): expected a module of safjax.nn.*given a Linear"):
+    with pytest.raises(TypeError, match=r"Recurrent\(synapse=\.\.\.\): expected a Synapse.*given one of type Linear"):
         Recurrent(LIF(), nnx.Linear(3, 3, rngs=nnx.Rngs(0)))
-    with pytest.raises(TypeError, match="What a Delay recalls was given to a plain function.*safjax.nn.Synapse"):
+    with pytest.raises(TypeError, match="What a Delay hands back was given to a plain function.*safjax.nn.Synapse"):
         run(lambda net, x: jnp.repeat(net.delay.recall(), 2), rules.bptt())
-    with pytest.raises(TypeError, match="'.reshape' met a Silence message.*safjax.nn.Synapse"):
+    with pytest.raises(TypeError, match="asks for '.reshape', met what a Delay hands back.*safjax.nn.Synapse"):
         run(lambda net, x: net.delay.recall().reshape(2, 3), rules.bptt())
     with pytest.raises(RuntimeError, match="was called by itself"):
         Delay().recall()

@@ -53,7 +53,8 @@ def resolution(dtype: jnp.dtype, decay: Number) -> float:
     margin there adds spikes just below the threshold.
     """
     wide = jnp.promote_types(dtype, jnp.float32)
-    narrow = 0.0 if wide == dtype else float(jnp.finfo(dtype).eps) / 2
+    rounded = wide != dtype and jnp.issubdtype(dtype, jnp.inexact)
+    narrow = float(jnp.finfo(dtype).eps) / 2 if rounded else 0.0
     without_leak = isinstance(decay, int | float) and decay == 1
     return narrow + (6 if without_leak else 2) * float(jnp.finfo(wide).eps)
 

@@ -77,12 +77,13 @@ def bind(
     Raises:
       ValueError: the net cannot be trained by the rule; the message names the layer and the way out.
     """
+    _refuse_feedback_to_all_steps(net, rule)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
     course = Course(_net_decay(net, rule), steps, _batch(x), static and (whole or not going_on), going_on)
     if whole:
         x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
-    discovery = Discovery()
+    discovery, any_neurons = Discovery(), _rules_for_any_neurons(net)
     for path, module in nnx.iter_modules(net):
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
@@ -90,7 +91,7 @@ def bind(
         if isinstance(module, Synapse):
             keep_biases_wide(module)
         if isinstance(module, Bindable):
-            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery)
+            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery, any_neurons)
         if isinstance(module, SpikingModule):
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery)
@@ -130,9 +131,33 @@ def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
         if path in changing and not isinstance(variable, nnx.RngState | RunningStatistic):
             raise ValueError(
                 f"The rule '{rule.name}' calls the net once for all time steps, but a call changes the "
-                f"{type(variable).__name__} at '{join(path)}', which would have to change at every step. Train this "
-                "net step by step, with bptt() or sltt(), or make what changes outside and give it with the input."
+                f"{type(variable).__name__} at '{join(path)}', which would have to change at every step. Make "
+                f"what changes outside and give it with the input{_or_step_by_step(net)}."
             )
+
+
+def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule) -> None:
+    feedback = [join(path) for path, module in nnx.iter_modules(net) if isinstance(module, Delay)]
+    if feedback and (whole := _whole(net)):
+        raise ValueError(
+            f"Neither the rule '{rule.name}' nor another can train this net: the neurons at '{whole[0]}' look at all "
+            f"steps of a sequence at once, but the Delay at '{feedback[0]}' feeds one step back into the next. Take "
+            "neurons that go step by step, such as LIF, ALIF or SlidingPSN."
+        )
+
+
+def _whole(net: nnx.Module) -> list[str]:
+    """The paths of the neurons that need all steps at once."""
+    return [join(path) for path, module in nnx.iter_modules(net) if not getattr(module, "stepwise", True)]
+
+
+def _rules_for_any_neurons(net: nnx.Module) -> str:
+    """The rules that take whatever neurons the net has, in the words of messages to the user."""
+    return "bptt(layerwise=True)" if _whole(net) else "bptt() or sltt()"
+
+
+def _or_step_by_step(net: nnx.Module) -> str:
+    return "" if _whole(net) else ", or train this net step by step, with bptt() or sltt()"
 
 
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
@@ -199,14 +224,14 @@ def _net_decay(net: nnx.Module, rule: Rule) -> float | None:
         raise ValueError(
             f"The rule '{rule.name}' accumulates over time with one constant decay for the whole net, but the decay of "
             f"'{learned[0]}' is an array of its own. Give all neurons and readouts one and the same number, or train "
-            "this net with exodus(), bptt() or sltt(), which take any."
+            f"this net with {_rules_for_any_neurons(net)}."
         )
     if rule.propagation.accumulates:
         listed = ", ".join(f"'{path}' {decay}" for path, decay in decays.items())
         raise ValueError(
             f"The rule '{rule.name}' accumulates over time with one decay for the whole net, but this net's layers "
-            f"have {listed or 'none'}. Give all neurons and readouts the same decay, or train this net with bptt() or "
-            "sltt(), which take any."
+            f"have {listed or 'none'}. Give all neurons and readouts the same decay, or train this net with "
+            f"{_rules_for_any_neurons(net)}."
         )
     return None
 

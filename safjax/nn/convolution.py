@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.nn.dtypes import promote_but_bias
+from safjax.nn.numbers import checked_rngs
 from safjax.ops.convolution import conv_general_dilated
 from safjax.ops.standardisation import standardise
 
@@ -50,11 +51,12 @@ class WSConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.strides = tuple(strides) if isinstance(strides, Sequence) else (strides, strides)
-        shape = (*kernel_size, in_features, out_features)
+        kernel = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size,)
+        shape = (*kernel, in_features, out_features)
         self.padding = padding if isinstance(padding, str) else tuple((before, after) for before, after in padding)
         self.dtype = dtype
         _check(shape, self.strides, self.padding)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.kernel = nnx.Param(kernel_init(checked_rngs(self, rngs).params(), shape, param_dtype))
         self.gain = nnx.Param(jnp.ones((out_features,), param_dtype))
         self.bias = nnx.Param(jnp.zeros((out_features,), param_dtype)) if use_bias else None
 

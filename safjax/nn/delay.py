@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from safjax.messages import Silence
+from safjax.nn.calls import layer_call
 from safjax.nn.module import NeuronState, SpikingModule, owned
+from safjax.nn.neurons import Neuron
+from safjax.nn.synapse import Synapse
 
 
 class Delay(SpikingModule):
@@ -44,6 +47,7 @@ class Delay(SpikingModule):
     blank: bool = False
     """Whether not even the shape of what is kept is known yet."""
 
+    @layer_call(prepare=lambda delay: delay.begin_discovery())
     def recall(self) -> Any:
         """The message kept in the step before."""
         binding = self.bound()
@@ -51,7 +55,8 @@ class Delay(SpikingModule):
             raise ValueError(
                 f"The rule '{binding.rule}' computes each layer over all time steps before the next layer, but the "
                 f"Delay at '{binding.path}' feeds a later layer's spikes of one step back into the next. Train a net "
-                "with feedback or recurrence step by step: bptt(), sltt(), ottt_a(), ottt_o(), saf_e(), saf_f()."
+                "with feedback or recurrence step by step: bptt() or sltt(); of LIF or IF neurons and affine synapses "
+                "also ottt_a(), ottt_o(), saf_e(), saf_f(), ide()."
             )
         variable = getattr(self, "state", None)
         if variable is None:
@@ -59,11 +64,12 @@ class Delay(SpikingModule):
                 return Silence()
             raise ValueError(
                 f"The Delay at '{binding.path}' is recalled, but nothing is kept in it in the same time step, or "
-                "nothing but what comes from itself. Call delay.keep(message) once in every step, with a message that "
-                "depends on the net's input."
+                "nothing but what comes from itself. Call delay.keep(spikes) once in every step, with what depends on "
+                "the net's input."
             )
         return binding.propagation.recall(variable.get_value(), self._decay())
 
+    @layer_call
     def keep(self, message: Any) -> None:
         """Stores a message for the next step."""
         binding = self.bound()
@@ -95,6 +101,12 @@ class Delay(SpikingModule):
         return 0.0 if decay is None else decay
 
 
+def _from_rest(layer: "Recurrent", current: Any) -> None:
+    """Spikes have the shape of their currents: in a table they are known before the first step."""
+    if not isinstance(current, Silence):
+        layer.delay.state = NeuronState(jnp.zeros_like(current))
+
+
 class Recurrent(SpikingModule):
     """Neurons that also receive their own spikes of the step before.
 
@@ -104,21 +116,30 @@ class Recurrent(SpikingModule):
       neuron: the neurons, for instance `LIF()`.
       synapse: f, a `Synapse` around a dense layer or a convolution that keeps the shape.
 
+    Raises:
+      TypeError: neuron is no `Neuron`, or synapse no `Synapse`.
+
     Example:
       >>> from flax import nnx
       >>> from safjax.nn import LIF, Recurrent, Synapse
       >>> layer = Recurrent(LIF(decay=0.9), Synapse(nnx.Linear(64, 64, rngs=nnx.Rngs(0))))
     """
 
-    def __init__(self, neuron: SpikingModule, synapse: SpikingModule):
-        for name, module in (("neuron", neuron), ("synapse", synapse)):
-            if not isinstance(module, SpikingModule):
+    def __init__(self, neuron: Neuron, synapse: Synapse):
+        for name, module, kind in (("neuron", neuron, Neuron), ("synapse", synapse, Synapse)):
+            if not isinstance(module, kind):
+                given = (
+                    f"the class {module.__name__}"
+                    if isinstance(module, type)
+                    else f"one of type {type(module).__name__}"
+                )
                 raise TypeError(
-                    f"Recurrent({name}=...): expected a module of safjax.nn, for instance Recurrent(LIF(), "
-                    f"Synapse(nnx.Linear(64, 64, rngs=rngs))), but was given a {type(module).__name__}."
+                    f"Recurrent({name}=...): expected a {kind.__name__}, for instance Recurrent(LIF(), "
+                    f"Synapse(nnx.Linear(64, 64, rngs=rngs))), but was given {given}."
                 )
         self.neuron, self.synapse, self.delay = neuron, synapse, Delay()
 
+    @layer_call(prepare=_from_rest)
     def __call__(self, current: Any) -> Any:
         spikes = self.neuron(self.message(current) + self.synapse(self.delay.recall()))
         self.delay.keep(spikes)

@@ -66,7 +66,7 @@ def start_of(program: tuple[Any, Any], rest: Any, x: Any) -> Callable[[Any], Any
         guilty = next(path for path, one in zip(leaves, alone, strict=True) if any(_needed_for(closed, one)[1][count:]))
         raise ValueError(
             f"The neurons at '{join(guilty)}' start from a state that depends on the values of their first current. "
-            "A cell's start(current) may use its shape and dtype: what depends on the input belongs into "
+            "A cell's start(current) may use its shape and dtype: what depends on the input belongs in "
             "step(state, current)."
         )
 
@@ -110,9 +110,10 @@ def _call(net: nnx.Module, x: Any) -> Any:
         if Silence.__name__ not in str(error) or "safjax.nn.Synapse" in str(error):
             raise
         raise TypeError(
-            "What a Delay recalls was given to a plain function. In a net with feedback it may be added to messages "
-            "and scaled by a Python number; every other operation on it must stand in a safjax.nn.Synapse, for "
-            "instance Synapse(lambda x: x.repeat(2, 1))(delay.recall())."
+            "What a Delay hands back was given to a plain function. In a net with feedback it may be added to what "
+            "other layers return and scaled by a Python number; every other function of it stands in a "
+            "safjax.nn.Synapse, made in the net's __init__: back = Synapse(lambda x: x.repeat(2, 1)), then "
+            "back(delay.recall())."
         ) from error
 
 
@@ -151,9 +152,9 @@ def finished(output: Any, rule: Rule, course: Course) -> Any:
         return jax.tree.map(lambda leaf: unfold(leaf, course), output, is_leaf=is_message)
     if any(is_message(leaf) for leaf in jax.tree.leaves(output, is_leaf=is_message)):
         raise ValueError(
-            f"The net returned a spiking layer's message. Under the rule '{rule.name}' that is not an output yet: end "
-            "the spiking part with safjax.nn.LeakyReadout() or InstantReadout(), whose result is a plain array that "
-            "any further layer or loss may use."
+            f"The net returned what one spiking layer hands to the next. Under the rule '{rule.name}' that is not an "
+            "output yet: end the spiking part with safjax.nn.LeakyReadout() or InstantReadout(), whose result is a "
+            "plain array that any further layer or loss may use."
         )
     return output
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import Message
+from safjax.nn.calls import layer_call
 from safjax.nn.module import SpikingModule
+from safjax.nn.numbers import checked_rngs
 from safjax.state import keys_of_each
 
 
@@ -44,13 +46,14 @@ class Dropout(SpikingModule):
             raise ValueError(f"Dropout(rate={rate!r}): the fraction of silenced neurons must lie in [0, 1).")
         self.rate = rate
         self.deterministic = False
-        self.rngs = rngs["dropout"].fork()
+        self.rngs = checked_rngs(self, rngs)["dropout"].fork()
         self.key = SequenceKey(self.rngs())
 
     def start_sequence(self) -> None:
         """Draws the key of the next sequence."""
         self.key.set_value(drawn(self.rngs))
 
+    @layer_call
     def __call__(self, x: Any) -> Any:
         self.bound()
         if self.deterministic or self.rate == 0:

@@ -21,9 +21,9 @@ def explained_loops() -> Iterator[None]:
         if not (_LOOP.search(str(error)) and _FORM.search(str(error))):
             raise
         raise ValueError(
-            "A loop over layers (nnx.scan) was given a message of another form than the one that comes out of its "
-            "layers, and what it carries must keep its form. Before layers that end with a Synapse let a Synapse stand "
-            "outside, before layers that end with neurons the same kind of neurons, in place of a plain array. Under "
-            "exodus(), slayer() and bptt(layerwise=True) a static image differs from all that neurons make of it: "
-            "there, give the net a sequence, x = jnp.broadcast_to(x, (T, *x.shape)), without steps."
+            "A loop over layers (nnx.scan) was given an input of another form than what comes out of its layers, and "
+            "what it carries must keep its form. Before layers that end with a Synapse let a Synapse stand outside, "
+            "before layers that end with neurons the same kind of neurons, in place of a plain array. Under exodus(), "
+            "slayer() and bptt(layerwise=True) a static image differs from all that neurons make of it: there, give "
+            "the net a sequence, x = jnp.broadcast_to(x, (T, *x.shape)), without steps."
         ) from error

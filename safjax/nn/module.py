@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import get_opaque_trace_state
 
 from safjax.messages import is_message
+from safjax.nn.wrappers import Mark
 from safjax.rules.propagation import Course, Propagation
 from safjax.state import is_gain
 
@@ -108,6 +109,7 @@ class Binding:
       path: the module's own path in the net.
       record: what neurons report of every step beside their rate.
       discovering: None, but while shapes are being found out; what may not happen at all is refused then.
+      any_neurons: the rules that take whatever neurons the net has, for messages to the user.
     """
 
     rule: str
@@ -116,6 +118,7 @@ class Binding:
     path: str
     record: tuple[str, ...]
     discovering: Discovery | None
+    any_neurons: str
 
 
 def owned(state: Any, axes: tuple[int | None, ...] | None = None) -> tuple[tuple[int, int | None], ...]:
@@ -129,6 +132,7 @@ class Bindable(nnx.Module):
     """Base of all modules that are told of the rule and of time."""
 
     binding: Binding | None = None
+    _nnx_tabulate_id = Mark()
 
     def bound(self) -> Binding:
         """This module's binding.

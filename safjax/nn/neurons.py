@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.messages import Silence, is_message
+from safjax.messages import Message, Silence, is_message
 from safjax.neurons import LIFCell
+from safjax.nn.calls import layer_call
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import (
     DECAYS,
@@ -24,7 +25,7 @@ from safjax.nn.numbers import (
 )
 from safjax.nn.states import flat, join
 from safjax.rules.propagation import Fired
-from safjax.surrogate import Sigmoid
+from safjax.surrogate import Sigmoid, Surrogate
 
 
 class Neuron(SpikingModule):
@@ -39,8 +40,12 @@ class Neuron(SpikingModule):
 
     def cell(self) -> Any:
         """The neuron's constants and transition, see `safjax.neurons`."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has no method cell(). Neurons of one's own define it: it returns a "
+            "safjax.neurons.Cell, such as safjax.neurons.LIFCell(decay=0.5, threshold=1.0, surrogate=Sigmoid())."
+        )
 
+    @layer_call
     def __call__(self, current: Any) -> Any:
         current, cell = self.message(current), self.cell()
         if isinstance(current, Silence):
@@ -68,11 +73,32 @@ class Neuron(SpikingModule):
 
     def _refuse(self, cell: Any, current: Any) -> None:
         binding = self.bound()
+        if not hasattr(cell, "step") and not hasattr(cell, "fire_sequence"):
+            raise TypeError(
+                f"{type(self).__name__} at '{binding.path}': its method cell() returned a {type(cell).__name__}, but "
+                "expected is a safjax.neurons.Cell, with start(current) and step(state, current), or what has "
+                "fire_sequence(currents)."
+            )
+        self._refuse_shape(getattr(cell, "surrogate", None), current)
         reason = binding.propagation.refusal(cell, current, binding.course)
         if reason is not None:
             raise ValueError(f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}.")
         if binding.propagation.accumulates:
             self._refuse_learned(getattr(cell, "surrogate", None))
+
+    def _refuse_shape(self, surrogate: Any, current: Any) -> None:
+        """A spike function that mixes neurons would give wrong numbers wherever its result broadcasts."""
+        if surrogate is None or isinstance(surrogate, Surrogate):
+            return
+        shape = current.step_shape if isinstance(current, Message) else current.shape
+        fired = jax.eval_shape(lambda x: surrogate(x), jax.ShapeDtypeStruct(shape, jnp.float32))
+        if getattr(fired, "shape", None) != shape:
+            given = f"the shape {list(fired.shape)}" if hasattr(fired, "shape") else f"a {type(fired).__name__}"
+            raise TypeError(
+                f"{type(self).__name__} at '{self.bound().path}': its surrogate returned {given} for x of shape "
+                f"{list(shape)}. A spike function is applied to every entry of x = u − θ and returns an array of its "
+                "shape."
+            )
 
     def _refuse_learned(self, surrogate: Any) -> None:
         binding = self.bound()

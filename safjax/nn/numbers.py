@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.messages import is_message
 from safjax.standing_in import with_gradient_of
 
 Number = float | nnx.Variable
@@ -46,6 +47,31 @@ def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: 
     return variable
 
 
+def _refuse_inputs(owner: object, number: Any) -> None:
+    """Refuses, in place of a number, what a layer is called with."""
+    if is_message(number) or isinstance(number, jax.core.Tracer):
+        name = type(owner).__name__
+        raise TypeError(
+            f"{name} was given an array of the running net where a number was expected: does its class stand in the "
+            f"net in place of a layer? Write {name}(), made in the net's __init__. A number that is computed or "
+            "learned stands in an nnx.Variable or an nnx.Param."
+        )
+
+
+def checked_rngs(owner: object, rngs: Any) -> nnx.Rngs:
+    """Streams of random keys, as they were given.
+
+    Raises:
+      TypeError: they are none.
+    """
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(
+            f"{type(owner).__name__}(rngs=...): expected streams of random keys, rngs=nnx.Rngs(0), but was given one "
+            f"of type {type(rngs).__name__}."
+        )
+    return rngs
+
+
 def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
     """A decay as it was given; a number in [0, 1] or a variable of such.
 
@@ -54,6 +80,7 @@ def checked_decay(owner: object, decay: Any, name: str = "decay") -> Any:
     """
     if isinstance(decay, nnx.Variable):
         return _check_variable(owner, name, decay, DECAYS)
+    _refuse_inputs(owner, decay)
     if isinstance(decay, bool) or not isinstance(decay, Real) or not 0 <= float(decay) <= 1:
         raise ValueError(
             f"{type(owner).__name__}({name}={decay!r}): a decay is the fraction kept from one step to the next and "
@@ -71,6 +98,7 @@ def checked_positive(owner: object, name: str, value: Any, what: str, interval: 
     """
     if isinstance(value, nnx.Variable):
         return _check_variable(owner, name, value, interval)
+    _refuse_inputs(owner, value)
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise ValueError(
             f"{type(owner).__name__}({name}={value!r}): expected a positive, finite Python number, {what}. An array "

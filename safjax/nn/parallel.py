@@ -1,7 +1,7 @@
 """Neurons that need no loop over time, as Flax NNX modules."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,16 @@ from flax import nnx
 from safjax.neurons import PSNCell, SlidingPSNCell, SPSNCell, masked_weight
 from safjax.nn.dropout import SequenceKey, drawn
 from safjax.nn.neurons import Neuron
-from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, checked_surrogate, checked_whole, value_of
+from safjax.nn.numbers import (
+    DECAYS,
+    Interval,
+    Number,
+    checked_decay,
+    checked_rngs,
+    checked_surrogate,
+    checked_whole,
+    value_of,
+)
 from safjax.surrogate import Arctan
 
 
@@ -65,7 +74,9 @@ class PSN(Neuron):
         if order is not None:
             checked_whole(self, "order", order, "how many steps a neuron sees, or None for all")
         bound = 1 / steps**0.5
-        self.weight = nnx.Param(jax.random.uniform(rngs.params(), (steps, steps), param_dtype, -bound, bound))
+        self.weight = nnx.Param(
+            jax.random.uniform(checked_rngs(self, rngs).params(), (steps, steps), param_dtype, -bound, bound)
+        )
         self.bias = nnx.Param(jnp.full((steps,), -1.0, param_dtype))
         self.order, self.surrogate = order, checked_surrogate(self, surrogate)
         self.strength = MaskStrength(jnp.ones((), param_dtype))
@@ -76,6 +87,16 @@ class PSN(Neuron):
         if self.order is not None:
             weight = masked_weight(weight, self.order, self.strength[...])
         return PSNCell(weight, self.bias[...], self.surrogate)
+
+    def _refuse(self, cell: PSNCell, current: Any) -> None:
+        super()._refuse(cell, current)
+        binding, steps = self.bound(), len(self.bias[...])
+        if binding.course.steps != steps:
+            raise ValueError(
+                f"PSN at '{binding.path}' is made for sequences of {steps} steps, but this one has T = "
+                f"{binding.course.steps}. Make it with PSN(steps={binding.course.steps}), or take SlidingPSN, whose "
+                "weights fit any length."
+            )
 
 
 class SlidingPSN(Neuron):
@@ -134,7 +155,7 @@ class SPSN(Neuron):
     def __init__(self, synaptic_decay: Number = 0.95, membrane_decay: Number = 0.95, *, rngs: nnx.Rngs):
         self.synaptic_decay = checked_decay(self, synaptic_decay, "synaptic_decay")
         self.membrane_decay = checked_decay(self, membrane_decay, "membrane_decay")
-        self.rngs = rngs["spikes"].fork()
+        self.rngs = checked_rngs(self, rngs)["spikes"].fork()
         self.key = SequenceKey(self.rngs())
 
     def start_sequence(self) -> None:

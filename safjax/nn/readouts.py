@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from safjax.messages import Silence
+from safjax.nn.calls import layer_call
 from safjax.nn.module import READ_OUT, SpikingModule
 from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, value_of
 
@@ -42,6 +43,7 @@ class LeakyReadout(Readout):
     def __init__(self, decay: Number | None = None):
         self.decay = None if decay is None else checked_decay(self, decay)
 
+    @layer_call
     def __call__(self, current: Any) -> Any:
         message = self.current(current)
         if isinstance(message, Silence):
@@ -50,8 +52,8 @@ class LeakyReadout(Readout):
         decay = binding.course.decay if self.decay is None else value_of(self.decay, DECAYS)
         if decay is None:
             raise ValueError(
-                f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, but theirs differ or are "
-                "learned. Write LeakyReadout(decay=...)."
+                f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, which have no one "
+                "constant number for it. Write LeakyReadout(decay=...)."
             )
         state, output = binding.propagation.leaky_readout(self.read("state"), message, decay, binding.course)
         return self.finished(state, output)
@@ -60,6 +62,7 @@ class LeakyReadout(Readout):
 class InstantReadout(Readout):
     """Reads the current of each step as it is: o[t] = I[t]."""
 
+    @layer_call
     def __call__(self, current: Any) -> Any:
         message = self.current(current)
         if isinstance(message, Silence):

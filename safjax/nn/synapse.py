@@ -9,6 +9,8 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import Kept, Sequence, Silence
+from safjax.nn.calls import layer_call
+from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.layout import Layout, laid_out, layout_of
 from safjax.nn.module import SpikingModule
 from safjax.nn.outside import refused_outside
@@ -46,10 +48,15 @@ class Synapse(SpikingModule):
     """
 
     def __init__(self, layer: nnx.Module | Callable[[jax.Array], jax.Array]):
-        if not callable(layer):
-            raise TypeError(f"Synapse expected a layer or a function of one array, but was given {layer!r}.")
+        if not callable(layer) or isinstance(layer, type):
+            given = f"the class {layer.__name__}" if isinstance(layer, type) else f"one of type {type(layer).__name__}"
+            raise TypeError(
+                f"Synapse(...): expected a layer or a function of one array, for instance Synapse(nnx.Linear(64, 10, "
+                f"rngs=rngs)), but was given {given}."
+            )
         self.layer = layer if isinstance(layer, nnx.Module) else nnx.Sequential(layer)
 
+    @layer_call(prepare=lambda synapse, _: keep_biases_wide(synapse))
     def __call__(self, x: Any) -> Any:
         message = self.message(x)
         binding = self.bound()
@@ -87,10 +94,11 @@ class Synapse(SpikingModule):
         return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
 
     def _refuse_neurons(self) -> None:
-        for _, module in nnx.iter_modules(self.layer):
+        for path, module in nnx.iter_modules(self.layer):
             if isinstance(module, SpikingModule):
                 raise ValueError(
-                    f"The Synapse at '{self.bound().path}' holds a {type(module).__name__}. A synapse is what stands "
+                    f"The Synapse at '{self.bound().path}' holds a {type(module).__name__}, at "
+                    f"'{join(('layer', *path))}'. A synapse is what stands "
                     "between neurons; put neurons, readouts and dropout beside it, not inside."
                 )
 
@@ -100,7 +108,8 @@ class Synapse(SpikingModule):
             raise ValueError(
                 f"The rule '{self.bound().rule}' sends sums over time through the Synapse at '{self.bound().path}', "
                 f"so it must be affine in its input, but it contains {operation}. Use an affine layer (average pooling "
-                "instead of max pooling, a neuron instead of ReLU), or train this net with bptt() or sltt()."
+                "instead of max pooling, a neuron instead of ReLU), or train this net with "
+                f"{self.bound().any_neurons}."
             )
 
     def _refuse_changes(self, graphdef, params, rest, x) -> None:
@@ -119,7 +128,7 @@ class Synapse(SpikingModule):
             raise ValueError(
                 f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but "
                 f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train "
-                "this net with bptt() or sltt()."
+                f"this net with {self.bound().any_neurons}."
             )
 
 

@@ -12,6 +12,7 @@ from safjax.nn.binding import Bound, bind
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.shapes import bound_or_explained, check_labels, explained_loss, reading
+from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 from safjax.state import State
 from safjax.tally import Kept
@@ -155,10 +156,10 @@ def _check_steps(steps) -> None:
 
 def check_net(net: Any) -> None:
     """Refuses what is no net."""
+    take_off()
     if not isinstance(net, nnx.Module):
-        raise TypeError(
-            f"Expected the net, a flax.nnx.Module, as first argument, but was given a {type(net).__name__}."
-        )
+        given = f"the class {net.__name__}" if isinstance(net, type) else f"a {type(net).__name__}"
+        raise TypeError(f"Expected the net, a flax.nnx.Module, as first argument, but was given {given}.")
 
 
 def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any, state: Any = None) -> None:

@@ -51,7 +51,7 @@ def _refuse_made_anew(rule: Rule, where: str, labels: Labels) -> None:
 def _refuse_learned(rule: Rule, where: str, labels: Labels, learned: list[str], course: Course) -> None:
     listed = ", ".join(f"'{name}'" for name in learned[:3]) + (" ..." if learned[3:] else "")
     if READ in labels:
-        way_out = "Hand on the message that the readout was given, in place of its result"
+        way_out = "Hand on what the readout was given, in place of its result"
     else:
         way_out = (
             "Put what learns into a Synapse, which must be affine (an nnx.Conv or nnx.Linear; neurons in place of "

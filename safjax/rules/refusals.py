@@ -15,7 +15,10 @@ from safjax.rules.propagation import Course
 MOST_ROUNDING = 1 / 8
 """How far, in thresholds, rounding may move a potential that is the difference of two sums over time."""
 
-_ANY = "train this net with bptt() or sltt(), which take any neuron that goes step by step"
+_ANY = (
+    "train this net with bptt() or sltt(), which take any neuron that goes step by step, or with bptt(layerwise=True), "
+    "which takes any without feedback"
+)
 
 
 def only_lif(cell: Any) -> str | None:
@@ -40,7 +43,7 @@ def only_closed_form(cell: Any) -> str | None:
         return None
     return (
         "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF only, whose memory is one number behind a "
-        "linear filter; use those, or train this net with bptt(), whose gradient is the same where both are defined"
+        "linear filter; use those, or train this net with bptt(layerwise=True), which takes any neuron"
     )
 
 
@@ -62,7 +65,7 @@ def lost_in_rounding(current: jax.Array, course: Course) -> str | None:
         gain, length = (steps if decay == 1 else (1 - decay**steps) / (1 - decay)), f"{steps} steps"
     if gain <= longest:
         return None
-    wider = "let the synapses before it compute in float32 (dtype=None), " if narrow else ""
+    wider = "let the synapses before it compute in float32 (dtype=jnp.float32), " if narrow else ""
     return (
         f"sums spikes over time, here {gain:.4g} at most (decay {decay}, {length}), and in {current.dtype} the "
         f"rounding of such a sum moves the potential by up to {gain / longest * MOST_ROUNDING:.2g} thresholds; {wider}"
@@ -101,6 +104,6 @@ def _refused(rule, primals, tangents):
     raise TypeError(
         f"What the rule '{rule}' returned was differentiated by JAX, but this rule's gradient takes sums over time for "
         "constants, so a derivative of it, or of the loss with respect to the input, would lack what they depend on. "
-        "Use bptt(), exodus() or sltt(), whose second derivatives are exact; or, where no derivative is meant, give "
+        "Use bptt() or sltt(), whose second derivatives are exact; or, where no derivative is meant, give "
         "the rule what has none: jax.lax.stop_gradient((net, x))."
     )

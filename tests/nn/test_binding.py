@@ -95,9 +95,9 @@ def test_a_stateful_synapse_is_refused_where_the_map_must_not_change():
 
 
 def test_a_bare_operation_on_a_message_is_refused():
-    with pytest.raises(TypeError, match=r"Rate message.*safjax.nn.Synapse"):
+    with pytest.raises(TypeError, match=r"mean over time.*no plain array.*safjax.nn.Synapse"):
         bind(good(lif=Net(lif=LIF(), bare=jnp.tanh)), rules.saf_f())
-    with pytest.raises(TypeError, match=r"Traced message.*safjax.nn.Synapse"):
+    with pytest.raises(TypeError, match=r"no plain array.*safjax.nn.Synapse"):
         bind(good(lif=Net(lif=LIF(), bare=lambda x: x.reshape(2, 4))), rules.ottt_a())
 
 
@@ -169,7 +169,7 @@ def test_bad_threshold(threshold):
 def test_other_bad_layers():
     with pytest.raises(TypeError, match="surrogate"):
         LIF(surrogate="sigmoid")
-    with pytest.raises(TypeError, match="Synapse expected a layer"):
+    with pytest.raises(TypeError, match=r"Synapse\(...\): expected a layer"):
         Synapse(3)
     with pytest.raises(ValueError, match=r"rate=1"):
         Dropout(1, rngs=nnx.Rngs(0))

@@ -130,7 +130,7 @@ def test_a_carry_that_changes_its_form(name):
 
 @pytest.mark.parametrize("name", ["ottt_a", *LAYERWISE])
 def test_an_axis_of_layers_is_not_taken_for_time(name):
-    with pytest.raises(ValueError, match=r"layer at 'last' was given a message of shape .* nnx.vmap.*nnx.List"):
+    with pytest.raises(ValueError, match=r"layer at 'last' was given an input of shape .* nnx.vmap.*nnx.List"):
         jax.eval_shape(lambda: computed(Beside(), RULES[name]))
 
 

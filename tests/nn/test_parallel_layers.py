@@ -75,7 +75,7 @@ def test_spsn_draws_anew_for_every_sequence():
 
 
 def test_another_length_than_a_psn_was_made_for():
-    with pytest.raises(ValueError, match=r"have 5 steps .* expected weight\[5, 5\]"):
+    with pytest.raises(ValueError, match=r"PSN at '.*' is made for sequences of 12 steps, .* T = 5\."):
         safjax.predict(Net(["PSN"], "feed-forward"), inputs()[:5])
 
 
