@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.lengths import zeroed
-from safjax.loops import Reports
 from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
@@ -28,6 +27,7 @@ from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
 from safjax.rules import Course, Propagation, Rule
 from safjax.state import where_members
+from safjax.task import Reports
 
 
 class Bound(NamedTuple):
@@ -35,7 +35,7 @@ class Bound(NamedTuple):
 
     Attributes:
       step: (params, constants, carry, x[t]) ↦ (carry, output[t], observations[t]); under a rule that goes layer by
-        layer, of all steps at once, see `safjax.loops.Task`. The carry is (neuron states, other variables that a step
+        layer, of all steps at once, see `safjax.task.Task`. The carry is (neuron states, other variables that a step
         changes).
       params: the learned parameters.
       constants: other variables that a step reads and leaves unchanged.

@@ -91,7 +91,7 @@ def refuse_padding(net: nnx.Module, changing: set) -> None:
         if path in changing:
             raise ValueError(
                 f"The layer at '{join(path[:-1])}' is in training, where it takes the statistics of the batch, and "
-                "with lengths a part of the batch is padding, which would count. Call net.eval() before to train with its "
-                "running statistics as they are, use weight standardisation (safjax.nn.WSConv) in its place, or "
-                "give the net sequences of one length, without lengths."
+                "with lengths a part of the batch is padding, which would count. Call net.eval() before to train with "
+                "its running statistics as they are, use weight standardisation (safjax.nn.WSConv) in its "
+                "place, or give the net sequences of one length, without lengths."
             )

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax import loops
 from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound, bind
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
@@ -17,6 +16,7 @@ from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 from safjax.state import State
 from safjax.tally import Kept
+from safjax.task import Task
 
 
 def make_task(
@@ -34,7 +34,7 @@ def make_task(
     record: tuple[str, ...] = (),
     state: State | None = None,
     lengths: jax.Array | None = None,
-) -> tuple[Bound, loops.Task]:
+) -> tuple[Bound, Task]:
     """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x."""
     static, length = steps is not None, steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
@@ -53,7 +53,7 @@ def make_task(
     if state is not None:
         check_form(state, jax.eval_shape(lambda: started(bound)), x)
     constants = begun(bound, bound.params, state)[1]
-    task = loops.Task(
+    task = Task(
         start=lambda params: begun(bound, params, state)[0],
         step=bound.step,
         loss=explained_loss(loss, read),

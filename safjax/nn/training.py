@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from flax import nnx
 
-from safjax import loops
 from safjax.nn.absent import Absent
 from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
@@ -21,6 +20,7 @@ from safjax.rules import Rule
 from safjax.rules.refusals import not_again
 from safjax.state import State
 from safjax.tally import Kept, of_all
+from safjax.task import Run
 
 Loss = Callable[..., jax.Array]
 Net = TypeVar("Net", bound=nnx.Module)
@@ -279,7 +279,7 @@ def _once(rule: Rule, results: Any) -> Any:
     return not_again(rule.name, results) if rule.propagation.accumulates else results
 
 
-def _aux(run: loops.Run, rule: Rule, keep: Kept, lengths: jax.Array | None, state: State | None) -> Aux:
+def _aux(run: Run, rule: Rule, keep: Kept, lengths: jax.Array | None, state: State | None) -> Aux:
     every = run.outputs if keep == "all" else _NO_OUTPUTS
     output = of_all(check_kept(None, rule), run.outputs, lengths) if keep == "all" else run.outputs
     return Aux(output, every, run.rates, _NO_STATE if state is None else state)
