@@ -37,7 +37,8 @@ def refuse_unknown(record: tuple[str, ...], told: Mapping[str, tuple[str, ...]])
     listed = "; ".join(f"'{path}': {', '.join(names)}" for path, names in told.items())
     of_sums = "" if unknown[0] != "current" else _NO_CURRENT
     raise ValueError(
-        f"No layer of this net records '{unknown[0]}'. What there is: {listed or 'nothing, since it has no spiking neurons'}.{of_sums} Neurons of one's own name what they record "
+        f"No layer of this net records '{unknown[0]}'. What there is: "
+        f"{listed or 'nothing, since it has no spiking neurons'}.{of_sums} Neurons of one's own name what they record "
         "by a method of their cell, records(self, before, current, after, spikes), which returns "
         "{name: array of [B, ...]}."
     )
