@@ -50,9 +50,19 @@ class SequenceLoss:
 
     Attributes:
       function: (outputs[T, B, ...], *targets) ↦ scalar.
+
+    Raises:
+      TypeError: function is a loss `WithRecords`, which is written around this one.
     """
 
     function: Callable[..., jax.Array]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.function, WithRecords):
+            raise TypeError(
+                "A loss of the whole sequence with records is written WithRecords(SequenceLoss(f), record=(...)), with "
+                "f(outputs, records, *targets), and not the other way round."
+            )
 
     def __call__(self, outputs: Any, *targets: Any) -> jax.Array:
         """The loss of outputs[T, B, ...]."""
@@ -68,10 +78,10 @@ class WithRecords:
         `SequenceLoss`, one of all steps, whose outputs and records are [T, B, ...].
       record: the names of the records, as of `safjax.simulate`.
 
-    Under BPTT and SLTT, step by step or layer by layer, records are ordinary differentiable values. Under OTTT and SAF
-    the error at a layer's spikes s[t], potential u[t] or membrane goes on as that of the output does: in space through
-    synapses and spike functions, and to weights by their traces. Under rules of the last step (SAF-F) the loss is that
-    of the last step's records. Of the clamped rates of SR and IDE no single spike has a gradient.
+    Under BPTT, EXODUS, SLAYER and SLTT records are values like the output, each with the gradient of its rule. Under
+    OTTT and SAF the error at a layer's "spikes", "potential" or "membrane" of step t goes on as the output's does: in
+    space through spike functions and synapses, and to weights by their traces; a "current" is refused. Under SAF-F the
+    loss is given the records of the last step. SR and IDE are refused: their gradient is that of rates, not of spikes.
 
     Raises:
       TypeError: function is not callable, or record is no tuple of names.

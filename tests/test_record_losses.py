@@ -58,7 +58,7 @@ def result(rule, loss=LOSS, record=()):
 
 
 def weights():
-    params = nnx.as_pure(nnx.state(nets.Dense(), nnx.Param))
+    params = nnx.to_pure_dict(nnx.state(nets.Dense(), nnx.Param))
     return [params[name]["layer"] for name in ("first", "second", "last")]
 
 
@@ -250,6 +250,8 @@ def test_refused(make, loss, message):
 
 
 def test_refused_when_made():
+    with pytest.raises(TypeError, match=r"is written WithRecords\(SequenceLoss\(f\)"):
+        SequenceLoss(LOSS)
     with pytest.raises(TypeError, match="expected a function"):
         WithRecords(None)
     for record in ("spikes", (), (1,)):
