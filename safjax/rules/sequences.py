@@ -144,8 +144,8 @@ class SequencePropagation:
             records = {} if pick is None else pick(self._records(current, cell, potentials, spikes))
             return Fired(None if state is None else last, message, spikes, records)
         state, spikes, records = self._spikes(state, current, cell, pick)
-        message = Sequence(spikes if drop is None else drop * spikes, current.steps, False)
-        return Fired(state, message, spikes, records)
+        travelling = Sequence(spikes if drop is None else drop * spikes, current.steps, False)
+        return Fired(state, travelling, spikes, records)
 
     def _records(self, current: Sequence, cell: LIFCell, potentials: jax.Array, spikes: jax.Array) -> dict:
         reset = jax.lax.stop_gradient(spikes) if self.detach_reset else spikes
