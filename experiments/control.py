@@ -11,8 +11,8 @@ when the world has answered it is learned from, from the same state:
 
     advantage = reward + γ V[t+1] − V[t],   loss = −advantage · log π(action) + (V[t] − (reward + γ V[t+1]))² / 2
 
-with reward −1 for a pole that falls. At first poles stay up for 25 steps; after 4,000 steps for 300 to 500, which is the
-most; later it varies between 200 and 500 as long as the net goes on learning.
+with reward −1 for a pole that falls. At first poles stay up for 25 steps; after 4,000 steps for 300 to 500, the
+most possible; later it varies between 200 and 500 as long as the net goes on learning.
 """
 
 import dataclasses
