@@ -13,6 +13,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, Dropout, InstantReadout, LeakyReadout, SequenceState, Synapse
 from tests import nets
+from tests.nn.test_layer_loops import Net as Stacked
 from tests.nn.test_start import Raised, currents
 from tests.test_chunks import LAST, RULES, TOPOLOGIES, Recurring, trains, vectors
 
@@ -25,15 +26,16 @@ KINDS = {"spikes": "sltt", "traces": "ottt_a", "rates": "saf_e", "layer by layer
 MEMORIES = [topology for topology in TOPOLOGIES if topology not in ("residual", "convolution")]
 """Feedback, recurrence, filters, windows."""
 TABLE = [
-    *((name, "dense") for name in RULES),
-    *(("ottt_a", topology) for topology in ("residual", "convolution")),
+    *((name, "dense") for name in RULES if name != "ottt_o"),
+    ("ottt_a", "convolution"),
+    *((name, "stacked layers") for name in KINDS.values()),
     *((name, topology) for topology in MEMORIES for name in KINDS.values() if trains(name, topology)),
 ]
 
 
 def net_and_inputs(topology):
     """Without dropout, which draws other masks for a member that runs alone."""
-    make, inputs = TOPOLOGIES.get(topology, (nets.Dense, vectors))
+    make, inputs = {**TOPOLOGIES, "dense": (nets.Dense, vectors), "stacked layers": (Stacked, vectors)}[topology]
     net = make()
     net.eval()
     return net, inputs()
