@@ -174,8 +174,9 @@ class TracePropagation:
     def neuron(self, state: TracedState, current: Traced, cell: LIFCell) -> Fired:
         value = current.value
         membrane, spikes = cell.step(state.membrane, value + _past_resets(state, cell))
-        trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         gain = state.gain.step(cell.decay)
+        trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
+        trace = exact(trace, gain, self.longest(cell.decay, trace.dtype))
         message, drop = Traced(spikes, trace, gain), height(cell)
         if drop is not None:
             message = self.synapse(lambda drop, x: drop * x, drop, message)
