@@ -13,7 +13,7 @@ from experiments.benchmark.work import Work
 
 @dataclasses.dataclass(frozen=True)
 class Stream(Options):
-    """A compiled loop of calls of T = 1 beside one call of as many steps, on the dense network; a table for each rule."""
+    """A compiled loop of calls of T = 1 beside one call of as many steps, on the dense network."""
 
     methods: tuple[str, ...] = ("ottt_o", "saf_e", "sltt")
     """Rules that go step by step."""
