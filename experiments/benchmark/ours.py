@@ -4,6 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import jax
@@ -161,7 +162,7 @@ def prepare_stream(work: Work, method: str) -> Prepared:
 
     def program() -> Program:
         began = time.perf_counter()
-        compiled = train.lower(kept[0], kept[1], inputs).compile()
+        compiled: Any = train.lower(kept[0], kept[1], inputs).compile()
         seconds = time.perf_counter() - began
         return Program(compiled.memory_analysis().temp_size_in_bytes, None, seconds, jax.default_backend())
 

@@ -127,9 +127,9 @@ class TracePropagation:
     def inference(self) -> "TracePropagation":
         return TracePropagation()
 
-    def longest(self, decay: float, dtype: jnp.dtype) -> float | None:
+    def longest(self, decay: Any, dtype: jnp.dtype) -> float | None:
         # Beyond it a trace no longer changes by the 1 that a spike adds.
-        return 1 / float(jnp.finfo(dtype).eps) if decay == 1 else None
+        return 1 / float(jnp.finfo(dtype).eps) if isinstance(decay, float) and decay == 1 else None
 
     def refusal(self, cell: Any, current: Traced, course: Course) -> str | None:
         del current, course
