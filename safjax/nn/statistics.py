@@ -79,3 +79,19 @@ def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule
                 "unknown. Train this net with exodus(), slayer() or bptt(layerwise=True), write over='step' for the "
                 "statistics of each step, or call net.eval() before to keep the running statistics as they are."
             )
+
+
+def refuse_padding(net: nnx.Module, changing: set) -> None:
+    """Refuses layers that would take statistics of what stands in the padding of a batch.
+
+    Raises:
+      ValueError: there is one.
+    """
+    for path, _ in flat(nnx.state(net, nnx.BatchStat)).items():
+        if path in changing:
+            raise ValueError(
+                f"The layer at '{join(path[:-1])}' is in training, where it takes the statistics of the batch, and "
+                "with lengths a part of the batch is padding, which would count. Call net.eval() before to train with "
+                "its running statistics as they are, use weight standardisation (safjax.nn.WSConv) in its "
+                "place, or give the net sequences of one length, without lengths."
+            )
