@@ -1,0 +1,135 @@
+"""Which rules train a net: each is asked on shapes alone, and refusals advise only those that do."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from safjax import loops
+from safjax.nn.binding import Bound, bind
+from safjax.nn.refusing import Reason, Refusals
+from safjax.nn.shapes import Reading, bound_or_explained
+from safjax.nn.states import join
+from safjax.rules import RULES, Rule, bptt
+
+ASKED: dict[str, Rule] = {
+    **{name: make() for name, make in RULES.items()},
+    "bptt(layerwise=True)": bptt(layerwise=True),
+}
+"""The rules that are asked, by the names that users read."""
+
+
+class Trial(NamedTuple):
+    """A net and inputs of one shape, which rules are tried on.
+
+    Attributes:
+      make: a fresh copy of the net.
+      x: one step's input, arrays or shapes.
+      steps: T.
+      static: whether all inputs are one.
+      going_on: whether the sequence goes on from call to call.
+    """
+
+    make: Callable[[], nnx.Module]
+    x: Any
+    steps: int
+    static: bool
+    going_on: bool = False
+
+    def bound(self, rule: Rule, refusals: Refusals, net: nnx.Module, record: tuple[str, ...] = ()) -> Bound:
+        """`net`, a copy that is made for it, bound to the rule."""
+        return bind(net, rule, self.x, self.steps, self.static, record, self.going_on, refusals)
+
+    def reasons(self, rule: Rule, collecting: bool = True) -> tuple[Reason, ...]:
+        """Why the rule does not train the net; none if it does.
+
+        Args:
+          collecting: find all reasons; else one of them, which is quicker.
+        """
+        refusals = Refusals(collecting)
+        try:
+            bound = self.bound(rule, refusals, self.make())
+            if not refusals.reasons:
+                self._differentiate(bound, rule)
+        except Exception as error:
+            # Not ours, as those of JAX: whatever it is, a call for training would end in it.
+            if error is not refusals.raised:
+                refusals.note(join(()), _told(error))
+        return refusals.reasons
+
+    def trained_by(self) -> list[str]:
+        """The names of the rules that train the net."""
+        return [name for name, rule in ASKED.items() if not self.reasons(rule, collecting=False)]
+
+    def _differentiate(self, bound: Bound, rule: Rule) -> None:
+        """Goes through the rule's gradient of a loss, on shapes alone."""
+
+        def gradient(params: Any, x: Any) -> Any:
+            task = loops.Task(
+                start=lambda params: (bound.at_rest(params), bound.changing),
+                step=bound.step,
+                loss=_some_loss,
+                targets=(),
+                constants=bound.constants,
+                inputs=x,
+                steps=self.steps,
+                static=self.static,
+                over=self.steps,
+                keep="last",
+            )
+            return rule.schedule.gradients(task, params, None)[1]
+
+        before = () if self.static else (self.steps,)
+        x = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*before, *a.shape), a.dtype), self.x)
+        jax.eval_shape(gradient, bound.params, x)
+
+
+def _some_loss(output: Any) -> jax.Array:
+    real = [jnp.real(leaf) for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return sum((jnp.mean(leaf.astype(jnp.float32)) for leaf in real), jnp.zeros(()))
+
+
+def _told(error: Exception) -> str:
+    """An error in one line, with where it happened."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return " ".join([told, *getattr(error, "__notes__", ())])
+
+
+def bound_to(
+    trial: Trial, rule: Rule, read: Reading | None, record: tuple[str, ...] = (), refusals: Refusals | None = None
+) -> Bound:
+    """The net bound to the rule, with errors that explain the axes of its input.
+
+    Args:
+      trial: the net and its input.
+      rule: which is to run it.
+      read: how the input was understood; None explains nothing about its axes.
+      record: as of `bind`.
+      refusals: as of `bind`.
+
+    Raises:
+      ValueError: the rule cannot train the net, or the net does not fit the input.
+    """
+    refused = Refusals() if refusals is None else refusals
+    return bound_or_explained(lambda net: trial.bound(rule, refused, net, record), trial.make, read)
+
+
+def bound_or_advised(trial: Trial, rule: Rule, read: Reading | None, record: tuple[str, ...] = ()) -> Bound:
+    """As `bound_to`; where the rule refuses the net, the error names those that train it."""
+    refusals = Refusals()
+    try:
+        return bound_to(trial, rule, read, record, refusals)
+    except ValueError as error:
+        if error is refusals.raised:
+            error.args = (f"{error} {_advice(trial)}",)
+        raise
+
+
+def _advice(trial: Trial) -> str:
+    names = trial.trained_by()
+    going_on = " on a sequence that goes on from call to call" * trial.going_on
+    if names:
+        return f"Rules that train this net as it is{going_on}: {', '.join(names)}."
+    return f"No rule trains this net as it is{going_on}: safjax.check(net, x) lists all that is in the way."
