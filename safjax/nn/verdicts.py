@@ -56,7 +56,9 @@ class Trial(NamedTuple):
         except Exception as error:
             # Not ours, as those of JAX: whatever it is, a call for training would end in it.
             if error is not refusals.raised:
-                refusals.note(join(()), _told(error))
+                # Behind a refusal it may be due to what stands in for the layer that was refused.
+                behind = "Behind what else is refused here the net was not looked at any further: it ended with "
+                refusals.note(join(()), (behind if refusals.reasons else "") + _told(error))
         return refusals.reasons
 
     def trained_by(self) -> list[str]:

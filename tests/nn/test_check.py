@@ -75,6 +75,20 @@ class Calls(nnx.Module):
         return self.call(self, x)
 
 
+def stacked():
+    """Neurons and a synapse that some rules refuse, in a loop over layers."""
+    one = lambda rngs: nnx.Sequential(  # noqa: E731
+        LIF(floor=0.0), Synapse(nnx.Sequential(nnx.Linear(UNITS, UNITS, rngs=rngs), jnp.tanh))
+    )
+    make = nnx.vmap(one, in_axes=(0,), out_axes=0)
+    return Calls(looped, first=dense(), blocks=nnx.split_rngs(splits=2)(make)(nnx.Rngs(0)), readout=LeakyReadout())
+
+
+def looped(net, x):
+    through = nnx.scan(lambda block, x: block(x), in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+    return net.readout(through(net.blocks, net.first(x)))
+
+
 def forgotten(net, x):
     return net.readout(net.lif(net.first(x) + net.delay.recall()))
 
@@ -121,6 +135,7 @@ NETS = {
     "nothing kept": (lambda: Calls(forgotten, **layers(delay=Delay())), SEQUENCE),
     "called twice": (lambda: Calls(twice, **layers()), SEQUENCE),
     "gated": (lambda: Calls(gated, **layers(second=dense(), one=LIF(), two=LIF())), SEQUENCE),
+    "in a loop over layers": (stacked, SEQUENCE),
     "a loop of its own": (
         lambda: chain(dense(lambda x: jax.lax.while_loop(lambda x: x.sum() < 0, lambda x: x + 1, x)), LIF()),
         IMAGE,
@@ -226,6 +241,11 @@ def test_all_reasons_at_once():
     assert [path for path, _ in report["bptt"].reasons] == ["layers.7", "layers.8"]
     assert [path for path, _ in report["exodus"].reasons] == ["layers.8"]
     assert "LeakyReadout(decay=...)" in report["exodus"].reasons[0].sentence
+
+
+def test_in_a_loop_over_layers():
+    paths = [path for path, _ in report_of("in a loop over layers")["ottt_a"].reasons]
+    assert paths == ["blocks.layers.0", "blocks.layers.1"]
 
 
 def test_what_is_learned_before_neurons_that_are_refused_is_found_too():
