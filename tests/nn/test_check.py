@@ -35,7 +35,10 @@ def tried(make, rule, shape):
     return None
 
 
-SLOW = ("recurrent", "statistics of each", "dropout of Flax", "decays", "learned surrogate", "another length")
+SLOW = {
+    *("good", "recurrent", "decays", "statistics of each", "dropout of Flax", "learned surrogate", "another length"),
+    *("count in Python", "no readout", "called twice", "in a loop over layers", "statistics of Flax"),
+}
 """Nets of which another one of the table has the like: among the slow tests."""
 
 
@@ -73,8 +76,8 @@ def test_verdicts_are_what_training_does(name, monkeypatch):
 
 def test_what_is_expected_of_some():
     """So that the above does not hold of nothing."""
-    trained = {name: report_of(name).trained_by for name in NETS}
-    assert trained["good"] == tuple(RULES)
+    names = [name for name in NETS if name not in SLOW] + ["recurrent", "decays"]
+    trained = {name: report_of(name).trained_by for name in names}
     plain = ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
     assert trained["ReLU"] == trained["decays"] == trained["learned before"] == plain
     assert trained["neurons"] == ("bptt", "sltt", "bptt(layerwise=True)")
@@ -83,14 +86,14 @@ def test_what_is_expected_of_some():
     assert trained["rounding"] == ("ottt_a", "ottt_o", *plain)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")
     assert trained["recurrent"] == tuple(n for n in RULES if n not in ("exodus", "slayer", "bptt(layerwise=True)"))
-    for name in ("all steps at once, recurrent", "another length", "no decay of the readout", "statistics of Flax"):
+    for name in ("all steps at once, recurrent", "no decay of the readout", "neurons in a synapse", "nothing kept"):
         assert trained[name] == ()
 
 
 @pytest.mark.parametrize(
     ("kind", "topology"),
     [
-        *((kind, "feed-forward") for kind in neuron_kinds.NEURONS),
+        *((kind, "feed-forward") for kind in neuron_kinds.NEURONS if not kind.startswith("LIF, l") and kind != "IF"),
         *((kind, "recurrent and feedback") for kind in ("PLIF", "SlidingPSN", "SPSN")),
     ],
 )
