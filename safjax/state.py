@@ -93,20 +93,18 @@ def is_key(x: Any) -> bool:
     return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def chosen(which: jax.Array, new: State, old: State) -> State:
-    """Member by member the one state or the other, both with gains of each member."""
-    variables = {
-        path: jax.tree.unflatten(
-            jax.tree.structure(new.variables[path], is_leaf=is_gain),
-            [_where(path, which, *x) for x in zip(*(_leaves(s, path) for s in (new, old)), axes, strict=True)],
-        )
-        for path, axes in new.axes
-    }
-    return dataclasses.replace(new, variables=variables)
+def where_members(path: str, which: jax.Array, new: Any, old: Any, axes: tuple[int | None, ...]) -> Any:
+    """Member by member the one state of the layer at `path` or the other, both with gains of each member."""
+    structure = jax.tree.structure(new, is_leaf=is_gain)
+    parts = (jax.tree.leaves(state, is_leaf=is_gain) for state in (new, old))
+    return jax.tree.unflatten(structure, [_where(path, which, *x) for x in zip(*parts, axes, strict=True)])
 
 
-def _leaves(state: State, path: str) -> list:
-    return jax.tree.leaves(state.variables[path], is_leaf=is_gain)
+def of_each_member(value: Any, members: int, axes: tuple[int | None, ...]) -> Any:
+    """The state of a layer, with a gain for each member."""
+    parts, structure = jax.tree.flatten(value, is_leaf=is_gain)
+    each = [gain_of_each(p, members, axis or 0) if is_gain(p) else p for p, axis in zip(parts, axes, strict=True)]
+    return jax.tree.unflatten(structure, each)
 
 
 def _begun(path: str, which: jax.Array, now: Any, begin: Any, axis: int | None) -> Any:
@@ -128,7 +126,7 @@ def _where(path: str, which: jax.Array, new: Any, old: Any, axis: int | None) ->
         raise ValueError(
             f"The state at '{path}' has the shape {list(old.shape)}, and {list(which.shape)} truth values were given: "
             "expected one for each member of the batch, and a state with an axis of members. A layer of one's own "
-            "keeps a value for each member, SequenceState(jnp.zeros(B)), to be put back to rest member by member."
+            "keeps a value for each member, SequenceState(jnp.zeros(B)), to be put back to rest, or to end, by itself."
         )
     return jnp.where(which.reshape(*(1,) * axis, -1, *(1,) * (old.ndim - axis - 1)), new, old)
 

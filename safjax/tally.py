@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from safjax.lengths import by_member, last_of_each
 from safjax.precision import wide_dtype
 
 Kept = Literal["all", "last", "mean"]
@@ -36,25 +37,29 @@ class Tally:
         output = None if keep == "all" else jax.tree.map(like, output)
         return cls(_zeros(value), output, jax.tree.map(_zeros, rates), keep)
 
-    def add(self, value: Any, output: Any, rates: Any) -> "Tally":
-        """After one more step."""
+    def add(self, value: Any, output: Any, rates: Any, going: jax.Array | None = None) -> "Tally":
+        """After one more step, of all members or of those that are going on; of others all that is given is 0."""
         rates = jax.tree.map(jnp.add, self.rates, rates)
-        if self.keep != "all":
-            output = output if self.keep == "last" else jax.tree.map(jnp.add, self.output, output)
-        return Tally(self.value + value, None if self.keep == "all" else output, rates, self.keep)
+        if self.keep == "all":
+            output = None
+        elif self.keep == "mean":
+            output = jax.tree.map(jnp.add, self.output, output)
+        elif going is not None:
+            output = jax.tree.map(lambda new, old: jnp.where(by_member(going, new), new, old), output, self.output)
+        return Tally(self.value + value, output, rates, self.keep)
 
     def to_stack(self, output: Any) -> Any:
         """What a scan is to stack of a step's output."""
         return output if self.keep == "all" else None
 
-    def outputs(self, stacked: Any, steps: int) -> Any:
-        """The outputs as they are kept, after so many steps."""
+    def outputs(self, stacked: Any, steps: int | jax.Array) -> Any:
+        """The outputs as they are kept, after so many steps, of all members or of each."""
         if self.keep == "mean":
-            return jax.tree.map(lambda o: o / steps, self.output)
+            return jax.tree.map(lambda o: _over(o, steps), self.output)
         return stacked if self.keep == "all" else self.output
 
-    def mean_rates(self, steps: int) -> Any:
-        """The rates, averaged over so many steps."""
+    def mean_rates(self, steps: int | jax.Array) -> Any:
+        """The rates, averaged over so many steps; of members of several lengths, over the sum of those."""
         return jax.tree.map(lambda rate: rate / steps, self.rates)
 
 
@@ -66,8 +71,16 @@ def _wide_zeros(like: Any) -> jax.Array:
     return jnp.zeros(like.shape, wide_dtype(like))
 
 
-def of_all(keep: Kept, outputs: Any) -> Any:
-    """Of the outputs of all steps [T, ...] what is to be kept."""
+def _over(total: jax.Array, steps: int | jax.Array) -> jax.Array:
+    return total / (steps if isinstance(steps, int) else by_member(jnp.maximum(steps, 1), total))
+
+
+def of_all(keep: Kept, outputs: Any, lengths: jax.Array | None = None) -> Any:
+    """Of the outputs of all steps [T, B, ...] what is to be kept; beyond a member's own steps they are 0."""
     if keep == "all":
         return outputs
+    if lengths is not None and keep == "last":
+        return last_of_each(outputs, lengths)
+    if lengths is not None:
+        return jax.tree.map(lambda o: _over(jnp.sum(o, 0, wide_dtype(o)), lengths), outputs)
     return jax.tree.map(lambda o: o[-1] if keep == "last" else jnp.mean(o, 0, wide_dtype(o)), outputs)

@@ -13,8 +13,8 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "Stream", "TrainStep", "check", "losses", "models", "nn", "ops", "predict", "rules",
-        "simulate", "stream", "surrogate", "train_step", "value_and_grad",
+        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "losses", "models", "nn", "ops", "predict",
+        "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
@@ -24,9 +24,9 @@ NAMES = {
         "SequenceLoss", "Timed", "is_timed", "max_over_time", "spike_count", "sum_over_time", "timed_in", "van_rossum",
     },
     "safjax.neurons": {
-        "AdaptiveCell", "Cell", "CurrentCell", "LIFCell", "PSNCell", "SPSNCell", "SlidingPSNCell", "accumulation_step",
-        "fire", "gain_step", "leaky_filter", "leaky_readout_step", "lif_sequence", "masked_weight", "psn", "run_cell",
-        "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
+        "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "SPSNCell", "SlidingPSNCell",
+        "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step", "lif_sequence", "masked_weight",
+        "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
     },
     "safjax.rules": {
         "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "saf_e",
@@ -123,9 +123,12 @@ def test_signatures_mirror_one_another():
     required = inspect.Parameter.empty
     learning = [("loss", required), ("rule", required)]
     running = [("net", required), ("x", required), ("steps", None)]
-    assert parameters(safjax.value_and_grad) == [*learning, ("steps", None)]
-    assert parameters(safjax.train_step) == [*learning, ("optimizer", required), ("steps", None)]
-    assert parameters(safjax.predict) == parameters(safjax.simulate) == running
+    kept = [("mean_over", None), ("outputs", None)]
+    assert parameters(safjax.value_and_grad) == [*learning, ("steps", None), *kept]
+    assert parameters(safjax.train_step) == [*learning, ("optimizer", required), ("steps", None), *kept]
+    going_on = [("state", None), ("lengths", None)]
+    assert parameters(safjax.predict) == [*running, *going_on, ("outputs", "all")]
+    assert parameters(safjax.simulate) == [*running, ("record", ("spikes",)), *going_on]
 
 
 def test_the_table_of_rules_is_complete():

@@ -238,7 +238,7 @@ class Split(nnx.Module):
 @pytest.mark.parametrize("method", ["saf_f", "saf_e", "ottt_a", "bptt"])
 def test_messages_before_a_bfloat16_synapse_are_those_of_float32(method):
     def outputs(dtype):
-        grad = safjax.value_and_grad(lambda output: jnp.mean(output[1]), RULES[method](), steps=6, outputs="all")
+        grad = safjax.value_and_grad(lambda output: jnp.mean(output[1]), RULES[method](), steps=6)
         return grad(Split(dtype), jnp.linspace(0.3, 1.9, 10).reshape(2, 5))[0][1].outputs
 
     (before, after), (before_32, after_32) = outputs(BFLOAT16), outputs(jnp.float32)
@@ -259,9 +259,7 @@ def test_accumulated_and_traced_gradients_agree_to_the_rounding_of_bfloat16():
             for a, b in ((7, 9), (9, nets.CLASSES))
         ]
         model = nnx.Sequential(dense[0], LIF(), dense[1], LeakyReadout())
-        (_, aux), grads = safjax.value_and_grad(nets.loss, RULES[method](), steps=6, outputs="all")(
-            model, images, labels
-        )
+        (_, aux), grads = safjax.value_and_grad(nets.loss, RULES[method](), steps=6)(model, images, labels)
         nets.assert_fires(aux.rates)
         return aux.rates, grads
 
@@ -296,8 +294,6 @@ def test_bfloat16_convolution_adds_up_in_float32(strides):
 @pytest.mark.parametrize("layer", [WSConv, functools.partial(nnx.Conv, kernel_size=(3, 3)), nnx.Linear])
 def test_bias_of_a_bfloat16_layer_adds_its_gradient_up_in_float32(layer):
     model = nnx.Sequential(Synapse(layer(1, 4, dtype=BFLOAT16, rngs=nnx.Rngs(0))), InstantReadout())
-    _, grads = safjax.value_and_grad(jnp.sum, RULES["exodus"](), steps=1, outputs="all")(
-        model, jnp.ones((8, 32, 32, 1))
-    )
+    _, grads = safjax.value_and_grad(jnp.sum, RULES["exodus"](), steps=1)(model, jnp.ones((8, 32, 32, 1)))
     assert grads["layers"][0]["layer"]["bias"].dtype == jnp.float32
     np.testing.assert_allclose(grads["layers"][0]["layer"]["bias"], 8 * 32 * 32)

@@ -76,7 +76,7 @@ def padded(net, x, a, b):
 
 def gradient(rule, combine, features):
     x = jnp.asarray(np.random.default_rng(0).normal(0.3, 1.5, (nets.STEPS, nets.BATCH, 7)))
-    return safjax.value_and_grad(lambda output: (output**2).mean(), rule)(Streams(combine, features), x)
+    return safjax.value_and_grad(lambda output: (output**2).mean(), rule, outputs="all")(Streams(combine, features), x)
 
 
 @pytest.mark.usefixtures("x64")
@@ -169,7 +169,7 @@ def test_advice_is_not_what_the_same_net_would_be_refused():
     def refused(rule, *layers):
         with pytest.raises(ValueError) as error:
             net = nnx.Sequential(*layers, LeakyReadout(0.5))
-            jax.eval_shape(lambda x: safjax.value_and_grad(jnp.mean, rule, 4)(net, x), jnp.ones((2, 3)))
+            jax.eval_shape(lambda x: safjax.value_and_grad(jnp.mean, rule, 4, outputs="all")(net, x), jnp.ones((2, 3)))
         return str(error.value)
 
     whole = lambda: PSN(4, rngs=nnx.Rngs(0))  # noqa: E731
@@ -183,6 +183,6 @@ def test_advice_is_not_what_the_same_net_would_be_refused():
 def test_whole_numbers_are_images_for_every_rule():
     net, x = nnx.Sequential(LIF(), LeakyReadout()), np.array([[0, 1, 2, 3]], np.uint8)
     for rule in (rules.saf_f(), rules.ottt_a(), rules.exodus()):
-        (_, aux), _ = safjax.value_and_grad(jnp.mean, rule, 4)(net, jnp.asarray(x))
-        (_, other), _ = safjax.value_and_grad(jnp.mean, rule, 4)(net, jnp.asarray(x, jnp.float32))
+        (_, aux), _ = safjax.value_and_grad(jnp.mean, rule, 4, outputs="all")(net, jnp.asarray(x))
+        (_, other), _ = safjax.value_and_grad(jnp.mean, rule, 4, outputs="all")(net, jnp.asarray(x, jnp.float32))
         np.testing.assert_array_equal(aux.outputs, other.outputs)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.loops import Reports
+from safjax.lengths import zeroed
 from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
@@ -22,11 +22,13 @@ from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
-from safjax.nn.statistics import refuse_later_steps, refuse_unnamed
+from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
 from safjax.rules import Course, Propagation, Rule
+from safjax.state import where_members
+from safjax.task import Reports
 
 
 class Bound(NamedTuple):
@@ -34,7 +36,7 @@ class Bound(NamedTuple):
 
     Attributes:
       step: (params, constants, carry, x[t]) ↦ (carry, output[t], observations[t]); under a rule that goes layer by
-        layer, of all steps at once, see `safjax.loops.Task`. The carry is (neuron states, other variables that a step
+        layer, of all steps at once, see `safjax.task.Task`. The carry is (neuron states, other variables that a step
         changes).
       params: the learned parameters.
       constants: other variables that a step reads and leaves unchanged.
@@ -67,6 +69,7 @@ def bind(
     static: bool,
     record: tuple[str, ...] = (),
     going_on: bool = False,
+    padded: bool = False,
     refusals: Refusals | None = None,
 ) -> Bound:
     """Binds `net` to `rule` for T = `steps` inputs like x, one step's input (arrays or shapes); changes `net` itself.
@@ -75,6 +78,7 @@ def bind(
       static: whether all inputs are one.
       record: the names of what neurons report of every step beside their rate.
       going_on: whether the sequence goes on from call to call.
+      padded: whether members have lengths of their own.
       refusals: where it says why the rule cannot train the net; None raises the first reason.
 
     Raises:
@@ -84,7 +88,8 @@ def bind(
     _refuse_feedback_to_all_steps(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
-    course = Course(_net_decay(net, rule, refusals), steps, _batch(x), static and (whole or not going_on), going_on)
+    decay = _net_decay(net, rule, refusals)
+    course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded)
     if whole:
         x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
     discovery = Discovery()
@@ -103,9 +108,11 @@ def bind(
     _, params, _, rest = split(net, nnx.Param, NeuronState)
     graphdef, program, axes = discover(net, rule, course, x, discovery, refusals)
     at_rest = start_of(program, split(net, nnx.Param)[2], x, refusals)
-    step = _step_function(graphdef, rule, course)
+    step = _step_function(graphdef, rule, course, axes, _sequence_axes(net))
     paths = _changing(step, params, flat(rest), at_rest(params), x)
     refuse_unnamed(net, paths, rule.name, refusals)
+    if padded:
+        refuse_padding(net, paths, refusals)
     if whole:
         _refuse_changes(net, rule, paths, refusals)
     constants = {path: value for path, value in flat(rest).items() if path not in paths}
@@ -160,29 +167,65 @@ def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
     return nnx.from_flat_state({**bound.constants, **carry[1], **anew})
 
 
-def _step_function(graphdef, rule: Rule, course: Course):
-    def step(params, constants, carry, x):
-        states, changing = carry
+def _step_function(graphdef, rule: Rule, course: Course, axes: dict, own: dict):
+    whole = rule.propagation.whole_sequence
+
+    def step(params, constants, carry, x, going=None):
+        before, changing = carry
         rest = nnx.from_flat_state({**constants, **changing})
-        net = nnx.merge(graphdef, params, states, rest, copy=True)
+        net = nnx.merge(graphdef, params, before, rest, copy=True)
+        # What stands in the padding is nothing; a static image has none.
+        x = x if going is None or course.static else zeroed(going.ravel(), x)
         output = finished(net(x), rule, course)
-        observed = nnx.pop(net, Observation)
+        observed = flat(nnx.pop(net, Observation))
         _, _, states, rest = split(net, nnx.Param, NeuronState)
         after = flat(rest)
-        reports = _reports(flat(observed), rule.propagation.whole_sequence)
-        return (states, {path: after[path] for path in changing}), output, reports
+        changed = {path: after[path] for path in changing}
+        if going is not None and not whole:
+            states = nnx.from_flat_state(_kept(going, flat(states), flat(before), axes))
+            changed.update(_kept(going, changed, changing, {path: own[path] for path in changed if path in own}))
+        output = output if going is None else zeroed(going, output)
+        return (states, changed), output, _reports(observed, whole, going)
 
     return step
 
 
-def _reports(observed: dict, whole_sequence: bool) -> Reports:
+def _sequence_axes(net: nnx.Module) -> dict:
+    """Where layers of one's own have the members' axis in the state that lives as long as a sequence."""
+    states = flat(nnx.as_pure(nnx.state(net, SequenceState)))
+    return {path: tuple(0 for _ in jax.tree.leaves(value)) for path, value in states.items()}
+
+
+def _kept(going: jax.Array, new: dict, old: dict, axes: dict) -> dict:
+    """The new states of members that go on, the old ones of others."""
+    return {path: where_members(join(path), going, new[path], old[path], where) for path, where in axes.items()}
+
+
+def _reports(observed: dict, whole: bool, going: jax.Array | None) -> Reports:
     rates: dict[str, Any] = {}
     records: dict[str, dict[str, Any]] = {}
     for path, observation in observed.items():
-        parts = observation.over_time() if whole_sequence else observation.get_value()
+        parts = observation.over_time() if whole else observation.get_value()
+        if going is not None:
+            parts = _of_going(going, parts, observation.own_axes)
         for name, part in parts.items():
-            (rates if name == "rate" else records.setdefault(name, {}))[join(path[:-1])] = part
+            if name == "rate":
+                rates[join(path[:-1])] = part if going is None else jnp.sum(part, -1)
+            else:
+                records.setdefault(name, {})[join(path[:-1])] = part
     return Reports(rates, records)
+
+
+def _of_going(going: jax.Array, parts: dict, own_axes: tuple[int, ...]) -> dict:
+    """Reports with 0 where a member does not go on; axes of stacked layers stand between those of time and members."""
+
+    def one(part: jax.Array, own: int) -> jax.Array:
+        *time, members = going.shape
+        which = going.reshape(*time, *(1,) * (part.ndim - own), members)
+        return zeroed(jnp.broadcast_to(which, part.shape[: which.ndim]), part)
+
+    leaves, structure = jax.tree.flatten(parts)
+    return jax.tree.unflatten(structure, [one(*x) for x in zip(leaves, own_axes, strict=True)])
 
 
 def _changing(step, params, rest: dict, states, x) -> set:

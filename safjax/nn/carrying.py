@@ -9,21 +9,30 @@ from flax import nnx
 from safjax.nn.binding import Bound
 from safjax.nn.states import flat, join
 from safjax.rules import Rule
-from safjax.state import State, is_gain, is_key
+from safjax.state import State, is_gain, is_key, of_each_member
 
 
 def begun(bound: Bound, params: Any, state: State | None) -> tuple[Any, dict]:
     """(carry, constants) of a run that goes on from a state; None is the start of a sequence."""
     if state is None:
-        return (bound.at_rest(params), bound.changing), bound.constants
+        return (_members_apart(bound, bound.at_rest(params)), bound.changing), bound.constants
     layers = flat(jax.eval_shape(bound.at_rest, params))
     given = state.variables
-    neurons = nnx.from_flat_state({path: given[join(path)] for path in layers})
+    neurons = _members_apart(bound, nnx.from_flat_state({path: given[join(path)] for path in layers}))
     own = {path: given[join(path)] for path in bound.own}
     running = {path: state.running[join(path)] for path in bound.changing if join(path) in state.running}
     replaced = {**running, **own}
     changing = {path: replaced.get(path, value) for path, value in bound.changing.items()}
     return (neurons, changing), {path: own.get(path, value) for path, value in bound.constants.items()}
+
+
+def _members_apart(bound: Bound, neurons: Any) -> Any:
+    """Neuron states with a gain for each member where members may end at different times."""
+    if not bound.course.padded:
+        return neurons
+    members = bound.course.batch
+    each = {path: of_each_member(value, members, bound.axes[path]) for path, value in flat(neurons).items()}
+    return nnx.from_flat_state(each)
 
 
 def handed_on(bound: Bound, carry: tuple[Any, dict], params: Any, before: State | None, running: bool = False) -> State:

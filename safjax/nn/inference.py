@@ -40,7 +40,13 @@ class Simulation(NamedTuple):
 
 
 def predict(
-    net: nnx.Module, x: Any, steps: int | None = None, *, state: State | None = None, outputs: Kept = "all"
+    net: nnx.Module,
+    x: Any,
+    steps: int | None = None,
+    *,
+    state: State | None = None,
+    lengths: jax.Array | None = None,
+    outputs: Kept = "all",
 ) -> Any:
     """Plain spiking inference, whatever rule trained the net; dropout off.
 
@@ -50,7 +56,9 @@ def predict(
       steps: T, or None.
       state: with which the sequence goes on, from `safjax.start` or an earlier call; None begins at rest. To have the
         next state too, call `simulate` or a `stream`.
-      outputs: what is kept of the outputs, "all", "last" or "mean".
+      lengths: in a padded batch, how many steps each member has, [B]; None for all T. Outputs beyond are 0.
+      outputs: what is kept of the outputs, "all", "last" or "mean"; the last and the mean are those of each member's
+        own steps.
 
     Returns:
       The outputs of all steps, [T, B, ...], or as `outputs` says. A net trained on its last step is read at
@@ -67,7 +75,7 @@ def predict(
       >>> safjax.predict(net, jnp.ones((9, 3, 4))).shape
       (9, 3, 2)
     """
-    return _run(net, x, steps, (), state, outputs).outputs
+    return _run(net, x, steps, (), state, outputs, lengths).outputs
 
 
 def simulate(
@@ -77,13 +85,14 @@ def simulate(
     *,
     record: Sequence[str] = ("spikes",),
     state: State | None = None,
+    lengths: jax.Array | None = None,
 ) -> Simulation:
     """As `predict`, and records what the neurons do: for rasters and firing-rate plots.
 
     Args:
       net, x, steps: as of `predict`.
       record: names of what is recorded of every neuron module, "spikes".
-      state: as of `predict`; the run's own `state` is the next one.
+      state, lengths: as of `predict`; the run's own `state` is the next one.
 
     Example:
       >>> import jax.numpy as jnp
@@ -95,35 +104,23 @@ def simulate(
       >>> run.outputs.shape, {path: spikes.shape for path, spikes in run.spikes.items()}
       ((6, 3, 2), {'layers.1': (6, 3, 2)})
     """
-    return _run(net, x, steps, tuple(record), state, "all")
+    return _run(net, x, steps, tuple(record), state, "all", lengths)
 
 
-def _run(net: Any, x: Any, steps: int | None, record: tuple, state: Any, keep: Any) -> Simulation:
+def _run(net: Any, x: Any, steps: int | None, record: tuple, state: Any, keep: Any, lengths: Any) -> Simulation:
     rule = bptt() if not isinstance(state, State) else Rule("inference", state.kind, WholeSequence())
-    check_call(net, x, steps, rule, None, state)
-    return _simulate(*evaluating(net), x, steps, record, state, check_kept(keep, rule))
+    check_call(net, x, steps, rule, None, state, lengths)
+    return _simulate(*evaluating(net), x, steps, record, state, check_kept(keep, rule), lengths)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 7))
-def _simulate(graph, params, rest, x, steps, record, state, keep):
+def _simulate(graph, params, rest, x, steps, record, state, keep, lengths):
     if state is None:
         rule = inference_rule(graph.merge(params, rest))
     else:
         rule = Rule("inference", state.kind, WholeSequence())
-    bound, task = make_task(
-        graph,
-        params,
-        rest,
-        rule,
-        lambda output: 0.0,
-        (),
-        x,
-        steps,
-        keep=keep,
-        record=record,
-        state=state,
-        training=False,
-    )
+    options = {"keep": keep, "record": record, "state": state, "lengths": lengths, "training": False}
+    bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **options)
     if rule.propagation.whole_sequence:
         run = loops.run_of_all(task, jnp.zeros(()), *loops.at_once(task, bound.params))
     else:

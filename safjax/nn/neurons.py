@@ -69,8 +69,10 @@ class Neuron(SpikingModule):
 
     def _report(self, fired: Fired) -> None:
         binding = self.bound()
-        mean = jax.vmap(jnp.mean) if binding.propagation.whole_sequence else jnp.mean
-        report = {"rate": mean(jax.lax.stop_gradient(fired.spikes))}
+        spikes = jax.lax.stop_gradient(fired.spikes)
+        # Over batch and layer; of a padded batch, of each member.
+        first = binding.propagation.whole_sequence + binding.course.padded
+        report = {"rate": jnp.mean(spikes, range(first, spikes.ndim))}
         report.update({name: getattr(fired, name) for name in binding.record})
         self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
 

@@ -80,3 +80,16 @@ def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule
                 "unknown. Write over='step' for the statistics of each step, or call net.eval() before to keep the "
                 "running statistics as they are.",
             )
+
+
+def refuse_padding(net: nnx.Module, changing: set, refusals: Refusals) -> None:
+    """Refuses layers that would take statistics of what stands in the padding of a batch."""
+    for path, _ in flat(nnx.state(net, nnx.BatchStat)).items():
+        if path in changing:
+            refusals.refuse(
+                join(path[:-1]),
+                f"The layer at '{join(path[:-1])}' is in training, where it takes the statistics of the batch, and "
+                "with lengths a part of the batch is padding, which would count. Call net.eval() before to train with "
+                "its running statistics as they are, use weight standardisation (safjax.nn.WSConv) in its "
+                "place, or give the net sequences of one length, without lengths.",
+            )

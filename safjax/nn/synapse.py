@@ -65,21 +65,21 @@ class Synapse(SpikingModule):
         if isinstance(message, Silence):
             return message
         graphdef, params, rest = split(self.layer, nnx.Param)
+        changeable = not binding.propagation.accumulates and bool(jax.tree.leaves(rest))
+        if changeable:
+            message = self._spread(message)
+        layout = layout_of(message)
 
         def called(layer, x):
-            with laid_out(layout_of(message)):
+            with laid_out(layout):
                 return _looked_at(layer, x, binding) if binding.discovering is not None else layer(x)
 
         def function(params, rest, x):
             return called(nnx.merge(graphdef, params, rest, copy=True), x)
 
         if not binding.propagation.accumulates:
-            if jax.tree.leaves(rest):
+            if changeable:
                 # It may change its own state, batch statistics for instance, which must come out of the call.
-                message = _computed(message)
-                if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
-                    # Random numbers are drawn anew at every step, of a static image too.
-                    message = Sequence(message.unrolled(), message.steps, False)
                 return binding.propagation.synapse(lambda _, x: called(self.layer, x), (), message)
             return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
         if binding.discovering is not None and not binding.discovering.naming:
@@ -92,6 +92,13 @@ class Synapse(SpikingModule):
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, message.value)
         return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
+
+    def _spread(self, message: Any) -> Any:
+        """What comes of a quicker form of it, and over all steps where random numbers are drawn at each of them."""
+        message = message.computed() if isinstance(message, Kept) else message
+        if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
+            return Sequence(message.unrolled(), message.steps, False)
+        return message
 
     def _refuse_neurons(self) -> None:
         for path, module in nnx.iter_modules(self.layer):
@@ -159,7 +166,3 @@ def _looked_at(layer: nnx.Module, x: jax.Array, binding: Binding) -> jax.Array:
         result = layer(x)
     refuse_changed(before, layer, binding.refusals, f"the Synapse at '{binding.path}'")
     return result
-
-
-def _computed(message: Any) -> Any:
-    return message.computed() if isinstance(message, Kept) else message

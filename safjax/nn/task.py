@@ -6,17 +6,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax import loops
 from safjax.losses import SequenceLoss, timed_in
 from safjax.nn.binding import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
+from safjax.nn.padding import check_lengths, check_padded
 from safjax.nn.shapes import check_labels, explained_loss, reading
 from safjax.nn.verdicts import Trial, bound_or_advised, bound_to
 from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 from safjax.state import State
 from safjax.tally import Kept
+from safjax.task import Task
 
 
 def make_task(
@@ -33,23 +34,27 @@ def make_task(
     keep: Kept = "all",
     record: tuple[str, ...] = (),
     state: State | None = None,
+    lengths: jax.Array | None = None,
     training: bool = True,
-) -> tuple[Bound, loops.Task]:
+) -> tuple[Bound, Task]:
     """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x.
 
     Where the rule refuses the net, and it is for `training`, the error names the rules that train it.
     """
     static, length = steps is not None, steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
+    if lengths is not None:
+        check_padded(rule, loss, targets, one_step(x, static), state)
     read = reading(x, steps)
-    trial = Trial(lambda: graph.merge(params, rest), one_step(x, static), length, static, state is not None)
+    one = one_step(x, static)
+    trial = Trial(lambda: graph.merge(params, rest), one, length, static, state is not None, lengths is not None)
     bound = (bound_or_advised if training else bound_to)(trial, rule, read, record)
     if not isinstance(loss, SequenceLoss):
         check_labels(targets, read)
     if state is not None:
         check_form(state, jax.eval_shape(lambda: started(bound)), x)
     constants = begun(bound, bound.params, state)[1]
-    task = loops.Task(
+    task = Task(
         start=lambda params: begun(bound, params, state)[0],
         step=bound.step,
         loss=explained_loss(loss, read),
@@ -58,8 +63,9 @@ def make_task(
         inputs=x,
         steps=length,
         static=static,
-        over=length if over is None else over,
+        over=over,
         keep=keep,
+        lengths=lengths,
     )
     return bound, task
 
@@ -165,21 +171,24 @@ def check_net(net: Any) -> None:
         raise TypeError(f"Expected the net, a flax.nnx.Module, as first argument, but was given {given}.")
 
 
-def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any, state: Any = None) -> None:
+def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any, state: Any = None, lengths: Any = None) -> None:
     """Refuses a net or an input that does not fit the number of steps, and a missing random key."""
     _check_steps(steps)
     check_net(net)
     check_arrays(x)
-    lengths = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(x)}
-    if steps is None and (len(lengths) != 1 or lengths & {0, None}):
+    leading = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(x)}
+    if steps is None and (len(leading) != 1 or leading & {0, None}):
         raise ValueError(
             f"Without steps, x must be a time-major sequence x[T, B, ...] with T ≥ 1, but its leading axes are "
-            f"{sorted(lengths, key=str)}. For a static image x[B, ...] give steps=T."
+            f"{sorted(leading, key=str)}. For a static image x[B, ...] give steps=T."
         )
     if any(leaf.size == 0 for leaf in jax.tree.leaves(x)):
         shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
         raise ValueError(f"x is empty, {shapes}: expected one example or more, since a mean over none is not defined.")
-    check_state(state, rule, steps if steps is not None else len(jax.tree.leaves(x)[0]))
+    length = steps if steps is not None else len(jax.tree.leaves(x)[0])
+    check_state(state, rule, length)
+    if lengths is not None:
+        check_lengths(lengths, length, jax.tree.leaves(x)[0].shape[steps is None], state is not None)
     if rule.schedule.draws and key is None:
         raise ValueError(
             f"The rule '{rule.name}' draws its time steps at random and needs a key: pass key=jax.random.key(...), a "

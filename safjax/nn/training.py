@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from flax import nnx
 
-from safjax import loops
 from safjax.nn.absent import Absent
 from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
@@ -21,6 +20,7 @@ from safjax.rules import Rule
 from safjax.rules.refusals import not_again
 from safjax.state import State
 from safjax.tally import Kept, of_all
+from safjax.task import Run
 
 Loss = Callable[..., jax.Array]
 Net = TypeVar("Net", bound=nnx.Module)
@@ -62,13 +62,16 @@ def value_and_grad(
         at them.
 
     Returns:
-      A compiled function of (net, x, *targets, key=None, state=None). Its gradients are an `nnx.State` of the form of
-      nnx.state(net, nnx.Param), as of `nnx.grad`, under every rule; nnx.as_pure(grads) has plain arrays for leaves.
-      `key` is for rules that draw at random, sltt(sampled=K). Without `state`, which `safjax.start` makes, the sequence
-      begins at rest; with it the sequence goes on, and `aux.state` is for the next call. Variables that the net itself
-      changes (batch statistics, dropout counts) are updated in place; everything else of `net` is left as it is. JAX
-      may differentiate its results once more, with respect to the state too: exactly under rules of spikes (BPTT,
-      EXODUS, SLTT; under SLAYER with the reset for a constant), not at all under those that accumulate.
+      A compiled function of (net, x, *targets, key=None, state=None, lengths=None). Its gradients are an `nnx.State` of
+      the form of nnx.state(net, nnx.Param), as of `nnx.grad`, under every rule; nnx.as_pure(grads) has plain arrays for
+      leaves. `key` is for rules that draw at random, sltt(sampled=K). Without `state`, which `safjax.start` makes, the
+      sequence begins at rest; with it the sequence goes on, and `aux.state` is for the next call. In a padded batch,
+      `lengths` [B] says how many steps each member has: the loss is then taken of each member by itself, the mean over
+      its own steps or that of its own last step; what stands beyond, be it NaN, changes nothing, and outputs there are
+      0. Variables that the net itself changes (batch statistics, dropout counts) are updated in place; everything else
+      of `net` is left as it is. JAX may differentiate the results once more, with respect to the state too: exactly
+      under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a constant), not at all under those
+      that accumulate.
 
     Raises:
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that
@@ -100,19 +103,25 @@ def value_and_grad(
     keep = check_kept(outputs, rule)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def compute(graph, params, rest, x, targets, key, state):
-        bound, task = make_task(
-            graph, params, rest, rule, loss, targets, x, steps, over=mean_over, keep=keep, state=state
-        )
+    def compute(graph, params, rest, x, targets, key, state, lengths):
+        options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths}
+        bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
         run, grads = rule.schedule.gradients(task, bound.params, key)
-        aux = _aux(run, rule, keep, state and handed_on(bound, run.carry, bound.params, state))
+        aux = _aux(run, rule, keep, lengths, state and handed_on(bound, run.carry, bound.params, state))
         return _once(rule, ((run.value, aux), grads, rest_of(bound, run.carry)))
 
-    def compute_for(net: nnx.Module, x: Any, *targets: Any, key: jax.Array | None = None, state: State | None = None):
-        check_call(net, x, steps, rule, key, state)
+    def compute_for(
+        net: nnx.Module,
+        x: Any,
+        *targets: Any,
+        key: jax.Array | None = None,
+        state: State | None = None,
+        lengths: jax.Array | None = None,
+    ):
+        check_call(net, x, steps, rule, key, state, lengths)
         graph, variables, arrays = split_variables(net)
         refuse_used_up(arrays)
-        result, grads, rest = compute(graph, *arrays, x, targets, key, state)
+        result, grads, rest = compute(graph, *arrays, x, targets, key, state, lengths)
         nnx.update(net, rest)
         # As `nnx.grad` has them: what is a parameter in the net is one in its gradient.
         return result, jax.tree.unflatten(jax.tree.structure(variables[0]), jax.tree.leaves(grads))
@@ -139,13 +148,12 @@ class TrainStep:
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
-        def update(graph, params, rest, opt_state, x, targets, key, state):
-            bound, task = make_task(
-                graph, params, rest, rule, loss, targets, x, steps, over=mean_over, keep=keep, state=state
-            )
+        def update(graph, params, rest, opt_state, x, targets, key, state, lengths):
+            options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths}
+            bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
             learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
-            aux = _aux(run, rule, keep, state and handed_on(bound, run.carry, params, state))
+            aux = _aux(run, rule, keep, lengths, state and handed_on(bound, run.carry, params, state))
             return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, aux)))
 
         self._update = update
@@ -167,10 +175,11 @@ class TrainStep:
         *targets: Any,
         key: jax.Array | None = None,
         state: State | None = None,
+        lengths: jax.Array | None = None,
     ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`: to read its memory and cost before running it."""
         graph, params, rest = split_net(net)
-        return self._update.lower(graph, params, rest, opt_state, x, targets, key, state)
+        return self._update.lower(graph, params, rest, opt_state, x, targets, key, state, lengths)
 
     def __call__(
         self,
@@ -180,16 +189,17 @@ class TrainStep:
         *targets: Any,
         key: jax.Array | None = None,
         state: State | None = None,
+        lengths: jax.Array | None = None,
     ) -> tuple[Net, Any, tuple[jax.Array, Aux]]:
         """One step on one batch: (net, opt_state, x, *targets) ↦ (net, opt_state, (value, aux)).
 
         Without `state` every sequence begins at rest; with it the sequence goes on, and `aux.state` is for the next
-        call.
+        call. `lengths` is as of `value_and_grad`.
         """
-        check_call(net, x, self._steps, self._rule, key, state)
+        check_call(net, x, self._steps, self._rule, key, state, lengths)
         graph, variables, arrays = split_variables(net)
         used_up = jax.tree.map(self._ours, (*arrays, opt_state))
-        params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key, state)
+        params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key, state, lengths)
         for used in variables:
             mark_used_up(used)
         self._made = {id(a): weakref.ref(a) for a in jax.tree.leaves((params, rest, opt_state))}
@@ -269,9 +279,9 @@ def _once(rule: Rule, results: Any) -> Any:
     return not_again(rule.name, results) if rule.propagation.accumulates else results
 
 
-def _aux(run: loops.Run, rule: Rule, keep: Kept, state: State | None) -> Aux:
+def _aux(run: Run, rule: Rule, keep: Kept, lengths: jax.Array | None, state: State | None) -> Aux:
     every = run.outputs if keep == "all" else _NO_OUTPUTS
-    output = of_all(check_kept(None, rule), run.outputs) if keep == "all" else run.outputs
+    output = of_all(check_kept(None, rule), run.outputs, lengths) if keep == "all" else run.outputs
     return Aux(output, every, run.rates, _NO_STATE if state is None else state)
 
 

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax import loops
 from safjax.nn.binding import Bound, bind
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, bound_or_explained
 from safjax.nn.states import join
 from safjax.rules import RULES, Rule, bptt
+from safjax.task import Task
 
 ASKED: dict[str, Rule] = {
     **{name: make() for name, make in RULES.items()},
@@ -30,6 +30,7 @@ class Trial(NamedTuple):
       steps: T.
       static: whether all inputs are one.
       going_on: whether the sequence goes on from call to call.
+      padded: whether members have lengths of their own.
     """
 
     make: Callable[[], nnx.Module]
@@ -37,10 +38,11 @@ class Trial(NamedTuple):
     steps: int
     static: bool
     going_on: bool = False
+    padded: bool = False
 
     def bound(self, rule: Rule, refusals: Refusals, net: nnx.Module, record: tuple[str, ...] = ()) -> Bound:
         """`net`, a copy that is made for it, bound to the rule."""
-        return bind(net, rule, self.x, self.steps, self.static, record, self.going_on, refusals)
+        return bind(net, rule, self.x, self.steps, self.static, record, self.going_on, self.padded, refusals)
 
     def reasons(self, rule: Rule, collecting: bool = True) -> tuple[Reason, ...]:
         """Why the rule does not train the net; none if it does.
@@ -63,13 +65,16 @@ class Trial(NamedTuple):
 
     def trained_by(self) -> list[str]:
         """The names of the rules that train the net."""
-        return [name for name, rule in ASKED.items() if not self.reasons(rule, collecting=False)]
+        # With lengths and a state, see `check_padded`.
+        only_stepwise = self.padded and self.going_on
+        asked = {n: r for n, r in ASKED.items() if not (only_stepwise and r.propagation.whole_sequence)}
+        return [name for name, rule in asked.items() if not self.reasons(rule, collecting=False)]
 
     def _differentiate(self, bound: Bound, rule: Rule) -> None:
         """Goes through the rule's gradient of a loss, on shapes alone."""
 
-        def gradient(params: Any, x: Any) -> Any:
-            task = loops.Task(
+        def gradient(params: Any, x: Any, lengths: Any) -> Any:
+            task = Task(
                 start=lambda params: (bound.at_rest(params), bound.changing),
                 step=bound.step,
                 loss=_some_loss,
@@ -80,12 +85,14 @@ class Trial(NamedTuple):
                 static=self.static,
                 over=self.steps,
                 keep="last",
+                lengths=lengths,
             )
             return rule.schedule.gradients(task, params, None)[1]
 
         before = () if self.static else (self.steps,)
         x = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*before, *a.shape), a.dtype), self.x)
-        jax.eval_shape(gradient, bound.params, x)
+        lengths = jax.ShapeDtypeStruct((bound.course.batch,), jnp.int32) if self.padded else None
+        jax.eval_shape(gradient, bound.params, x, lengths)
 
 
 def _some_loss(output: Any) -> jax.Array:
@@ -131,7 +138,7 @@ def bound_or_advised(trial: Trial, rule: Rule, read: Reading | None, record: tup
 
 def _advice(trial: Trial) -> str:
     names = trial.trained_by()
-    going_on = " on a sequence that goes on from call to call" * trial.going_on
+    going_on = " on a sequence that goes on from call to call" * trial.going_on + " with lengths" * trial.padded
     if names:
         return f"Rules that train this net as it is{going_on}: {', '.join(names)}."
     return f"No rule trains this net as it is{going_on}: safjax.check(net, x) lists all that is in the way."

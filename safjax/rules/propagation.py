@@ -33,6 +33,7 @@ class Course(NamedTuple):
       static: whether the input is one x[B, ...] for all steps, since the sequence began.
       open: whether the sequence goes on from call to call: it may have begun before this one, and its state is handed
         on.
+      padded: whether members of the batch have lengths of their own.
     """
 
     decay: Any
@@ -40,6 +41,7 @@ class Course(NamedTuple):
     batch: int
     static: bool
     open: bool = False
+    padded: bool = False
 
 
 class Propagation(Protocol):

@@ -18,6 +18,7 @@ from safjax.neurons import (
     CurrentCell,
     CurrentState,
     LIFCell,
+    SPSNCell,
     fire,
     leaky_filter,
     leaky_readout_step,
@@ -81,6 +82,12 @@ class SequencePropagation:
                 "computes these neurons over all steps of a sequence at once, so they cannot go on from the state of "
                 "an earlier call; give the net whole sequences, without state, or use neurons that go step by step, "
                 "such as LIF, ALIF or SlidingPSN"
+            )
+        if course.padded and not hasattr(cell, "step") and not isinstance(cell, SPSNCell):
+            return (
+                "computes these neurons from all steps of a sequence at once, so that steps beyond a member's length "
+                "would count; give the net sequences of one length, without lengths, or use neurons whose spikes "
+                "depend on the steps before only, such as LIF, ALIF or SlidingPSN"
             )
         return only_closed_form(cell) if self.closed_form else None
 

@@ -1,14 +1,12 @@
 """Schedules that take a gradient at each step, with the step before as a constant."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from safjax.loops import Run, Task, differentiate, prepare, tally_of
+from safjax.loops import differentiate, prepare, summed, tally_of
 from safjax.schedules.schedule import Schedule, for_optimizers, update
-from safjax.tally import Tally
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,35 +29,34 @@ class EachStep(Schedule):
         carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
-        differentiated = differentiate(task, tick)
+        differentiated = differentiate(task, tick, task.step_loss)
 
-        def with_gradient(carry, total, over):
-            (value, (carry, output, reports)), grads = differentiated(weights, fixed, carry, over)
+        def with_gradient(carry, total, at):
+            (value, (carry, output, reports)), grads = differentiated(weights, fixed, carry, at)
             return (carry, jax.tree.map(jnp.add, total, grads)), (value, output, reports)
 
-        def without_gradient(carry, total, over):
-            x, timed = over
-            carry, output, reports = tick(weights, fixed, (carry, x))
-            return (carry, total), (task.step_loss(output, timed), output, reports)
+        def without_gradient(carry, total, at):
+            carry, output, reports = tick(weights, fixed, carry, at)
+            return (carry, total), (task.step_loss(output, at), output, reports)
 
         def body(state, inputs):
-            (carry, total, tally), (over, chosen) = state, inputs
+            (carry, total, tally), (at, chosen) = state, inputs
             if chosen is None:
-                (carry, total), (value, output, reports) = with_gradient(carry, total, over)
+                (carry, total), (value, output, reports) = with_gradient(carry, total, at)
             else:
                 branches = with_gradient, without_gradient
-                (carry, total), (value, output, reports) = jax.lax.cond(chosen, *branches, carry, total, over)
-            tally = tally.add(value, output, reports.rates)
+                (carry, total), (value, output, reports) = jax.lax.cond(chosen, *branches, carry, total, at)
+            tally = tally.add(value, output, reports.rates, at.going)
             return (carry, total, tally), (tally.to_stack(output), reports.records)
 
         total = jax.tree.map(jnp.zeros_like, weights)
-        tally = tally_of(task, lambda over: without_gradient(carry, total, over)[1])
+        tally = tally_of(task, lambda at: without_gradient(carry, total, at)[1])
         over = task.over_time, self._chosen(key, task.steps)
-        (carry, total, tally), (outputs, records) = jax.lax.scan(body, (carry, total, tally), over, task.steps)
+        (carry, total, tally), stacked = jax.lax.scan(body, (carry, total, tally), over, task.steps)
         # Of K sampled steps each stands for T / K.
         share = 1 if self.sampled is None else task.steps / self.sampled
-        (grads,) = pull_back(jax.tree.map(lambda g: g * (share / task.over), total))
-        return summed(task, tally, outputs, records, carry), grads
+        (grads,) = pull_back(jax.tree.map(lambda g: g * (share / task.divisor), total))
+        return summed(task, tally, stacked, carry), grads
 
     def _chosen(self, key: jax.Array | None, steps: int) -> jax.Array | None:
         if self.sampled is None:
@@ -89,28 +86,27 @@ class EachStepUpdated(Schedule):
     def train(self, task, params, key, optimizer, opt_state):
         carry = task.start(params)
         # The weights change with time now; only what depends on the input alone can leave the loop.
-        step = task._replace(step=lambda _, constants, state, x: _params_in_carry(task.step, constants, state, x))
+        step = task._replace(step=lambda _, *rest: _params_in_carry(task.step, *rest))
         prelude, tick = prepare(step, (), (params, carry))
         fixed = prelude(())[1]
 
-        def objective(params, carry, over):
-            x, timed = over
-            (_, carry), output, reports = tick((), fixed, ((params, carry), x))
-            return task.step_loss(output, timed), (carry, output, reports)
+        def objective(params, carry, at):
+            (_, carry), output, reports = tick((), fixed, (params, carry), at)
+            return task.step_loss(output, at), (carry, output, reports)
 
-        def body(state, over):
+        def body(state, at):
             params, before, opt_state, tally = state
-            (value, (carry, output, reports)), grads = jax.value_and_grad(objective, has_aux=True)(params, before, over)
-            grads = jax.tree.map(lambda g: g / task.over, grads)
-            extra = for_optimizers(value / task.over, grads, lambda p: objective(p, before, over)[0] / task.over)
+            (value, (carry, output, reports)), grads = jax.value_and_grad(objective, has_aux=True)(params, before, at)
+            grads = jax.tree.map(lambda g: g / task.divisor, grads)
+            extra = for_optimizers(value / task.divisor, grads, lambda p: objective(p, before, at)[0] / task.divisor)
             params, opt_state = update(optimizer, grads, opt_state, params, **extra)
-            tally = tally.add(value, output, reports.rates)
+            tally = tally.add(value, output, reports.rates, at.going)
             return (params, carry, opt_state, tally), (tally.to_stack(output), reports.records)
 
-        tally = tally_of(task, lambda over: _results(objective(params, carry, over)))
+        tally = tally_of(task, lambda at: _results(objective(params, carry, at)))
         start = params, carry, opt_state, tally
-        (params, carry, opt_state, tally), (outputs, records) = jax.lax.scan(body, start, task.over_time, task.steps)
-        return summed(task, tally, outputs, records, carry), params, opt_state
+        (params, carry, opt_state, tally), stacked = jax.lax.scan(body, start, task.over_time, task.steps)
+        return summed(task, tally, stacked, carry), params, opt_state
 
 
 def _results(step):
@@ -118,13 +114,7 @@ def _results(step):
     return value, output, reports
 
 
-def summed(task: Task, tally: Tally, outputs: Any, records: Any, carry: Any) -> Run:
-    """The run whose loss is the sum of that of all steps, over as many as the mean goes over."""
-    steps = task.steps
-    return Run(tally.value / task.over, tally.outputs(outputs, steps), tally.mean_rates(steps), records, carry)
-
-
-def _params_in_carry(step, constants, state, x):
+def _params_in_carry(step, constants, state, x, going):
     params, carry = state
-    carry, output, reports = step(params, constants, carry, x)
+    carry, output, reports = step(params, constants, carry, x, going)
     return (params, carry), output, reports

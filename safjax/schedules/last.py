@@ -22,7 +22,7 @@ class LastStep(Schedule):
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         before = all_but_last(task, tick, weights, fixed, carry)
-        (value, last), grads = differentiate(task, tick)(before.weights, fixed, before.carry, before.over)
+        (value, last), grads = differentiate(task, tick, task.last_loss)(before.weights, fixed, before.carry, before.at)
         return ended(task, before, value, *last), *pull_back(grads)
 
 
@@ -49,11 +49,11 @@ class Equilibrium(Schedule):
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         before = all_but_last(task, tick, weights, fixed, carry)
-        (x, timed), (floats, rebuild) = before.over, _floats(before.carry)
+        floats, rebuild = _floats(before.carry)
 
         def step(weights, floats):
-            carry, output, reports = tick(weights, fixed, (rebuild(floats), x))
-            return (task.step_loss(output, timed), _floats(carry)[0]), (carry, output, reports)
+            carry, output, reports = tick(weights, fixed, rebuild(floats), before.at)
+            return (task.last_loss(output, before.at), _floats(carry)[0]), (carry, output, reports)
 
         (value, after), pull, last = jax.vjp(step, before.weights, floats, has_aux=True)
         one, zero = jnp.ones_like(value), jnp.zeros_like(value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from safjax.loops import Params, Run, Task
+from safjax.task import Params, Run, Task
 
 
 class Schedule(abc.ABC):

@@ -81,7 +81,7 @@ def test_the_equations(over, name, kind):
     net = nnx.Sequential(Synapse(norm(2, over)), LeakyReadout(0.0))
     x = np.asarray(make())
     outputs, mean, var = reference(x if steps is None else np.stack([x] * steps), over, net.layers[0].layer, nets.STEPS)
-    (_, aux), _ = safjax.value_and_grad(lambda o: jnp.mean(o**3), EVERY[name], steps)(net, x)
+    (_, aux), _ = safjax.value_and_grad(lambda o: jnp.mean(o**3), EVERY[name], steps, outputs="all")(net, x)
     np.testing.assert_allclose(aux.outputs, outputs, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(net.layers[0].layer.mean[...], mean, rtol=1e-12)
     np.testing.assert_allclose(net.layers[0].layer.var[...], var, rtol=1e-12)
@@ -137,7 +137,7 @@ def test_over_time_step_by_step_where_all_steps_are_alike(name):
 def test_running_statistics_at_the_ends_of_the_momentum(name, momentum):
     layer = norm(2, "step", momentum=momentum)
     net, x, before = nnx.Sequential(Synapse(layer), LeakyReadout(0.0)), nets.video(), np.asarray(layer.mean[...])
-    safjax.value_and_grad(jnp.mean, EVERY[name])(net, x)
+    safjax.value_and_grad(jnp.mean, EVERY[name], outputs="all")(net, x)
     expected = momentum**5 * before
     expected += sum((1 - momentum) * momentum ** (4 - t) * np.asarray(x[t]).mean((0, 1, 2)) for t in range(5))
     np.testing.assert_allclose(layer.mean[...], expected, rtol=1e-12)
@@ -150,7 +150,7 @@ def test_outside_of_synapses(steps):
     results = []
     for rule in (rules.bptt(), rules.exodus()):
         net = Around()
-        (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps)(net, x, nets.labels())
+        (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
         nets.assert_fires(aux.rates)
         # The readout's bias only moves what is normalised.
         del grads["net"]["last"]["layer"]["bias"]
@@ -207,7 +207,9 @@ def test_in_a_loop_over_layers(over, name):
     results = []
     for scanned in (True, False):
         net = Stacked(over, scanned)
-        (_, aux), grads = safjax.value_and_grad(nets.loss, EVERY[name])(net, spike_trains(), nets.labels())
+        (_, aux), grads = safjax.value_and_grad(nets.loss, EVERY[name], outputs="all")(
+            net, spike_trains(), nets.labels()
+        )
         nets.assert_fires({path: jnp.mean(rate) for path, rate in aux.rates.items()})
         trees = grads["blocks"], statistics(net)["blocks"]
         if not scanned:
@@ -221,7 +223,7 @@ def test_half_precision():
     layer = BatchNorm(2, over="time", dtype=jnp.bfloat16)
     net = nnx.Sequential(Synapse(layer), LeakyReadout(0.0))
     x = jnp.asarray(1000 + np.random.default_rng(0).normal(0, 8, (3, 400, 2)), jnp.bfloat16)
-    (_, aux), _ = safjax.value_and_grad(lambda o: jnp.mean(o**2), rules.exodus())(net, x)
+    (_, aux), _ = safjax.value_and_grad(lambda o: jnp.mean(o**2), rules.exodus(), outputs="all")(net, x)
     exact = np.asarray(x, np.float64).reshape(-1, 2)
     np.testing.assert_allclose(layer.mean[...], 0.01 * exact.mean(0), rtol=1e-5)
     np.testing.assert_allclose(layer.var[...], 0.99 + 0.01 * exact.var(0), rtol=1e-4)

@@ -108,7 +108,7 @@ def one_hot(output, targets):
 
 
 def tried(net, x, *targets, rule=STEPWISE, steps=None, loss=mean):
-    return jax.eval_shape(lambda: safjax.value_and_grad(loss, rule, steps)(net, x, *targets))
+    return jax.eval_shape(lambda: safjax.value_and_grad(loss, rule, steps, outputs="all")(net, x, *targets))
 
 
 def skip_untrainable(net, rule):
@@ -128,7 +128,7 @@ def test_layers_tell_what_they_want(case, rule):
 @pytest.mark.parametrize("case", IN_THE_NET)
 def test_so_they_do_at_inference_and_in_training_steps(case):
     net, shape, steps, message = IN_THE_NET[case]
-    step = safjax.train_step(mean, ACCUMULATING, optax.sgd(0.1), steps)
+    step = safjax.train_step(mean, ACCUMULATING, optax.sgd(0.1), steps, outputs="all")
     for use in (
         lambda: safjax.predict(net, np.zeros(shape), steps),
         lambda: safjax.simulate(net, jnp.zeros(shape), steps),

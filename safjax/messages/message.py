@@ -1,29 +1,11 @@
-"""What travels between the layers of a bound net.
-
-Under rules that propagate spikes a message is an ordinary array. Other families need more:
-
-* `Traced` (OTTT): this step's value together with its eligibility trace.
-* `Rate` (SAF): the weighted mean over time, a[t] / Λ[t].
-* `Sequence` (rules that go layer by layer): the values of all steps.
-
-All are affine images of spikes, so messages may be added to one another and scaled by a number. Anything else belongs
-inside a `safjax.nn.Synapse`, which knows how to map and how to differentiate them; a bare jnp function on a message
-raises and says so.
-
-In a loop of the net, where a message depends on the step before, there is `Silence` while the net's shapes are being
-found out.
-"""
+"""The base of all messages, which may be added and scaled; and the one of which nothing is known yet."""
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import jax
-import jax.numpy as jnp
-
-from safjax.gains import Gain
 
 
 def _refused(what: str) -> Callable[..., Any]:
@@ -151,125 +133,6 @@ class Message(abc.ABC):
         if not isinstance(factor, (int, float)):
             raise self._outside(f"Dividing by {_named(factor)}")
         return self.map_linear(lambda a: a / factor)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
-class Traced(Message):
-    """A value x[t], its trace Σ_{τ≤t} λ^{t−τ} x[τ], both [B, ...], and the gain Λ[t] = Σ_{τ≤t} λ^{t−τ}."""
-
-    described = "a layer's spikes or currents together with their traces"
-
-    value: jax.Array
-    trace: jax.Array
-    gain: Gain
-
-    @property
-    def step_shape(self):
-        return self.value.shape
-
-    def check(self, path, steps, batch):
-        if jnp.ndim(self.gain.value) > self.gain.apart:
-            raise self._stacked(path, self.value.shape, f"[{batch}, ...]")
-
-    def map_linear(self, function, *others):
-        value = function(self.value, *(o.value for o in others))
-        return Traced(value, function(self.trace, *(o.trace for o in others)), self.gain)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rate(Message):
-    """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, it lies in [0, 1]."""
-
-    described = "the mean over time of a layer's spikes or currents"
-
-    value: jax.Array
-
-    @property
-    def step_shape(self):
-        return self.value.shape
-
-    def map_linear(self, function, *others):
-        return Rate(function(self.value, *(o.value for o in others)))
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=["steps", "still"])
-@dataclasses.dataclass(frozen=True, eq=False)
-class Sequence(Message):
-    """The values of all T steps, x[T, B, ...]; where `still` is set, one x[B, ...] that is the same at every step."""
-
-    described = "a layer's spikes or currents of all time steps"
-
-    value: jax.Array
-    steps: int
-    still: bool
-
-    @property
-    def peers(self):
-        return Sequence, Kept
-
-    @property
-    def step_shape(self):
-        return self.value.shape if self.still else self.value.shape[1:]
-
-    def check(self, path, steps, batch):
-        expected = (batch,) if self.still else (steps, batch)
-        if self.value.shape[: len(expected)] != expected:
-            raise self._stacked(path, self.value.shape, f"[{', '.join(map(str, expected))}, ...]")
-
-    def map_linear(self, function, *others):
-        # A still value broadcasts along the leading axis of time.
-        inputs = [self, *(o.computed() for o in others)]
-        return Sequence(function(*(x.value for x in inputs)), self.steps, all(x.still for x in inputs))
-
-    def computed(self) -> "Sequence":
-        """Itself."""
-        return self
-
-    @property
-    def still_steps(self) -> int | None:
-        """T where the value is the same at every step, else None."""
-        return self.steps if self.still else None
-
-    def first(self) -> jax.Array:
-        """x[0], [B, ...]."""
-        return self.value if self.still else self.value[0]
-
-    def unrolled(self) -> jax.Array:
-        """x[T, B, ...], also of a still value."""
-        return jnp.broadcast_to(self.value, (self.steps, *self.value.shape)) if self.still else self.value
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["kept", "constants"], meta_fields=["release"])
-@dataclasses.dataclass(frozen=True, eq=False)
-class Kept(Message):
-    """A `Sequence` in the form of what it is quickly computed from: release(constants, kept) gives x[T, B, ...]."""
-
-    described = "a layer's spikes of all time steps"
-
-    kept: jax.Array
-    constants: Any
-    release: Callable[[Any, jax.Array], jax.Array]
-
-    @property
-    def peers(self):
-        return Sequence, Kept
-
-    @property
-    def step_shape(self):
-        return self.kept.shape[1:]
-
-    def check(self, path, steps, batch):
-        if self.kept.shape[:2] != (steps, batch):
-            raise self._stacked(path, self.kept.shape, f"[{steps}, {batch}, ...]")
-
-    def map_linear(self, function, *others):
-        return self.computed().map_linear(function, *(o.computed() for o in others))
-
-    def computed(self) -> Sequence:
-        """The message itself."""
-        return Sequence(self.release(self.constants, self.kept), len(self.kept), False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,50 @@
+"""Messages of one step: with a trace, or as a rate."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from safjax.gains import Gain
+from safjax.messages.message import Message
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Traced(Message):
+    """A value x[t], its trace Σ_{τ≤t} λ^{t−τ} x[τ], both [B, ...], and the gain Λ[t] = Σ_{τ≤t} λ^{t−τ}."""
+
+    described = "a layer's spikes or currents together with their traces"
+
+    value: jax.Array
+    trace: jax.Array
+    gain: Gain
+
+    @property
+    def step_shape(self):
+        return self.value.shape
+
+    def check(self, path, steps, batch):
+        if jnp.ndim(self.gain.value) > self.gain.apart:
+            raise self._stacked(path, self.value.shape, f"[{batch}, ...]")
+
+    def map_linear(self, function, *others):
+        value = function(self.value, *(o.value for o in others))
+        return Traced(value, function(self.trace, *(o.trace for o in others)), self.gain)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rate(Message):
+    """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, it lies in [0, 1]."""
+
+    described = "the mean over time of a layer's spikes or currents"
+
+    value: jax.Array
+
+    @property
+    def step_shape(self):
+        return self.value.shape
+
+    def map_linear(self, function, *others):
+        return Rate(function(self.value, *(o.value for o in others)))

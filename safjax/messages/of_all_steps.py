@@ -1,0 +1,89 @@
+"""Messages that hold all steps of a sequence."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from safjax.messages.message import Message
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=["steps", "still"])
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sequence(Message):
+    """The values of all T steps, x[T, B, ...]; where `still` is set, one x[B, ...] that is the same at every step."""
+
+    described = "a layer's spikes or currents of all time steps"
+
+    value: jax.Array
+    steps: int
+    still: bool
+
+    @property
+    def peers(self):
+        return Sequence, Kept
+
+    @property
+    def step_shape(self):
+        return self.value.shape if self.still else self.value.shape[1:]
+
+    def check(self, path, steps, batch):
+        expected = (batch,) if self.still else (steps, batch)
+        if self.value.shape[: len(expected)] != expected:
+            raise self._stacked(path, self.value.shape, f"[{', '.join(map(str, expected))}, ...]")
+
+    def map_linear(self, function, *others):
+        # A still value broadcasts along the leading axis of time.
+        inputs = [self, *(o.computed() for o in others)]
+        return Sequence(function(*(x.value for x in inputs)), self.steps, all(x.still for x in inputs))
+
+    def computed(self) -> "Sequence":
+        """Itself."""
+        return self
+
+    @property
+    def still_steps(self) -> int | None:
+        """T where the value is the same at every step, else None."""
+        return self.steps if self.still else None
+
+    def first(self) -> jax.Array:
+        """x[0], [B, ...]."""
+        return self.value if self.still else self.value[0]
+
+    def unrolled(self) -> jax.Array:
+        """x[T, B, ...], also of a still value."""
+        return jnp.broadcast_to(self.value, (self.steps, *self.value.shape)) if self.still else self.value
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["kept", "constants"], meta_fields=["release"])
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kept(Message):
+    """A `Sequence` in the form of what it is quickly computed from: release(constants, kept) gives x[T, B, ...]."""
+
+    described = "a layer's spikes of all time steps"
+
+    kept: jax.Array
+    constants: Any
+    release: Callable[[Any, jax.Array], jax.Array]
+
+    @property
+    def peers(self):
+        return Sequence, Kept
+
+    @property
+    def step_shape(self):
+        return self.kept.shape[1:]
+
+    def check(self, path, steps, batch):
+        if self.kept.shape[:2] != (steps, batch):
+            raise self._stacked(path, self.kept.shape, f"[{steps}, {batch}, ...]")
+
+    def map_linear(self, function, *others):
+        return self.computed().map_linear(function, *(o.computed() for o in others))
+
+    def computed(self) -> Sequence:
+        """The message itself."""
+        return Sequence(self.release(self.constants, self.kept), len(self.kept), False)
