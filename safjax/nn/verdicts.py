@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.nn.binding import Bound, bind
+from safjax.nn.carrying import begun
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, bound_or_explained
 from safjax.nn.states import join
@@ -75,11 +76,11 @@ class Trial(NamedTuple):
 
         def gradient(params: Any, x: Any, lengths: Any) -> Any:
             task = Task(
-                start=lambda params: (bound.at_rest(params), bound.changing),
+                start=lambda params: begun(bound, params, None)[0],
                 step=bound.step,
                 loss=_some_loss,
                 targets=(),
-                constants=bound.constants,
+                constants=begun(bound, params, None)[1],
                 inputs=x,
                 steps=self.steps,
                 static=self.static,
@@ -141,4 +142,5 @@ def _advice(trial: Trial) -> str:
     going_on = " on a sequence that goes on from call to call" * trial.going_on + " with lengths" * trial.padded
     if names:
         return f"Rules that train this net as it is{going_on}: {', '.join(names)}."
-    return f"No rule trains this net as it is{going_on}: safjax.check(net, x) lists all that is in the way."
+    told = "tells of sequences that begin at rest and are of one length" if going_on else "lists all that is in the way"
+    return f"No rule trains this net as it is{going_on}: safjax.check(net, x) {told}."

@@ -184,6 +184,15 @@ def test_a_sequence_that_goes_on_is_advised_by_its_own():
         safjax.start(net, x, rules.exodus())
 
 
+def test_a_padded_batch_is_advised_by_its_own():
+    """Statistics would count the padding: what trains without lengths is no advice for a call with them."""
+    (make, shape), lengths = NETS["statistics of all steps"], jnp.array([2, 4])
+    with pytest.raises(ValueError, match="No rule trains this net as it is with lengths"):
+        safjax.value_and_grad(jnp.mean, rules.exodus())(make(), given(shape)[0], lengths=lengths)
+    with pytest.raises(ValueError, match=r"with lengths: bptt, exodus, slayer, sltt, bptt\(layerwise=True\)\."):
+        safjax.value_and_grad(jnp.mean, rules.saf_f())(NETS["ReLU"][0](), given(shape)[0], lengths=lengths)
+
+
 def test_inference_is_not_advised_of_training():
     with pytest.raises(ValueError, match=r"LeakyReadout\(decay=...\)") as error:
         safjax.predict(NETS["no decay of the readout"][0](), given(SEQUENCE)[0])
