@@ -62,7 +62,10 @@ class SpikePropagation:
         del current, course
         if hasattr(cell, "step"):
             return None
-        return "takes one step after the other, but these neurons look at all steps at once: use bptt(layerwise=True)"
+        return (
+            "takes one step after the other, but these neurons look at all steps at once; they are trained by rules "
+            "that go layer by layer"
+        )
 
     def follows(self, course: Course) -> bool:
         del course
