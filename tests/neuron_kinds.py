@@ -112,7 +112,7 @@ def refusal(rule, kind, topology):
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",
-            "PLIF": "one constant decay for the whole net.*bptt.. or sltt",
+            "PLIF": "one constant decay for the whole net",
             "CurrentLIF": "the whole memory of LIF and IF neurons only",
             "ALIF": "one decay for the whole net|the whole memory of LIF and IF neurons only",
             "PSN": "the whole memory of LIF and IF neurons only",
@@ -121,7 +121,7 @@ def refusal(rule, kind, topology):
             "SPSN": "the whole memory of LIF and IF neurons only",
         }.get(kind)
     if kind in ("PSN", "masked PSN", "SPSN"):
-        return "these neurons look at all steps at once: use bptt.layerwise=True"
+        return "these neurons look at all steps at once; they are trained by rules that go layer by layer"
     return None
 
 

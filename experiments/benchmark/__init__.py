@@ -4,6 +4,7 @@
     python -m experiments.benchmark paper      # SAF against OTTT at T = 6 and 32, beside the published ratios
     python -m experiments.benchmark peers      # three networks, beside SpikingJelly, snnTorch, Spyx and sinabs
     python -m experiments.benchmark input      # images a second of the input pipeline, and of training
+    python -m experiments.benchmark stream     # a loop of steps one by one beside one call over the whole sequence
     python -m experiments.benchmark measure    # any rows on any of the networks
 
     python -m experiments.benchmark measure --methods saf_f ottt_a --steps 32

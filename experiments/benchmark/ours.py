@@ -4,6 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import jax
@@ -114,5 +115,55 @@ def prepare(work: Work, method: str, unrolled: bool = False) -> Prepared:
             seconds = time.perf_counter() - began
             count = operations_of(work, method)
         return Program(compiled.memory_analysis().temp_size_in_bytes, count, seconds, jax.default_backend())
+
+    return Prepared(turn, program)
+
+
+def prepare_stream(work: Work, method: str) -> Prepared:
+    """The same, by calls of T = 1 with the state from hand to hand, in one compiled loop.
+
+    Of a rule that updates once a sequence, the loop adds up the gradients of all calls.
+    """
+    inputs, labels = map(jnp.asarray, work.batch())
+    net, rule, optimizer = net_of(work), METHODS[method](), optimizer_of(work)
+    loss = functools.partial(mean_loss, mse_weight=work.mse_weight)
+    step = safjax.train_step(loss, rule, optimizer, mean_over=work.steps)
+    compute = safjax.value_and_grad(loss, rule, mean_over=work.steps)
+    each = rule.schedule.updates(work.steps) > 1
+
+    def with_update(learner, x):
+        net, opt_state, state = learner
+        net, opt_state, (value, aux) = step(net, opt_state, x[None], labels, state=state)
+        return (net, opt_state, aux.state), value
+
+    def with_sum(carry, x):
+        net, total, state = carry
+        (value, aux), grads = compute(net, x[None], labels, state=state)
+        return (net, jax.tree.map(jnp.add, total, nnx.as_pure(grads)), aux.state), value
+
+    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    def train(net, opt_state, inputs):
+        state = step.start(net, inputs[:1])
+        if each:
+            (net, opt_state, _), values = jax.lax.scan(with_update, (net, opt_state, state), inputs)
+            return net, opt_state, values.sum()
+        params = nnx.as_pure(nnx.state(net, nnx.Param))
+        (net, grads, _), values = jax.lax.scan(with_sum, (net, jax.tree.map(jnp.zeros_like, params), state), inputs)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        nnx.update(net, optax.apply_updates(params, updates))
+        return net, opt_state, values.sum()
+
+    kept = [net, step.init(net)]
+
+    def turn() -> float:
+        kept[0], kept[1], value = train(kept[0], kept[1], inputs)
+        jax.block_until_ready(kept[1])
+        return float(value)
+
+    def program() -> Program:
+        began = time.perf_counter()
+        compiled: Any = train.lower(kept[0], kept[1], inputs).compile()
+        seconds = time.perf_counter() - began
+        return Program(compiled.memory_analysis().temp_size_in_bytes, None, seconds, jax.default_backend())
 
     return Prepared(turn, program)

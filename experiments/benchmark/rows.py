@@ -8,6 +8,9 @@ from typing import Any
 from experiments.benchmark.peers import PEERS
 from experiments.benchmark.work import Work
 
+STREAM = "stream"
+"""Before the rule of a row that trains step by step, from call to call."""
+
 BATCHES = 8
 """That a row of the input pipeline makes in one turn."""
 
@@ -17,7 +20,7 @@ class Job:
     """What a row is of.
 
     Attributes:
-      method: a rule, "library:method" of a peer, or "input:memory" and "input:files".
+      method: a rule, "stream:" and a rule, "library:method" of a peer, or "input:memory" and "input:files".
       work: what every row does.
       threads: to compute with.
       unrolled: whether the time loop is written out.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from experiments.benchmark.report import markdown
-from experiments.benchmark.rows import Row
+from experiments.benchmark.rows import STREAM, Row
 from experiments.benchmark.work import STEPS, Network
 from safjax.rules import RULES
 from safjax.schedules import LayerByLayer, WholeSequence
@@ -105,6 +105,11 @@ def fed(source: str, methods: tuple[str, ...], network: Network) -> Target:
     """A source of images has five times the rate of the fastest training step."""
     steps = STEPS[network]
     return Target("images/s", Place(network, steps, (source,)), 5.0, Place(network, steps, methods))
+
+
+def streamed(method: str, steps: int) -> Target:
+    """Steps one by one take not much longer than one call over all of them."""
+    return Target("step time", Place("dense", steps, (f"{STREAM}:{method}",)), 1.3, Place("dense", steps, (method,)))
 
 
 def target_table(targets: Sequence[Target], rows: Sequence[Row]) -> str:

@@ -122,6 +122,15 @@ class BatchNorm(Bindable):
             )
         if self.use_running_average:
             return self._normalised(x, self.mean[...], self.var[...])
+        binding = self.bound()
+        if layout_in_synapse() is not None and binding.propagation.accumulates:
+            binding.refuse(
+                f"{self._name()} is in training, where it normalises by the batch's own statistics. The rule "
+                f"'{binding.rule}' sends sums over time through a synapse, which must be one affine map for all steps. "
+                "Call net.eval() before to train with its running statistics as they are, or use weight "
+                "standardisation (safjax.nn.WSConv) in its place."
+            )
+            return self._normalised(x, self.mean[...], self.var[...])
         layout = self._layout(x)
         # Of two calls, layer by layer all steps of the first would come before those of the second.
         self.once()
@@ -134,13 +143,6 @@ class BatchNorm(Bindable):
         """The steps of x; refuses to train where they do not tell the statistics."""
         binding, layout = self.bound(), layout_in_synapse()
         steps, batch = binding.course.steps, binding.course.batch
-        if layout is not None and binding.propagation.accumulates:
-            raise ValueError(
-                f"{self._name()} is in training, where it normalises by the batch's own statistics. The rule "
-                f"'{binding.rule}' sends sums over time through a synapse, which must be one affine map for all steps. "
-                "Call net.eval() before to train with its running statistics as they are, use weight standardisation "
-                "(safjax.nn.WSConv) in its place, or train this net with bptt(), sltt(), exodus() or slayer()."
-            )
         if layout is None:
             layout = self._layout_outside(len(x))
         if len(x) != layout.held * batch:
@@ -151,7 +153,7 @@ class BatchNorm(Bindable):
             )
         if self.over == "time" and layout.meant < steps:
             # Right where x is the same at every step, which binding finds out from the whole step.
-            enter(binding.path, x)
+            enter(binding, x)
         return layout
 
     def _layout_outside(self, length: int) -> Layout:

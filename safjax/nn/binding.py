@@ -21,8 +21,9 @@ from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.recording import refuse_unknown
+from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
-from safjax.nn.statistics import RunningStatistic, refuse_later_steps, refuse_padding, refuse_unnamed
+from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
@@ -72,6 +73,7 @@ def bind(
     record: tuple[str, ...] = (),
     going_on: bool = False,
     padded: bool = False,
+    refusals: Refusals | None = None,
 ) -> Bound:
     """Binds `net` to `rule` for T = `steps` inputs like x, one step's input (arrays or shapes); changes `net` itself.
 
@@ -80,17 +82,20 @@ def bind(
       record: the names of what neurons report of every step beside their rate.
       going_on: whether the sequence goes on from call to call.
       padded: whether members have lengths of their own.
+      refusals: where it says why the rule cannot train the net; None raises the first reason.
 
     Raises:
       ValueError: the net cannot be trained by the rule; the message names the layer and the way out.
     """
-    _refuse_feedback_to_all_steps(net, rule)
+    refusals = Refusals() if refusals is None else refusals
+    _refuse_feedback_to_all_steps(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
-    course = Course(_net_decay(net, rule), steps, _batch(x), static and (whole or not going_on), going_on, padded)
+    decay = _net_decay(net, rule, refusals)
+    course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded)
     if whole:
         x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
-    discovery, any_neurons = Discovery(), _rules_for_any_neurons(net)
+    discovery = Discovery()
     for path, module in nnx.iter_modules(net):
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
@@ -98,22 +103,22 @@ def bind(
         if isinstance(module, Synapse):
             keep_biases_wide(module)
         if isinstance(module, Bindable):
-            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery, any_neurons)
+            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery, refusals)
         if isinstance(module, SpikingModule):
             module.start_sequence()
-    discover_loops(net, rule, course, x, discovery)
+    discover_loops(net, rule, course, x, discovery, refusals)
     discover_varying(net, rule, course, x)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
-    graphdef, program, axes = discover(net, rule, course, x, discovery)
+    graphdef, program, axes = discover(net, rule, course, x, discovery, refusals)
     refuse_unknown(record, discovery.told)
-    at_rest = start_of(program, split(net, nnx.Param)[2], x)
+    at_rest = start_of(program, split(net, nnx.Param)[2], x, refusals)
     step = _step_function(graphdef, rule, course, axes, _sequence_axes(net), record)
     paths = _changing(step, params, flat(rest), at_rest(params), x)
-    refuse_unnamed(net, paths, rule.name)
+    refuse_unnamed(net, paths, rule.name, refusals)
     if padded:
-        refuse_padding(net, paths)
+        refuse_padding(net, paths, refusals)
     if whole:
-        _refuse_changes(net, rule, paths)
+        _refuse_changes(net, rule, paths, refusals)
     constants = {path: value for path, value in flat(rest).items() if path not in paths}
     changing = {path: value for path, value in flat(rest).items() if path in paths}
     own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
@@ -121,11 +126,11 @@ def bind(
     kind, stacked = rule.propagation.inference, discovery.stacked
     bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked)
     if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
-        _refuse_later_steps(bound, rule, x, static)
+        _refuse_later_steps(bound, rule, x, static, refusals)
     return bound
 
 
-def _refuse_later_steps(bound: Bound, rule: Rule, x: Any, static: bool) -> None:
+def _refuse_later_steps(bound: Bound, rule: Rule, x: Any, static: bool, refusals: Refusals) -> None:
     # Parameters change with time, too, where they are updated at every step.
     held, moved = (None, bound.params) if rule.schedule.updates(bound.course.steps) > 1 else (bound.params, None)
 
@@ -133,42 +138,32 @@ def _refuse_later_steps(bound: Bound, rule: Rule, x: Any, static: bool) -> None:
         moved, carry = changing
         return bound.step(held if moved is None else moved, bound.constants, carry, x)
 
-    refuse_later_steps(one_step, (moved, (bound.at_rest(bound.params), bound.changing)), x, static, rule.name)
+    changing = moved, (bound.at_rest(bound.params), bound.changing)
+    refuse_later_steps(one_step, changing, x, static, rule.name, refusals)
 
 
-def _refuse_changes(net: nnx.Module, rule: Rule, changing: set) -> None:
+def _refuse_changes(net: nnx.Module, rule: Rule, changing: set, refusals: Refusals) -> None:
     """A net that is called once for all steps changes a count once, where it would have to T times."""
     for path, variable in flat(nnx.state(net)).items():
-        if path in changing and not isinstance(variable, nnx.RngState | RunningStatistic):
-            raise ValueError(
+        if path in changing and not isinstance(variable, nnx.RngState | nnx.BatchStat):
+            refusals.refuse(
+                join(path),
                 f"The rule '{rule.name}' calls the net once for all time steps, but a call changes the "
                 f"{type(variable).__name__} at '{join(path)}', which would have to change at every step. Make "
-                f"what changes outside and give it with the input{_or_step_by_step(net)}."
+                "what changes outside and give it with the input.",
             )
 
 
-def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule) -> None:
+def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
     feedback = [join(path) for path, module in nnx.iter_modules(net) if isinstance(module, Delay)]
-    if feedback and (whole := _whole(net)):
-        raise ValueError(
+    whole = [join(path) for path, module in nnx.iter_modules(net) if not getattr(module, "stepwise", True)]
+    if feedback and whole:
+        refusals.refuse(
+            feedback[0],
             f"Neither the rule '{rule.name}' nor another can train this net: the neurons at '{whole[0]}' look at all "
             f"steps of a sequence at once, but the Delay at '{feedback[0]}' feeds one step back into the next. Take "
-            "neurons that go step by step, such as LIF, ALIF or SlidingPSN."
+            "neurons that go step by step, such as LIF, ALIF or SlidingPSN.",
         )
-
-
-def _whole(net: nnx.Module) -> list[str]:
-    """The paths of the neurons that need all steps at once."""
-    return [join(path) for path, module in nnx.iter_modules(net) if not getattr(module, "stepwise", True)]
-
-
-def _rules_for_any_neurons(net: nnx.Module) -> str:
-    """The rules that take whatever neurons the net has, in the words of messages to the user."""
-    return "bptt(layerwise=True)" if _whole(net) else "bptt() or sltt()"
-
-
-def _or_step_by_step(net: nnx.Module) -> str:
-    return "" if _whole(net) else ", or train this net step by step, with bptt() or sltt()"
 
 
 def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
@@ -254,7 +249,7 @@ def _changing(step, params, rest: dict, states, x) -> set:
     return {path for path, a, b in zip(paths, jaxpr.invars, jaxpr.outvars, strict=True) if a is not b}
 
 
-def _net_decay(net: nnx.Module, rule: Rule) -> float | None:
+def _net_decay(net: nnx.Module, rule: Rule, refusals: Refusals) -> float | None:
     """The one decay of the net's neurons and readouts, None where they differ."""
     modules = [(join(p), m) for p, m in nnx.iter_modules(net) if isinstance(m, SpikingModule)]
     if not modules:
@@ -267,20 +262,27 @@ def _net_decay(net: nnx.Module, rule: Rule) -> float | None:
     learned = [path for path, decay in decays.items() if not isinstance(decay, float)]
     if not learned and len(set(decays.values())) == 1:
         return next(iter(decays.values()))
-    if rule.propagation.accumulates and learned:
-        raise ValueError(
-            f"The rule '{rule.name}' accumulates over time with one constant decay for the whole net, but the decay of "
-            f"'{learned[0]}' is an array of its own. Give all neurons and readouts one and the same number, or train "
-            f"this net with {_rules_for_any_neurons(net)}."
-        )
     if rule.propagation.accumulates:
-        listed = ", ".join(f"'{path}' {decay}" for path, decay in decays.items())
-        raise ValueError(
-            f"The rule '{rule.name}' accumulates over time with one decay for the whole net, but this net's layers "
-            f"have {listed or 'none'}. Give all neurons and readouts the same decay, or train this net with "
-            f"{_rules_for_any_neurons(net)}."
-        )
+        _refuse_decays(decays, learned, rule, refusals)
     return None
+
+
+def _refuse_decays(decays: dict[str, Any], learned: list[str], rule: Rule, refusals: Refusals) -> None:
+    """Where sums over time need one constant decay."""
+    for path in learned:
+        refusals.refuse(
+            path,
+            f"The rule '{rule.name}' accumulates over time with one constant decay for the whole net, but the decay of "
+            f"'{path}' is an array of its own. Give all neurons and readouts one and the same number.",
+        )
+    constant = {path: decay for path, decay in decays.items() if path not in learned}
+    if len(set(constant.values())) > 1 or not decays:
+        listed = ", ".join(f"'{path}' {decay}" for path, decay in constant.items())
+        refusals.refuse(
+            join(()),
+            f"The rule '{rule.name}' accumulates over time with one decay for the whole net, but this net's layers "
+            f"have {listed or 'none'}. Give all neurons and readouts the same decay.",
+        )
 
 
 def _batch(x: Any) -> int:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from safjax.messages import Silence, is_message
 from safjax.neurons.recording import Pick
 from safjax.nn.module import Binding, SpikingModule
+from safjax.nn.refusing import Refusals
 from safjax.nn.wrappers import MARK, take_off, wrapped_methods
 from safjax.rules.propagation import Course, Fired
 from safjax.rules.spikes import SpikePropagation
@@ -109,4 +110,4 @@ def _bind(module: SpikingModule, args: tuple) -> None:
     vars(module).update({name: types.MethodType(method, module) for name, method in wrapped_methods(type(module))})
     batch = next((len(x) for x in jax.tree.leaves(args) if jnp.ndim(x)), 1)
     course = Course(0.5, 1, batch, False)
-    module.binding = Binding("nnx.tabulate", OneStep(), course, type(module).__name__, (), None, "")
+    module.binding = Binding("nnx.tabulate", OneStep(), course, type(module).__name__, (), None, Refusals())

@@ -120,9 +120,9 @@ def _check_length(state: State, rule: Rule, steps: int) -> None:
     if gone + steps > state.longest:
         raise ValueError(
             f"The sequence is {gone:.0f} steps long, and {steps} more are to come. Without leak (decay 1) the rule "
-            f"'{rule.name}' sums spikes over all of them, which in {gains[0].dtype} is exact up to {state.longest:.0f} "
-            "steps. Begin anew from time to time, state = safjax.reset(state, jnp.ones(B, bool)), give the neurons a "
-            "decay below 1, or train with sltt() or bptt(), which follow the membrane alone."
+            f"'{rule.name}' sums spikes over all of them, which in {gains[0].dtype} is exact up to "
+            f"{int(state.longest)} steps. Begin anew from time to time, state = safjax.reset(state, jnp.ones(B, "
+            "bool)), give the neurons a decay below 1, or train with sltt() or bptt(), which follow the membrane alone."
         )
 
 

@@ -52,22 +52,23 @@ class Delay(SpikingModule):
         """The message kept in the step before."""
         binding = self.bound()
         if binding.propagation.whole_sequence:
-            raise ValueError(
+            binding.refuse(
                 f"The rule '{binding.rule}' computes each layer over all time steps before the next layer, but the "
-                f"Delay at '{binding.path}' feeds a later layer's spikes of one step back into the next. Train a net "
-                "with feedback or recurrence step by step: bptt() or sltt(); of LIF or IF neurons and affine synapses "
-                "also ottt_a(), ottt_o(), saf_e(), saf_f(), ide()."
+                f"Delay at '{binding.path}' feeds a later layer's spikes of one step back into the next. A net with "
+                "feedback or recurrence is trained by rules that go step by step."
             )
+            return Silence()
         variable = getattr(self, "state", None)
         if variable is None:
             if self.blank:
                 return Silence()
-            raise ValueError(
+            binding.refuse(
                 f"The Delay at '{binding.path}' is recalled, but nothing is kept in it in the same time step, or "
                 "nothing but what comes from itself. Call delay.keep(spikes) once in every step, with what depends on "
                 "the net's input."
             )
-        return binding.propagation.recall(variable.get_value(), self._decay())
+            return Silence()
+        return binding.propagation.recall(variable.get_value(), binding.decay)
 
     @layer_call
     def keep(self, message: Any) -> None:
@@ -75,10 +76,10 @@ class Delay(SpikingModule):
         binding = self.bound()
         self.once("kept")
         variable = getattr(self, "state", None)
-        if isinstance(message, Silence):
+        if isinstance(message, Silence) or binding.propagation.whole_sequence:
             return
         state = variable.get_value() if variable is not None else None
-        state = binding.propagation.keep(state, self.message(message), self._decay())
+        state = binding.propagation.keep(state, self.message(message), binding.decay)
         if variable is None:
             self.state = NeuronState(state, own=owned(state))
         elif binding.discovering is None:
@@ -94,11 +95,6 @@ class Delay(SpikingModule):
         if found is not None:
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), found)
             self.state = NeuronState(zeros, own=owned(zeros))
-
-    def _decay(self) -> float:
-        # Rules that need no decay here meet nets of several.
-        decay = self.bound().course.decay
-        return 0.0 if decay is None else decay
 
 
 def _from_rest(layer: "Recurrent", current: Any) -> None:

@@ -16,13 +16,14 @@ from safjax.nn.delay import Delay
 from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import Bindable, Discovery, NeuronState, Observation
 from safjax.nn.plain import plain_attributes, refuse_changed
+from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
 from safjax.rules import Course, Rule
 from safjax.rules.sequences import unfold
 
 
 def discover(
-    net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, blank: bool = False
+    net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, refusals: Refusals, blank: bool = False
 ) -> tuple[Any, Any, dict]:
     """Runs the net once on shapes alone: (its graph after the first step, the program of where sequences start, axes).
 
@@ -37,8 +38,9 @@ def discover(
         net = nnx.merge(graphdef, params, rest, copy=True)
         before = plain_attributes(net)
         output = _call(net, x)
-        refuse_changed(before, net)
+        refuse_changed(before, net, refusals)
         if not blank:
+            _refuse_unfinished(output, rule, refusals)
             finished(output, rule, course)
         observed = flat(nnx.pop(net, Observation))
         discovery.stacked = tuple(join(path[:-1]) for path, report in observed.items() if report.is_stacked())
@@ -52,11 +54,10 @@ def discover(
     return box[0][0], program, box[0][1]
 
 
-def start_of(program: tuple[Any, Any], rest: Any, x: Any) -> Callable[[Any], Any]:
+def start_of(program: tuple[Any, Any], rest: Any, x: Any, refusals: Refusals) -> Callable[[Any], Any]:
     """params ↦ the neuron states before the first step, of the program that `discover` found.
 
-    Raises:
-      ValueError: they depend on the values of the input.
+    They are refused where they depend on the values of the input.
     """
     closed, shapes = program
     count = len(closed.jaxpr.invars) - len(jax.tree.leaves(x))
@@ -65,10 +66,11 @@ def start_of(program: tuple[Any, Any], rest: Any, x: Any) -> Callable[[Any], Any
     if any(needed[count:]):
         alone = ([j == i for j in range(len(leaves))] for i in range(len(leaves)))
         guilty = next(path for path, one in zip(leaves, alone, strict=True) if any(_needed_for(closed, one)[1][count:]))
-        raise ValueError(
+        refusals.stop(
+            join(guilty),
             f"The neurons at '{join(guilty)}' start from a state that depends on the values of their first current. "
             "A cell's start(current) may use its shape and dtype: what depends on the input belongs in "
-            "step(state, current)."
+            "step(state, current).",
         )
 
     def start(params):
@@ -118,7 +120,9 @@ def _call(net: nnx.Module, x: Any) -> Any:
         ) from error
 
 
-def discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery) -> None:
+def discover_loops(
+    net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, refusals: Refusals
+) -> None:
     """Gives every `Delay` of the net its first state, zeros of the shape of what is handed back in the first step.
 
     What it will hold comes later in the step than where it is read, so its shape takes a run of its own.
@@ -127,7 +131,7 @@ def discover_loops(net: nnx.Module, rule: Rule, course: Course, x: Any, discover
     for module in unknown.values():
         module.begin_discovery()
     while unknown:
-        states = discover(net, rule, course, x, discovery, blank=True)[1][1]
+        states = discover(net, rule, course, x, discovery, refusals, blank=True)[1][1]
         found = {path: state for path in unknown if (state := _at(states, path)) is not None}
         # Delays in a row are found one after the other.
         for path in found or list(unknown):
@@ -143,21 +147,22 @@ def _at(states: Any, path: tuple) -> Any:
 
 
 def finished(output: Any, rule: Rule, course: Course) -> Any:
-    """A net's output as the loss sees it; under a rule that goes layer by layer, with time unfolded in front.
-
-    Raises:
-      ValueError: it is no output yet under this rule.
-    """
+    """A net's output as the loss sees it; under a rule that goes layer by layer, with time unfolded in front."""
     output = jax.tree.map(lambda leaf: leaf if is_message(leaf) else jnp.asarray(leaf), output, is_leaf=is_message)
     if rule.propagation.whole_sequence:
         return jax.tree.map(lambda leaf: unfold(leaf, course), output, is_leaf=is_message)
-    if any(is_message(leaf) for leaf in jax.tree.leaves(output, is_leaf=is_message)):
-        raise ValueError(
+    return output
+
+
+def _refuse_unfinished(output: Any, rule: Rule, refusals: Refusals) -> None:
+    leaves = [] if rule.propagation.whole_sequence else jax.tree.leaves(output, is_leaf=is_message)
+    if any(map(is_message, leaves)):
+        refusals.refuse(
+            join(()),
             f"The net returned what one spiking layer hands to the next. Under the rule '{rule.name}' that is not an "
             "output yet: end the spiking part with safjax.nn.LeakyReadout() or InstantReadout(), whose result is a "
-            "plain array that any further layer or loss may use."
+            "plain array that any further layer or loss may use.",
         )
-    return output
 
 
 def _end_discovery(net: nnx.Module) -> None:

@@ -124,10 +124,10 @@ def _run(net: Any, x: Any, steps: int | None, record: tuple, state: Any, keep: A
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 7))
 def _simulate(graph, params, rest, x, steps, record, state, keep, lengths):
     if state is None:
-        rule = _inference_rule(graph.merge(params, rest))
+        rule = inference_rule(graph.merge(params, rest))
     else:
         rule = Rule("inference", state.kind, WholeSequence())
-    options = {"keep": keep, "record": record, "state": state, "lengths": lengths}
+    options = {"keep": keep, "record": record, "state": state, "lengths": lengths, "training": False}
     bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **options)
     if rule.propagation.whole_sequence:
         run = loops.run_of_all(task, jnp.zeros(()), *loops.at_once(task, bound.params))
@@ -143,7 +143,8 @@ _NO_STATE = Absent(
 )
 
 
-def _inference_rule(net: nnx.Module) -> Rule:
+def inference_rule(net: nnx.Module) -> Rule:
+    """The rule under which a net is simulated: step by step, where its neurons can."""
     whole = any(isinstance(module, Neuron) and not module.stepwise for _, module in nnx.iter_modules(net))
     return bptt(layerwise=whole)
 

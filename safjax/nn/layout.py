@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from safjax.messages import Kept, Sequence
-from safjax.nn.module import present_trace
+from safjax.nn.module import Binding, present_trace
 
 
 class Layout(NamedTuple):
@@ -62,20 +62,20 @@ def entries() -> Iterator[list[tuple[str, jax.Array]]]:
         _ENTERED.reset(token)
 
 
-def enter(path: str, x: jax.Array) -> None:
-    """The layer at `path`, which is given one step of its input, needs them all.
+def enter(binding: Binding, x: jax.Array) -> None:
+    """The layer so bound, which is given one step of its input, needs them all.
 
-    Raises:
-      ValueError: x is out of reach, so that nobody can tell whether it is the same at every step.
+    It is refused where x is out of reach, so that nobody can tell whether it is the same at every step.
     """
     entered = _ENTERED.get()
     if entered is None:
         return
     found, trace = entered
     if present_trace() != trace:
-        raise ValueError(
-            f"The layer at '{path}' needs all time steps of its input, but is called inside a loop or a transformation "
-            "(nnx.scan, nnx.remat, nnx.jit) under a rule that goes step by step. Call it outside of that, write "
-            "over='step', or train this net with exodus(), slayer() or bptt(layerwise=True)."
+        binding.refuse(
+            f"The layer at '{binding.path}' needs all time steps of its input, but is called inside a loop or a "
+            "transformation (nnx.scan, nnx.remat, nnx.jit) under a rule that goes step by step. Call it outside of "
+            "that, or write over='step'."
         )
-    found.append((path, x))
+    else:
+        found.append((binding.path, x))

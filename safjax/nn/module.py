@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import get_opaque_trace_state
 
 from safjax.messages import is_message
+from safjax.nn.refusing import Refusals
 from safjax.nn.wrappers import Mark
 from safjax.rules.propagation import Course, Propagation
 from safjax.state import is_gain
@@ -118,7 +119,7 @@ class Binding:
       path: the module's own path in the net.
       record: what neurons report of every step beside their rate.
       discovering: None, but while shapes are being found out; what may not happen at all is refused then.
-      any_neurons: the rules that take whatever neurons the net has, for messages to the user.
+      refusals: where it is refused.
     """
 
     rule: str
@@ -127,7 +128,25 @@ class Binding:
     path: str
     record: tuple[str, ...]
     discovering: Discovery | None
-    any_neurons: str
+    refusals: Refusals
+
+    @property
+    def examined(self) -> bool:
+        """Whether a layer is to look for what the rule cannot do: once, or wherever it would be gone on without."""
+        return self.discovering is not None or self.refusals.collecting
+
+    @property
+    def decay(self) -> Any:
+        """The net's one decay; 0 where the rule needs none, or has refused the net for having several."""
+        return 0.0 if self.course.decay is None else self.course.decay
+
+    def refuse(self, sentence: str) -> None:
+        """Says that this layer is in the way of the rule.
+
+        Raises:
+          ValueError: reasons are not collected; else the layer goes on with something harmless of the right shape.
+        """
+        self.refusals.refuse(self.path, sentence)
 
 
 def owned(state: Any, axes: tuple[int | None, ...] | None = None) -> tuple[tuple[int, int | None], ...]:
@@ -168,7 +187,7 @@ class Bindable(nnx.Module):
         if binding.discovering is None:
             return
         if (binding.path, name) in binding.discovering.called:
-            raise ValueError(
+            binding.refuse(
                 f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
                 "Give each place in the net a module of its own."
             )
@@ -192,7 +211,8 @@ class SpikingModule(Bindable):
             return x
         if binding.discovering is not None:
             x = binding.discovering.named(x, ENTERS + binding.path)
-        state, message = binding.propagation.encode(self.read("encoder"), x, binding.course)
+        course = binding.course._replace(decay=binding.decay)
+        state, message = binding.propagation.encode(self.read("encoder"), x, course)
         if state is not None:
             self.once("encoder")
         self.write("encoder", state)

@@ -53,8 +53,11 @@ class Neuron(SpikingModule):
             return current
         binding = self.bound()
         self.once()
-        if binding.discovering is not None:
-            self._refuse(cell, current)
+        if binding.examined and (reasons := self._reasons(cell, current)):
+            for reason in reasons:
+                binding.refuse(reason)
+            # Has the shape of spikes, and hangs on all that they would.
+            return current
         state = self.read("state")
         state = binding.propagation.start(current, cell, binding.course) if state is None else state
         fired = binding.propagation.neuron(state, current, cell, self._pick if binding.record else None)
@@ -95,7 +98,12 @@ class Neuron(SpikingModule):
                     "batch. What all members share is a number of the neuron, which needs no record."
                 )
 
-    def _refuse(self, cell: Any, current: Any) -> None:
+    def _reasons(self, cell: Any, current: Any) -> list[str]:
+        """Why the rule cannot train such neurons on such currents.
+
+        Raises:
+          TypeError: no rule could, for what stands in the place of a cell is none.
+        """
         binding = self.bound()
         if not hasattr(cell, "step") and not hasattr(cell, "fire_sequence"):
             raise TypeError(
@@ -105,10 +113,12 @@ class Neuron(SpikingModule):
             )
         self._refuse_shape(getattr(cell, "surrogate", None), current)
         reason = binding.propagation.refusal(cell, current, binding.course)
-        if reason is not None:
-            raise ValueError(f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}.")
-        if binding.propagation.accumulates:
-            self._refuse_learned(getattr(cell, "surrogate", None))
+        found = (
+            []
+            if reason is None
+            else [f"{type(self).__name__} at '{binding.path}': the rule '{binding.rule}' {reason}."]
+        )
+        return found + (self._learned(getattr(cell, "surrogate", None)) if binding.propagation.accumulates else [])
 
     def _refuse_shape(self, surrogate: Any, current: Any) -> None:
         """A spike function that mixes neurons would give wrong numbers wherever its result broadcasts."""
@@ -124,16 +134,16 @@ class Neuron(SpikingModule):
                 "shape."
             )
 
-    def _refuse_learned(self, surrogate: Any) -> None:
+    def _learned(self, surrogate: Any) -> list[str]:
+        """Refused where spikes are summed over time."""
         binding = self.bound()
         params = flat(nnx.state(surrogate, nnx.Param)) if isinstance(surrogate, nnx.Module) else {}
-        for path in params:
-            raise ValueError(
-                f"{type(self).__name__} at '{binding.path}' learns 'surrogate.{join(path)}', but the rule "
-                f"'{binding.rule}' sums spikes over time and is defined for learned weights and thresholds only. Train "
-                "this net with bptt(), exodus(), slayer() or sltt(), or hold the number in an nnx.Variable, which is "
-                "not learned."
-            )
+        return [
+            f"{type(self).__name__} at '{binding.path}' learns 'surrogate.{join(path)}', but the rule '{binding.rule}' "
+            "sums spikes over time and is defined for learned weights and thresholds only. Hold the number in an "
+            "nnx.Variable, which is not learned."
+            for path in params
+        ]
 
 
 def _member_axes(cell: Any, current: Any) -> tuple[int | None, ...]:

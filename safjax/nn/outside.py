@@ -11,23 +11,21 @@ from collections.abc import Iterator
 
 from flax import nnx
 
+from safjax.nn.refusing import Refusals
+
 _LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
-def refused_outside(layer: nnx.Module, path: str) -> Iterator[None]:
-    """Refuses, while the layer of the Synapse at `path` is called, to read a variable of an outer trace not its own.
-
-    Raises (within the context):
-      ValueError: such a variable is read.
-    """
+def refused_outside(layer: nnx.Module, path: str, refusals: Refusals) -> Iterator[None]:
+    """Refuses, while the layer of the Synapse at `path` is called, to read a variable of an outer trace not its own."""
     own = {id(node) for _, node in nnx.iter_graph(layer) if isinstance(node, nnx.Variable)}
     with _LOCK:
         reader, get_value = threading.get_ident(), nnx.Variable.get_value
 
         def checked(variable, **index):
             if threading.get_ident() == reader and id(variable) not in own and not variable._can_update:
-                raise ValueError(_message(variable, path))
+                refusals.refuse(path, _message(variable, path))
             return get_value(variable, **index)
 
         nnx.Variable.get_value = checked  # type: ignore[method-assign, assignment]

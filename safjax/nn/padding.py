@@ -66,8 +66,8 @@ def check_padded(rule: Rule, loss: Any, targets: tuple, x: Any, state: State | N
     if state is not None and rule.propagation.whole_sequence:
         raise ValueError(
             f"The rule '{rule.name}' computes each layer over all steps at once and hands on the state after the last, "
-            "but with lengths members end before. Give it either lengths or a state, or train this net with bptt() or "
-            "sltt(), which take both."
+            "but with lengths members end before. Give it either lengths or a state, or take a rule that goes step by "
+            "step."
         )
     batch = jax.tree.leaves(x)[0].shape[0]
     for target in jax.tree.leaves(targets, is_leaf=is_timed):

@@ -88,15 +88,15 @@ class PSN(Neuron):
             weight = masked_weight(weight, self.order, self.strength[...])
         return PSNCell(weight, self.bias[...], self.surrogate)
 
-    def _refuse(self, cell: PSNCell, current: Any) -> None:
-        super()._refuse(cell, current)
-        binding, steps = self.bound(), len(self.bias[...])
+    def _reasons(self, cell: PSNCell, current: Any) -> list[str]:
+        found, binding, steps = super()._reasons(cell, current), self.bound(), len(self.bias[...])
         if binding.course.steps != steps:
-            raise ValueError(
+            found.append(
                 f"PSN at '{binding.path}' is made for sequences of {steps} steps, but this one has T = "
                 f"{binding.course.steps}. Make it with PSN(steps={binding.course.steps}), or take SlidingPSN, whose "
                 "weights fit any length."
             )
+        return found
 
 
 class SlidingPSN(Neuron):

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from safjax.nn.refusing import Refusals
 from safjax.nn.states import join
 
 _OURS = {"binding", "blank"}
@@ -23,24 +24,21 @@ def plain_attributes(module: nnx.Module) -> dict[tuple[str, str], Any]:
     return found
 
 
-def refuse_changed(before: dict[tuple[str, str], Any], module: nnx.Module, where: str = "") -> None:
-    """Compares what `plain_attributes` gave before a call of the module with what is there after it.
-
-    Raises:
-      ValueError: a call changes an attribute.
-    """
+def refuse_changed(before: dict[tuple[str, str], Any], module: nnx.Module, refusals: Refusals, where: str = "") -> None:
+    """Refuses attributes that a call of the module changed: `before` is what `plain_attributes` gave before it."""
     after = plain_attributes(module)
     for (path, name), value in after.items():
         old = before.get((path, name), _MISSING)
         if old is value or (old is not _MISSING and _equal(old, value)):
             continue
         owner = f"{where or 'the net'}, at '{path}'"
-        raise ValueError(
+        refusals.refuse(
+            path,
             f"A call of the net sets the attribute '{name}' of {owner}. A compiled loop over time runs Python code "
             "once, so the attribute would have one value at all steps. Keep what changes from step to step in a "
             "safjax.nn.SequenceState, which starts anew with every sequence: self.count = "
             "SequenceState(jnp.zeros(())), read and written as self.count[...]. Return what is "
-            "only to be looked at as a part of the output."
+            "only to be looked at as a part of the output.",
         )
 
 

@@ -49,12 +49,12 @@ class LeakyReadout(Readout):
         if isinstance(message, Silence):
             return message
         binding = self.bound()
-        decay = binding.course.decay if self.decay is None else value_of(self.decay, DECAYS)
-        if decay is None:
-            raise ValueError(
+        if self.decay is None and binding.course.decay is None:
+            binding.refuse(
                 f"LeakyReadout() at '{binding.path}' takes its decay from the net's neurons, which have no one "
                 "constant number for it. Write LeakyReadout(decay=...)."
             )
+        decay = binding.decay if self.decay is None else value_of(self.decay, DECAYS)
         state, output = binding.propagation.leaky_readout(self.read("state"), message, decay, binding.course)
         return self.finished(state, output)
 
@@ -68,7 +68,5 @@ class InstantReadout(Readout):
         if isinstance(message, Silence):
             return message
         binding = self.bound()
-        # Spike rules need no decay here; the others have one decay throughout.
-        decay = 0.0 if binding.course.decay is None else binding.course.decay
-        state, output = binding.propagation.instant_readout(self.read("state"), message, decay, binding.course)
+        state, output = binding.propagation.instant_readout(self.read("state"), message, binding.decay, binding.course)
         return self.finished(state, output)

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 from flax import nnx
 
-from safjax.nn.binding import bind
 from safjax.nn.graphs import split_net
 from safjax.nn.task import check_call, check_rule, one_step, started
+from safjax.nn.verdicts import Trial, bound_or_advised
 from safjax.rules import Rule, bptt
 from safjax.state import State
 
@@ -51,4 +51,5 @@ def start(net: nnx.Module, x: Any, rule: Rule | None = None, steps: int | None =
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _start(graph, params, rest, x, rule, steps):
     static = steps is not None
-    return started(bind(graph.merge(params, rest), rule, one_step(x, static), steps or 1, static, going_on=True))
+    trial = Trial(lambda: graph.merge(params, rest), one_step(x, static), steps or 1, static, going_on=True)
+    return started(bound_or_advised(trial, rule, None))

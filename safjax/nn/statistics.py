@@ -9,6 +9,7 @@ from jax.extend import core
 
 from safjax.hoist import dependents
 from safjax.nn.layout import entries
+from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join
 
 
@@ -16,24 +17,25 @@ class RunningStatistic(nnx.BatchStat):
     """A batch statistic of a layer that knows which steps it is given, and moves it alike under every rule."""
 
 
-def refuse_unnamed(net: nnx.Module, changing: set, rule: str) -> None:
-    """Refuses layers that change an `nnx.BatchStat` not knowing of time.
-
-    Raises:
-      ValueError: there is one.
-    """
+def refuse_unnamed(net: nnx.Module, changing: set, rule: str, refusals: Refusals) -> None:
+    """Refuses layers that change an `nnx.BatchStat` not knowing of time."""
+    refused = set()
     modules = dict(nnx.iter_modules(net))
     for path, variable in flat(nnx.state(net, nnx.BatchStat)).items():
         if path not in changing or isinstance(variable, RunningStatistic):
             continue
         at = next(path[:n] for n in range(len(path) - 1, -1, -1) if path[:n] in modules)
+        if at in refused:
+            continue
+        refused.add(at)
         kind = type(modules[at])
-        raise ValueError(
+        refusals.refuse(
+            join(at),
             f"The {kind.__module__.partition('.')[0]} layer {kind.__name__} at '{join(at)}' changes its statistics "
             f"'{join(path[len(at) :])}' when called, and does not know of time. Under rules that go step by step they "
             "would be those of one step, changed T times; layer by layer, where time is folded into the batch, those "
             f"of all steps, changed once. {_replacements(modules[at])} net.eval() before training keeps them as they "
-            f"are, under '{rule}' as under every rule."
+            f"are, under '{rule}' as under every rule.",
         )
 
 
@@ -47,7 +49,7 @@ def _replacements(layer: Any) -> str:
     )
 
 
-def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule: str) -> None:
+def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule: str, refusals: Refusals) -> None:
     """Refuses, step by step, layers that need the statistics of all steps of an input that changes with time.
 
     Args:
@@ -56,9 +58,7 @@ def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule
       x: one step's input, arrays or shapes.
       static: whether it is the same at every step.
       rule: the rule's name.
-
-    Raises:
-      ValueError: there is such a layer.
+      refusals: where they are refused.
     """
     seen: list[list] = []
 
@@ -73,25 +73,23 @@ def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule
     varying = dependents(jaxpr, jaxpr.invars[:count])
     for path, variable in zip(seen[0], jaxpr.outvars, strict=True):
         if not isinstance(variable, core.Literal) and variable in varying:
-            raise ValueError(
+            refusals.refuse(
+                path,
                 f"BatchNorm(over='time') at '{path}' normalises by the statistics of all time steps, but the rule "
                 f"'{rule}' goes step by step, and what reaches the layer changes with time: those of later steps are "
-                "unknown. Train this net with exodus(), slayer() or bptt(layerwise=True), write over='step' for the "
-                "statistics of each step, or call net.eval() before to keep the running statistics as they are."
+                "unknown. Write over='step' for the statistics of each step, or call net.eval() before to keep the "
+                "running statistics as they are.",
             )
 
 
-def refuse_padding(net: nnx.Module, changing: set) -> None:
-    """Refuses layers that would take statistics of what stands in the padding of a batch.
-
-    Raises:
-      ValueError: there is one.
-    """
+def refuse_padding(net: nnx.Module, changing: set, refusals: Refusals) -> None:
+    """Refuses layers that would take statistics of what stands in the padding of a batch."""
     for path, _ in flat(nnx.state(net, nnx.BatchStat)).items():
         if path in changing:
-            raise ValueError(
+            refusals.refuse(
+                join(path[:-1]),
                 f"The layer at '{join(path[:-1])}' is in training, where it takes the statistics of the batch, and "
                 "with lengths a part of the batch is padding, which would count. Call net.eval() before to train with "
                 "its running statistics as they are, use weight standardisation (safjax.nn.WSConv) in its "
-                "place, or give the net sequences of one length, without lengths."
+                "place, or give the net sequences of one length, without lengths.",
             )

@@ -12,7 +12,7 @@ from safjax.messages import Kept, Sequence, Silence
 from safjax.nn.calls import layer_call
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.layout import Layout, laid_out, layout_of
-from safjax.nn.module import SpikingModule
+from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import join, split
@@ -65,21 +65,21 @@ class Synapse(SpikingModule):
         if isinstance(message, Silence):
             return message
         graphdef, params, rest = split(self.layer, nnx.Param)
+        changeable = not binding.propagation.accumulates and bool(jax.tree.leaves(rest))
+        if changeable:
+            message = self._spread(message)
+        layout = layout_of(message)
 
         def called(layer, x):
-            with laid_out(layout_of(message)):
-                return _looked_at(layer, x, binding.path) if binding.discovering is not None else layer(x)
+            with laid_out(layout):
+                return _looked_at(layer, x, binding) if binding.discovering is not None else layer(x)
 
         def function(params, rest, x):
             return called(nnx.merge(graphdef, params, rest, copy=True), x)
 
         if not binding.propagation.accumulates:
-            if jax.tree.leaves(rest):
+            if changeable:
                 # It may change its own state, batch statistics for instance, which must come out of the call.
-                message = _computed(message)
-                if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
-                    # Random numbers are drawn anew at every step, of a static image too.
-                    message = Sequence(message.unrolled(), message.steps, False)
                 return binding.propagation.synapse(lambda _, x: called(self.layer, x), (), message)
             return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
         if binding.discovering is not None and not binding.discovering.naming:
@@ -93,23 +93,30 @@ class Synapse(SpikingModule):
         prelude, body = hoist(function, params, rest, message.value)
         return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
 
+    def _spread(self, message: Any) -> Any:
+        """What comes of a quicker form of it, and over all steps where random numbers are drawn at each of them."""
+        message = message.computed() if isinstance(message, Kept) else message
+        if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
+            return Sequence(message.unrolled(), message.steps, False)
+        return message
+
     def _refuse_neurons(self) -> None:
         for path, module in nnx.iter_modules(self.layer):
             if isinstance(module, SpikingModule):
-                raise ValueError(
-                    f"The Synapse at '{self.bound().path}' holds a {type(module).__name__}, at "
-                    f"'{join(('layer', *path))}'. A synapse is what stands "
-                    "between neurons; put neurons, readouts and dropout beside it, not inside."
+                where = self.bound().path
+                self.bound().refusals.stop(
+                    where,
+                    f"The Synapse at '{where}' holds a {type(module).__name__}, at '{join(('layer', *path))}'. A "
+                    "synapse is what stands between neurons; put neurons, readouts and dropout beside it, not inside.",
                 )
 
     def _refuse_nonaffine(self, function, weights, x) -> None:
         operation = nonaffine_operation(function, weights, x)
         if operation is not None:
-            raise ValueError(
+            self.bound().refuse(
                 f"The rule '{self.bound().rule}' sends sums over time through the Synapse at '{self.bound().path}', "
                 f"so it must be affine in its input, but it contains {operation}. Use an affine layer (average pooling "
-                "instead of max pooling, a neuron instead of ReLU), or train this net with "
-                f"{self.bound().any_neurons}."
+                "instead of max pooling, a neuron instead of ReLU)."
             )
 
     def _refuse_changes(self, graphdef, params, rest, x) -> None:
@@ -125,10 +132,9 @@ class Synapse(SpikingModule):
         after = dict(zip(_paths(shapes), closed.jaxpr.outvars, strict=True))
         changes = [f"layer.{path}" for path in {**before, **after} if before.get(path) is not after.get(path)]
         if changes:
-            raise ValueError(
+            self.bound().refuse(
                 f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but "
-                f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}, or train "
-                f"this net with {self.bound().any_neurons}."
+                f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}."
             )
 
 
@@ -152,15 +158,11 @@ def _remedy(changed: str) -> str:
     )
 
 
-def _looked_at(layer: nnx.Module, x: jax.Array, path: str) -> jax.Array:
-    """The result of the layer of the Synapse at `path`, if its call neither reads nor changes what it must not."""
+def _looked_at(layer: nnx.Module, x: jax.Array, binding: Binding) -> jax.Array:
+    """The result of the layer of the Synapse so bound, if its call neither reads nor changes what it must not."""
     # Not a method: what differentiates a function may outlive the trace whose variables a module holds.
     before = plain_attributes(layer)
-    with refused_outside(layer, path):
+    with refused_outside(layer, binding.path, binding.refusals):
         result = layer(x)
-    refuse_changed(before, layer, f"the Synapse at '{path}'")
+    refuse_changed(before, layer, binding.refusals, f"the Synapse at '{binding.path}'")
     return result
-
-
-def _computed(message: Any) -> Any:
-    return message.computed() if isinstance(message, Kept) else message

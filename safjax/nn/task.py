@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.losses import is_of_sequence, records_for, timed_in
-from safjax.nn.binding import Bound, bind
+from safjax.nn.binding import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.padding import check_lengths, check_padded
 from safjax.nn.recording import refuse_loss
-from safjax.nn.shapes import bound_or_explained, check_labels, explained_loss, reading
+from safjax.nn.shapes import check_labels, explained_loss, reading
+from safjax.nn.verdicts import Trial, bound_or_advised, bound_to
 from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 from safjax.state import State
@@ -35,18 +36,20 @@ def make_task(
     record: tuple[str, ...] = (),
     state: State | None = None,
     lengths: jax.Array | None = None,
+    training: bool = True,
 ) -> tuple[Bound, Task]:
-    """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x."""
+    """Binds a copy of the net to the rule for inputs like x; returns it with the task of running it over x.
+
+    Where the rule refuses the net, and it is for `training`, the error names the rules that train it.
+    """
     static, length = steps is not None, steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
     if lengths is not None:
         check_padded(rule, loss, targets, one_step(x, static), state)
     read, told = reading(x, steps), tuple(dict.fromkeys((*record, *(records_for(loss) or ()))))
-    bound = bound_or_explained(
-        lambda net: bind(net, rule, one_step(x, static), length, static, told, state is not None, lengths is not None),
-        lambda: graph.merge(params, rest),
-        read,
-    )
+    one = one_step(x, static)
+    trial = Trial(lambda: graph.merge(params, rest), one, length, static, state is not None, lengths is not None)
+    bound = (bound_or_advised if training else bound_to)(trial, rule, read, told)
     refuse_loss(loss, rule, bound.stacked, lengths is not None)
     if not is_of_sequence(loss):
         check_labels(targets, read)
@@ -122,7 +125,8 @@ def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
         raise ValueError(
             f"The loss looks at the whole output sequence, but the rule '{rule.name}' takes its loss step by step and "
             "never sees all outputs at once. Give it a loss of one step, (output[B, ...], *targets), with "
-            "safjax.losses.Timed targets if they change in time; or train with exodus(), slayer() or bptt()."
+            "safjax.losses.Timed targets if they change in time; or take a rule that sees them all, exodus(), slayer() "
+            "or bptt(): safjax.check(net, x) says which of them train the net."
         )
     _check_steps(steps)
 

@@ -22,6 +22,8 @@ class UsedUp:
     """Stands in a used-up net where an array was: printing it tells what happened, any other use raises that."""
 
     def __getattr__(self, name: str) -> NoReturn:
+        if name == "__wrapped__":  # asked of every value by Python's `inspect`, and no use of it
+            raise AttributeError(name)
         raise RuntimeError(MESSAGE)
 
     def __repr__(self) -> str:

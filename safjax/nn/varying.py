@@ -7,7 +7,7 @@ from flax import nnx
 
 from safjax.dependence import Labels, Learned
 from safjax.nn.entries import CHANGED, INPUT, READ, entries
-from safjax.nn.module import SpikingModule
+from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.states import join
 from safjax.rules import Course, Rule
 
@@ -15,9 +15,9 @@ from safjax.rules import Course, Rule
 def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any) -> None:
     """Tells each spiking module whether the arrays that enter it change with time, as the net's own input does or not.
 
-    Raises:
-      ValueError: the rule goes layer by layer, so that the net would make once for all steps what changes with time; or
-        it sums over time what learned layers made, which has a gradient only where it stays the same.
+    Refused is what changes with time where the rule goes layer by layer, so that the net would make it once for all
+    steps; and what learned layers made where the rule sums it over time, which has a gradient only where it stays the
+    same.
     """
     propagation = rule.propagation
     if not (propagation.whole_sequence or propagation.accumulates):
@@ -29,26 +29,26 @@ def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any) -> Non
         labels = entered[join(path)]
         where = f"the {type(module).__name__} at '{join(path)}'"
         if propagation.whole_sequence:
-            _refuse_made_anew(rule, where, labels)
+            _refuse_made_anew(module.bound(), where, labels)
             continue
         varies = not labels.isdisjoint({CHANGED, READ} if course.static else {CHANGED, READ, INPUT})
         learned = sorted(label.name for label in labels if isinstance(label, Learned))
         own = course._replace(static=not varies) if learned or course.static else course
         if learned and not propagation.follows(own):
-            _refuse_learned(rule, where, labels, learned, own)
+            _refuse_learned(module.bound(), where, labels, learned, own)
         module.binding = dataclasses.replace(module.bound(), course=own)
 
 
-def _refuse_made_anew(rule: Rule, where: str, labels: Labels) -> None:
+def _refuse_made_anew(binding: Binding, where: str, labels: Labels) -> None:
     if CHANGED in labels:
-        raise ValueError(
-            f"The rule '{rule.name}' calls the net once for all time steps, but what reaches {where} is made anew by "
-            "the net at every step (random numbers, a count of steps). Make it outside and give the net a sequence "
-            "x[T, B, ...] without steps, or train this net step by step: bptt(), sltt(), ottt_a(), saf_f()."
+        binding.refuse(
+            f"The rule '{binding.rule}' calls the net once for all time steps, but what reaches {where} is made anew "
+            "by the net at every step (random numbers, a count of steps). Make it outside and give the net a sequence "
+            "x[T, B, ...] without steps."
         )
 
 
-def _refuse_learned(rule: Rule, where: str, labels: Labels, learned: list[str], course: Course) -> None:
+def _refuse_learned(binding: Binding, where: str, labels: Labels, learned: list[str], course: Course) -> None:
     listed = ", ".join(f"'{name}'" for name in learned[:3]) + (" ..." if learned[3:] else "")
     if READ in labels:
         way_out = "Hand on what the readout was given, in place of its result"
@@ -59,9 +59,9 @@ def _refuse_learned(rule: Rule, where: str, labels: Labels, learned: list[str], 
         )
     if INPUT in labels and CHANGED not in labels and READ not in labels and not course.static:
         way_out += ". One image for all steps may be given as x[B, ...] with steps=T, which needs no such sum"
-    raise ValueError(
-        f"The rule '{rule.name}' sums over time the array that enters {where}. It {_how(course)} with the learned "
-        f"{listed}, for which a sum of its values has no gradient. {way_out}. Or train this net with bptt() or sltt()."
+    binding.refuse(
+        f"The rule '{binding.rule}' sums over time the array that enters {where}. It {_how(course)} with the learned "
+        f"{listed}, for which a sum of its values has no gradient. {way_out}."
     )
 
 

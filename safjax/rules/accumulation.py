@@ -77,7 +77,8 @@ class RatePropagation:
         return longest_gain(decay, dtype) if decay == 1 else None
 
     def refusal(self, cell: Any, current: Rate, course: Course) -> str | None:
-        return only_lif(cell) or lost_in_rounding(current.value, course)
+        reasons = only_lif(cell), lost_in_rounding(cell, current.value, course)
+        return "; and it ".join(reason for reason in reasons if reason is not None) or None
 
     def follows(self, course: Course) -> bool:
         # Of a sequence the sum of the steps before is a constant.

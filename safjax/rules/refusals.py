@@ -2,6 +2,7 @@
 
 import functools
 import math
+from numbers import Real
 from typing import Any
 
 import jax
@@ -15,11 +16,6 @@ from safjax.rules.propagation import Course
 MOST_ROUNDING = 1 / 8
 """How far, in thresholds, rounding may move a potential that is the difference of two sums over time."""
 
-_ANY = (
-    "train this net with bptt() or sltt(), which take any neuron that goes step by step, or with bptt(layerwise=True), "
-    "which takes any without feedback"
-)
-
 
 def only_lif(cell: Any) -> str | None:
     """Rules that accumulate follow Σ λᵏ s, which is the neuron's whole memory for `LIFCell` without a floor only."""
@@ -27,12 +23,12 @@ def only_lif(cell: Any) -> str | None:
     if type(cell) is not LIFCell:
         return (
             "sums spikes over time with the membrane's decay, which is the whole memory of LIF and IF neurons only; "
-            f"use those, or {_ANY}"
+            "use those"
         )
     if cell.floor is not None:
         return (
             "sums spikes over time, but a membrane with a floor forgets what lies below it, so no such sum follows it; "
-            f"write floor=None, or {_ANY}"
+            "write floor=None"
         )
     return None
 
@@ -43,7 +39,7 @@ def only_closed_form(cell: Any) -> str | None:
         return None
     return (
         "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF only, whose memory is one number behind a "
-        "linear filter; use those, or train this net with bptt(layerwise=True), which takes any neuron"
+        "linear filter; use those"
     )
 
 
@@ -52,9 +48,12 @@ def longest_gain(decay: float, dtype: jnp.dtype) -> float:
     return MOST_ROUNDING / resolution(dtype, decay)
 
 
-def lost_in_rounding(current: jax.Array, course: Course) -> str | None:
+def lost_in_rounding(cell: Any, current: jax.Array, course: Course) -> str | None:
     """A potential that is a difference of sums over time has their rounding error, which grows with Λ[T]."""
-    decay, steps, narrow = course.decay, course.steps, current.dtype.itemsize < 4
+    decays = [decay for decay in (getattr(cell, "decay", None), course.decay) if isinstance(decay, Real)]
+    if not decays:
+        return None
+    decay, steps, narrow = float(max(decays)), course.steps, current.dtype.itemsize < 4
     longest = longest_gain(decay, current.dtype)
     if course.open and decay == 1:
         # How long it will go on is not known; `exact` watches the gain, but not those of single layers.
@@ -69,8 +68,7 @@ def lost_in_rounding(current: jax.Array, course: Course) -> str | None:
     return (
         f"sums spikes over time, here {gain:.4g} at most (decay {decay}, {length}), and in {current.dtype} the "
         f"rounding of such a sum moves the potential by up to {gain / longest * MOST_ROUNDING:.2g} thresholds; {wider}"
-        "take a smaller decay or fewer steps, or train this net with ottt_a() or ottt_o(), which follow the membrane "
-        "itself"
+        "take a smaller decay or fewer steps"
     )
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from safjax.gains import Gain
 from safjax.late import zero_known_with
 from safjax.messages import Kept, Sequence
 from safjax.neurons import (
@@ -21,7 +20,6 @@ from safjax.neurons import (
     SPSNCell,
     fire,
     leaky_filter,
-    leaky_readout_step,
     lif_sequence,
     run_cell,
 )
@@ -30,7 +28,7 @@ from safjax.neurons.recording import Pick, Recording, recorded_sequence
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
-from safjax.rules.spikes import ReadoutState, SpikePropagation, height
+from safjax.rules.spikes import ReadoutState, SpikePropagation, height, spiking_readout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,14 +183,8 @@ class SequencePropagation:
         self, state: ReadoutState | None, current: Sequence | Kept, decay: float, course: Course
     ) -> tuple[ReadoutState | None, jax.Array]:
         currents = widened(current.computed().unrolled())
-
-        def body(state, current):
-            gain = state.gain.step(decay)
-            mean = leaky_readout_step(state.mean, gain.of(current), current)
-            return ReadoutState(mean, gain), mean
-
-        start = ReadoutState(jnp.zeros_like(currents[0]), Gain.start(currents, decay)) if state is None else state
-        last, means = jax.lax.scan(body, start, currents)
+        start = ReadoutState.start(currents[0], decay) if state is None else state
+        last, means = jax.lax.scan(lambda state, current: spiking_readout(state, current, decay), start, currents)
         return last if course.open else None, _folded(means)
 
     def instant_readout(

@@ -18,19 +18,25 @@ from safjax.rules.propagation import Course, Fired, SynapseFn
 
 
 class ReadoutState(NamedTuple):
-    """Mean current o and gain Λ of a leaky readout."""
+    """Mean current o of a leaky readout, what rounding has added to it, and gain Λ."""
 
     mean: jax.Array
+    lost: jax.Array
     gain: Gain
+
+    @classmethod
+    def start(cls, current: jax.Array, decay: float) -> "ReadoutState":
+        """Before the first of such currents."""
+        return cls(wide_zeros(current), wide_zeros(current), Gain.start(current, decay))
 
 
 def spiking_readout(state: ReadoutState | None, current: jax.Array, decay: float) -> tuple[ReadoutState, jax.Array]:
     """`leaky_readout_step` together with its gain."""
     if state is None:
-        state = ReadoutState(wide_zeros(current), Gain.start(current, decay))
+        state = ReadoutState.start(current, decay)
     gain = state.gain.step(decay)
-    mean = leaky_readout_step(state.mean, gain.of(current), current)
-    return ReadoutState(mean, gain), mean
+    mean, lost = leaky_readout_step(state.mean, state.lost, gain.of(current), current)
+    return ReadoutState(mean, lost, gain), mean
 
 
 def height(cell: Any) -> Any:
@@ -57,7 +63,10 @@ class SpikePropagation:
         del current, course
         if hasattr(cell, "step"):
             return None
-        return "takes one step after the other, but these neurons look at all steps at once: use bptt(layerwise=True)"
+        return (
+            "takes one step after the other, but these neurons look at all steps at once; they are trained by rules "
+            "that go layer by layer"
+        )
 
     def follows(self, course: Course) -> bool:
         del course

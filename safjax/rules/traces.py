@@ -128,9 +128,9 @@ class TracePropagation:
     def inference(self) -> "TracePropagation":
         return TracePropagation()
 
-    def longest(self, decay: float, dtype: jnp.dtype) -> float | None:
+    def longest(self, decay: Any, dtype: jnp.dtype) -> float | None:
         # Beyond it a trace no longer changes by the 1 that a spike adds.
-        return 1 / float(jnp.finfo(dtype).eps) if decay == 1 else None
+        return 1 / float(jnp.finfo(dtype).eps) if isinstance(decay, float) and decay == 1 else None
 
     def refusal(self, cell: Any, current: Traced, course: Course) -> str | None:
         del current, course
@@ -175,8 +175,9 @@ class TracePropagation:
     def neuron(self, state: TracedState, current: Traced, cell: LIFCell, pick: Pick | None = None) -> Fired:
         driven = current.value + _past_resets(state, cell)
         membrane, spikes = cell.step(state.membrane, driven)
-        trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         gain = state.gain.step(cell.decay)
+        trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
+        trace = exact(trace, gain, self.longest(cell.decay, trace.dtype))
         message, drop = Traced(spikes, trace, gain), height(cell)
         if drop is not None:
             message = self.synapse(lambda drop, x: drop * x, drop, message)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from experiments.benchmark import __main__ as benchmark
-from experiments.benchmark import peers, pipeline, report
+from experiments.benchmark import peers, pipeline, report, worker
 from experiments.benchmark.rows import BATCHES, Job, Row
 from experiments.benchmark.targets import ONLINE, PAPER, PEERS, SHARES, Place, Target, flat, target_table
 from experiments.benchmark.work import Work
@@ -90,6 +90,23 @@ def test_input(told, tmp_path):
     assert "| row | turn, median (min – max) | turns | peak MB | images/s |" in out
     assert f"| input:files | 1.00 s (1.00 s – 1.00 s) | 7 | 100.0 | {BATCHES * 16:.1f} |" in out
     assert charts(tmp_path) == {"memory.png", "files.png"}
+
+
+def test_stream(told, tmp_path):
+    out = told("stream", "--steps=50")
+    assert "| step time of stream:saf_e ÷ saf_e, dense, T = 50 | ≤ 1.30 | 2.00 | no |" in out
+    assert charts(tmp_path) == {"stream.png"}
+
+
+@pytest.mark.parametrize("method", ["ottt_o", "sltt"])
+def test_a_stream_trains_as_one_call_does(method):
+    """Both rows of its table have the same losses, turn by turn."""
+    whole, stream = (worker.prepare(Job(name, DENSE, 1)) for name in (method, f"stream:{method}"))
+    assert stream.program().temp_bytes > 0
+    losses = [(whole.step(), stream.step()) for _ in range(3)]
+    assert losses[0][0] != losses[2][0]
+    for one, other in losses:
+        assert one == pytest.approx(other, rel=1e-4)
 
 
 def test_rows_that_failed(monkeypatch, capsys, tmp_path):

@@ -110,5 +110,7 @@ def test_an_own_neuron_trains_where_it_can_and_is_refused_elsewhere():
     nets.assert_trees_close(compute(rules.bptt(layerwise=True))[1], grads, rtol=1e-12)
     jax.eval_shape(lambda: compute(rules.sltt())[1])  # Refusals come with the shapes, before anything is compiled.
     for name in ("exodus", "ottt_a", "saf_f"):
-        with pytest.raises(ValueError, match=rf"ZeroReset at 'layers.1': the rule '{name}'.*bptt\(\)"):
+        with pytest.raises(
+            ValueError, match=rf"ZeroReset at 'layers.1': the rule '{name}'.*: bptt, sltt, bptt\(layerwise=True\)\."
+        ):
             compute(rules.RULES[name]())

@@ -40,7 +40,8 @@ def tried(make, rule, kind="sequence"):
 def test_steps_to_come_are_refused(name, kind, path):
     rule = EVERY[name].name
     with pytest.raises(
-        ValueError, match=rf"over='time'\) at '{path}' .*'{rule}' goes step by step.*exodus.*over='step'"
+        ValueError,
+        match=rf"over='time'\) at '{path}' .*'{rule}' goes step by step.*over='step'.*: exodus, slayer",
     ):
         tried(lambda: Net(over="time"), EVERY[name], kind)
 

@@ -59,7 +59,7 @@ def test_learned_layers_before_a_sequence(name):
         bound(nets.Hybrid, RULES[name], image, nets.STEPS)
         told = (
             rf"'{name}' sums over time .* the Synapse at 'synapse'. It changes .* learned 'before.bias', "
-            r"'before.kernel', .*into a Synapse.* with steps=T.*bptt\(\) or sltt\(\)"
+            r"'before.kernel', .*into a Synapse.* with steps=T.*Rules that train .*: bptt, exodus, slayer, sltt"
         )
         with pytest.raises(ValueError, match=told):
             bound(nets.Hybrid, RULES[name], repeated(image))

@@ -5,5 +5,6 @@ from experiments.benchmark.tables.measure import Measure
 from experiments.benchmark.tables.paper import Paper
 from experiments.benchmark.tables.peers import Peers
 from experiments.benchmark.tables.rules import Rules
+from experiments.benchmark.tables.stream import Stream
 
-__all__ = ["Input", "Measure", "Paper", "Peers", "Rules"]
+__all__ = ["Input", "Measure", "Paper", "Peers", "Rules", "Stream"]

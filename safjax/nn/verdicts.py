@@ -1,0 +1,146 @@
+"""Which rules train a net: each is asked on shapes alone, and refusals advise only those that do."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from safjax.nn.binding import Bound, bind
+from safjax.nn.carrying import begun
+from safjax.nn.refusing import Reason, Refusals
+from safjax.nn.shapes import Reading, bound_or_explained
+from safjax.nn.states import join
+from safjax.rules import RULES, Rule, bptt
+from safjax.task import Task
+
+ASKED: dict[str, Rule] = {
+    **{name: make() for name, make in RULES.items()},
+    "bptt(layerwise=True)": bptt(layerwise=True),
+}
+"""The rules that are asked, by the names that users read."""
+
+
+class Trial(NamedTuple):
+    """A net and inputs of one shape, which rules are tried on.
+
+    Attributes:
+      make: a fresh copy of the net.
+      x: one step's input, arrays or shapes.
+      steps: T.
+      static: whether all inputs are one.
+      going_on: whether the sequence goes on from call to call.
+      padded: whether members have lengths of their own.
+    """
+
+    make: Callable[[], nnx.Module]
+    x: Any
+    steps: int
+    static: bool
+    going_on: bool = False
+    padded: bool = False
+
+    def bound(self, rule: Rule, refusals: Refusals, net: nnx.Module, record: tuple[str, ...] = ()) -> Bound:
+        """`net`, a copy that is made for it, bound to the rule."""
+        return bind(net, rule, self.x, self.steps, self.static, record, self.going_on, self.padded, refusals)
+
+    def reasons(self, rule: Rule, collecting: bool = True) -> tuple[Reason, ...]:
+        """Why the rule does not train the net; none if it does.
+
+        Args:
+          collecting: find all reasons; else one of them, which is quicker.
+        """
+        refusals = Refusals(collecting)
+        try:
+            bound = self.bound(rule, refusals, self.make())
+            if not refusals.reasons:
+                self._differentiate(bound, rule)
+        except Exception as error:
+            # Not ours, as those of JAX: whatever it is, a call for training would end in it.
+            if error is not refusals.raised:
+                # Behind a refusal it may be due to what stands in for the layer that was refused.
+                behind = "Behind what else is refused here the net was not looked at any further: it ended with "
+                refusals.note(join(()), (behind if refusals.reasons else "") + _told(error))
+        return refusals.reasons
+
+    def trained_by(self) -> list[str]:
+        """The names of the rules that train the net."""
+        # With lengths and a state, see `check_padded`.
+        only_stepwise = self.padded and self.going_on
+        asked = {n: r for n, r in ASKED.items() if not (only_stepwise and r.propagation.whole_sequence)}
+        return [name for name, rule in asked.items() if not self.reasons(rule, collecting=False)]
+
+    def _differentiate(self, bound: Bound, rule: Rule) -> None:
+        """Goes through the rule's gradient of a loss, on shapes alone."""
+
+        def gradient(params: Any, x: Any, lengths: Any) -> Any:
+            task = Task(
+                start=lambda params: begun(bound, params, None)[0],
+                step=bound.step,
+                loss=_some_loss,
+                targets=(),
+                constants=begun(bound, params, None)[1],
+                inputs=x,
+                steps=self.steps,
+                static=self.static,
+                over=self.steps,
+                keep="last",
+                lengths=lengths,
+            )
+            return rule.schedule.gradients(task, params, None)[1]
+
+        before = () if self.static else (self.steps,)
+        x = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*before, *a.shape), a.dtype), self.x)
+        lengths = jax.ShapeDtypeStruct((bound.course.batch,), jnp.int32) if self.padded else None
+        jax.eval_shape(gradient, bound.params, x, lengths)
+
+
+def _some_loss(output: Any) -> jax.Array:
+    real = [jnp.real(leaf) for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return sum((jnp.mean(leaf.astype(jnp.float32)) for leaf in real), jnp.zeros(()))
+
+
+def _told(error: Exception) -> str:
+    """An error in one line, with where it happened."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return " ".join([told, *getattr(error, "__notes__", ())])
+
+
+def bound_to(
+    trial: Trial, rule: Rule, read: Reading | None, record: tuple[str, ...] = (), refusals: Refusals | None = None
+) -> Bound:
+    """The net bound to the rule, with errors that explain the axes of its input.
+
+    Args:
+      trial: the net and its input.
+      rule: which is to run it.
+      read: how the input was understood; None explains nothing about its axes.
+      record: as of `bind`.
+      refusals: as of `bind`.
+
+    Raises:
+      ValueError: the rule cannot train the net, or the net does not fit the input.
+    """
+    refused = Refusals() if refusals is None else refusals
+    return bound_or_explained(lambda net: trial.bound(rule, refused, net, record), trial.make, read)
+
+
+def bound_or_advised(trial: Trial, rule: Rule, read: Reading | None, record: tuple[str, ...] = ()) -> Bound:
+    """As `bound_to`; where the rule refuses the net, the error names those that train it."""
+    refusals = Refusals()
+    try:
+        return bound_to(trial, rule, read, record, refusals)
+    except ValueError as error:
+        if error is refusals.raised:
+            error.args = (f"{error} {_advice(trial)}",)
+        raise
+
+
+def _advice(trial: Trial) -> str:
+    names = trial.trained_by()
+    going_on = " on a sequence that goes on from call to call" * trial.going_on + " with lengths" * trial.padded
+    if names:
+        return f"Rules that train this net as it is{going_on}: {', '.join(names)}."
+    told = "tells of sequences that begin at rest and are of one length" if going_on else "lists all that is in the way"
+    return f"No rule trains this net as it is{going_on}: safjax.check(net, x) {told}."
