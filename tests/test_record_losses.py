@@ -15,6 +15,7 @@ from safjax.losses import SequenceLoss, WithRecords
 from safjax.nn import CurrentLIF
 from safjax.surrogate import Sigmoid
 from tests import nets, neuron_kinds
+from tests.nn.test_layer_loops import Net, Unrolled, image
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -129,17 +130,41 @@ def test_the_closed_form_of_other_neurons():
     """Of a synaptic filter before the membrane, whose own records are part of the loss too."""
     names = ("spikes", "current", "synaptic_current", "potential", "membrane")
 
-    def loss(output, records, labels):
-        return nets.loss(output, labels) + sum(0.3 * jnp.mean((x - 0.1) ** 2) for x in jax.tree.leaves(records))
-
     def grads(rule):
         net = nets.Dense()
         net.lif2 = CurrentLIF(0.4, DECAY)
-        (value, aux), grads = safjax.value_and_grad(WithRecords(loss, names), rule)(net, inputs(), nets.labels())
+        (value, aux), grads = safjax.value_and_grad(WithRecords(of_leaves, names), rule)(net, inputs(), nets.labels())
         nets.assert_fires(aux.rates)
         return value, grads
 
     assert_result(grads(rules.exodus()), grads(rules.bptt()), 1e-11)
+
+
+def of_leaves(output, records, labels):
+    return nets.loss(output, labels) + sum(0.3 * jnp.mean((x - 0.1) ** 2) for x in jax.tree.leaves(records))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "kind", "topology", "rtol"),
+    [
+        ("saf_e", "ottt_o", "LIF, several spikes of learned height", "feed-forward", 1e-11),
+        ("saf_e", "ottt_o", "LIF, learned threshold", "recurrent with feedback", 1e-11),
+        ("exodus", "bptt", "LIF, several spikes of learned height", "feed-forward", 1e-11),
+        ("bptt, layerwise", "bptt", "SlidingPSN", "feed-forward", 1e-11),
+    ],
+)
+def test_rules_that_agree_do_so_on_losses_of_records(one, other, kind, topology, rtol):
+    """With what neurons learn, several spikes a step, loops."""
+    names = ("spikes", "potential") if kind == "SlidingPSN" else LOSS.record
+    x, loss = neuron_kinds.inputs(), WithRecords(of_leaves, names)
+
+    def grads(name):
+        gradient = safjax.value_and_grad(loss, neuron_kinds.RULES[name])
+        (value, aux), grads = gradient(neuron_kinds.Net([kind], topology), x, nets.labels())
+        nets.assert_fires(aux.rates, high=0.9)
+        return value, grads
+
+    assert_result(grads(one), grads(other), rtol)
 
 
 @functools.cache
@@ -226,6 +251,43 @@ def test_lengths(name):
     spoilt = jnp.where((jnp.arange(STEPS)[:, None] < jnp.array(lengths))[..., None], inputs(), jnp.nan)
     (padded, _), actual = gradient(nets.Dense(), spoilt, nets.labels(), lengths=jnp.array(lengths))
     assert_result((padded, nnx.as_pure(actual)), (value, grads), 1e-11)
+
+
+def test_layers_stacked_in_one():
+    """Of `nnx.scan` over layers the loss sees one array for all of them; with lengths that is refused."""
+    loss = WithRecords(of_leaves, ("potential",))
+
+    def run(net, rule, **options):
+        sequence = jnp.stack([image() * (t % 3) for t in range(4)])
+        (value, _), _ = safjax.value_and_grad(loss, rule)(net, sequence, nets.labels(), **options)
+        return value
+
+    def alone(output, records, labels):
+        potentials = [jnp.stack([records["potential"][f"blocks.{i}.lif"] for i in range(2)])]
+        return of_leaves(output, [records["potential"]["lif"], *potentials], labels)
+
+    for rule in (rules.sltt(), rules.exodus()):
+        stacked = run(Net(), rule)
+        loss = WithRecords(alone, ("potential",))
+        np.testing.assert_allclose(stacked, run(Unrolled(), rule), rtol=1e-12)
+        loss = WithRecords(of_leaves, ("potential",))
+        with pytest.raises(ValueError, match="the layers stacked at 'blocks.lif' record all members"):
+            run(Net(), rule, lengths=jnp.full(nets.BATCH, 2))
+
+
+def test_memory_does_not_grow_with_time():
+    """What only the loss is given is not kept of every step."""
+
+    def bytes_for(steps, record=()):
+        net = nets.Dense()
+        step = safjax.train_step(LOSS, rules.sltt(), optax.sgd(0.1), steps, record=record)
+        lowered = step.lower(net, step.init(net), inputs()[0], nets.labels()).compile()
+        memory = lowered.memory_analysis()
+        return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+    few, many, kept = bytes_for(8), bytes_for(800), bytes_for(800, ("spikes",))
+    assert many - few < 1000
+    assert kept - many > 800 * nets.BATCH * (9 + 8) * 8 - 1000
 
 
 def test_the_loss_and_the_user_may_ask_for_different_records():
