@@ -37,6 +37,11 @@ class Simulation(NamedTuple):
     @property
     def spikes(self) -> dict[str, jax.Array]:
         """The spikes of every neuron module [T, B, ...] by its path, if they were recorded."""
+        if "spikes" not in self.records:
+            raise ValueError(
+                f"This run recorded {', '.join(map(repr, self.records)) or 'nothing'}. Write safjax.simulate(..., "
+                "record=('spikes', ...)) to have the spikes of every step too."
+            )
         return self.records["spikes"]
 
 

@@ -233,6 +233,8 @@ def test_without_neurons_there_are_no_spikes():
 
 
 def test_records_that_were_not_asked_for_say_how_to():
+    with pytest.raises(ValueError, match=r"recorded 'potential'. Write safjax.simulate\(..., record=\('spikes'"):
+        safjax.simulate(own(name="potential"), inputs(), record=("potential",)).spikes.keys()
     (_, aux), _ = safjax.value_and_grad(lambda o: o.mean(), rules.sltt())(own(), inputs())
     with pytest.raises(ValueError, match=r"record=\('spikes',\)"):
         aux.records["spikes"]
