@@ -217,7 +217,7 @@ def _reports(observed: dict, whole: bool, going: jax.Array | None, record: tuple
             if name == "rate":
                 rates[join(path[:-1])] = part if going is None else jnp.sum(part, -1)
             else:
-                records[name][join(path[:-1])] = part
+                records.setdefault(name, {})[join(path[:-1])] = part
     return Reports(rates, records)
 
 
