@@ -47,7 +47,7 @@ class Task(NamedTuple):
       over: the number of steps by which a sum of losses is divided; None for those of the call, or of each member.
       keep: what is kept of the outputs.
       lengths: how many steps each member has, [B]; None for all T.
-      record: the names of the records that are kept; those that only the loss is given are not.
+      record: the names of the records that the user is given.
     """
 
     start: Callable[[Params], Carry]
@@ -85,8 +85,9 @@ class Task(NamedTuple):
         return self.steps if self.lengths is None else jnp.sum(self.lengths)
 
     def recorded(self, reports: "Reports") -> dict:
-        """Of the reports what is kept of every step."""
-        return {name: reports.records[name] for name in self.record}
+        """Of the reports what is kept of every step: all but what only the loss is given."""
+        lent = set(records_for(self.loss) or ()) - set(self.record)
+        return {name: record for name, record in reports.records.items() if name not in lent}
 
     def step_loss(self, output: Any, records: dict, at: At) -> jax.Array:
         """The loss of one step, whose sum over the steps is to be divided by `divisor`."""
