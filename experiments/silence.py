@@ -6,7 +6,7 @@ from typing import Any
 from experiments.messages import warn
 
 SILENT, SATURATED = 0.001, 0.99
-"""Firing rates, spikes a neuron and step as the mean of an epoch, below and above which a layer is reported."""
+"""Firing rates, spikes per neuron and step as the mean of an epoch, below and above which a layer is reported."""
 
 LOUDER = "Try a lower --threshold, a --decay closer to 1, a wider --surrogate (arctan), or another --learning-rate."
 CALMER = "Try a higher --threshold, a smaller --decay, or a smaller --learning-rate."
@@ -29,13 +29,13 @@ def complaints(rates: Mapping[str, float], before: Mapping[str, float]) -> Itera
     silent = [layer for layer, rate in rates.items() if rate < SILENT]
     new = [layer for layer in silent if before.get(layer, 1.0) >= SILENT]
     if new and len(silent) == len(rates):
-        yield f"no layer fires: in each, less than {SILENT:.1%} of the neurons do in a step, so none learns. {LOUDER}"
+        yield f"no layer fires: each has less than {SILENT} spikes per neuron and step, so none learns. {LOUDER}"
         return
     for layer in new:
         yield (
-            f"layer {layer} is silent: {rates[layer]:.3%} of its neurons fire in a step, and hardly anything reaches "
+            f"layer {layer} is silent: {rates[layer]:.5f} spikes per neuron and step, and hardly anything reaches "
             f"the layers behind it. {LOUDER}"
         )
     for layer, rate in rates.items():
         if rate > SATURATED >= before.get(layer, 0.0):
-            yield f"layer {layer} is saturated: {rate:.2%} of its neurons fire in every step. {CALMER}"
+            yield f"layer {layer} is saturated: {rate:.4f} spikes per neuron and step. {CALMER}"

@@ -32,7 +32,7 @@ def simulate(task: Task, params: Params) -> Run:
         carry, tally = state
         carry, output, reports = tick(weights, fixed, carry, at)
         tally = tally.add(zero, output, reports.rates, at.going)
-        return (carry, tally), (tally.to_stack(output), reports.records)
+        return (carry, tally), (tally.to_stack(output), task.recorded(reports))
 
     tally = tally_of(task, lambda at: (zero, *tick(weights, fixed, carry, at)[1:]))
     (carry, tally), stacked = jax.lax.scan(body, (carry, tally), task.over_time, task.steps)
@@ -55,7 +55,7 @@ def at_once(task: Task, params: Params) -> tuple[Carry, Any, Reports]:
 def run_of_all(task: Task, value: jax.Array, carry: Carry, outputs: Any, reports: Reports) -> Run:
     """The run of which outputs and reports of all steps are at hand."""
     rates = jax.tree.map(lambda rate: rate.sum(0) / task.all_steps, reports.rates)
-    return Run(value, of_all(task.keep, outputs, task.lengths), rates, reports.records, carry)
+    return Run(value, of_all(task.keep, outputs, task.lengths), rates, task.recorded(reports), carry)
 
 
 def prepare(task: Task, params: Params, carry: Carry):
@@ -119,7 +119,7 @@ def all_but_last(task, tick, weights, fixed, carry) -> Before:
         tally = tally.add(zero, output, reports.rates, now.going)
         # The last step is to read the weights that the loop has read. Of weights that do not pass through it the
         # compiler makes a second copy for the last step. The barrier hides from JAX that they stay the same.
-        return (jax.lax.optimization_barrier(weights), carry, tally), (tally.to_stack(output), reports.records)
+        return (jax.lax.optimization_barrier(weights), carry, tally), (tally.to_stack(output), task.recorded(reports))
 
     tally = tally_of(task, lambda at: (zero, *tick(weights, fixed, carry, at)[1:]))
     (weights, carry, tally), stacked = jax.lax.scan(body, (weights, carry, tally), jnp.arange(task.steps - 1))
@@ -132,7 +132,7 @@ def all_but_last(task, tick, weights, fixed, carry) -> Before:
 def ended(task: Task, before: Before, value: jax.Array, carry: Carry, output: Any, reports: Reports) -> Run:
     """The run that ends with this last step."""
     tally = before.tally.add(value, output, reports.rates, before.at.going)
-    last = tally.to_stack(output), reports.records
+    last = tally.to_stack(output), task.recorded(reports)
     if task.lengths is None:
         outputs, records = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), before.stacked, last)
     else:
@@ -145,6 +145,6 @@ def differentiate(task, tick, loss):
 
     def objective(weights, fixed, carry, at):
         carry, output, reports = tick(weights, fixed, carry, at)
-        return loss(output, at), (carry, output, reports)
+        return loss(output, reports.records, at), (carry, output, reports)
 
     return jax.value_and_grad(objective, has_aux=True)

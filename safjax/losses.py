@@ -2,7 +2,8 @@
 
 The loss that a rule is given is by default that of one time step, (output[B, ...], *targets) ↦ scalar. `SequenceLoss`
 marks one of all steps, (outputs[T, B, ...], *targets) ↦ scalar; the rules that see the whole sequence at once (BPTT,
-EXODUS, SLAYER) take it. `Timed` marks a target of which every step has its own; all rules take it.
+EXODUS, SLAYER) take it. `Timed` marks a target of which every step has its own; all rules take it. `WithRecords` marks
+a loss that is given, beside the output, what the neurons did.
 """
 
 import dataclasses
@@ -49,13 +50,82 @@ class SequenceLoss:
 
     Attributes:
       function: (outputs[T, B, ...], *targets) ↦ scalar.
+
+    Raises:
+      TypeError: function is a loss `WithRecords`, which is written around this one.
     """
 
     function: Callable[..., jax.Array]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.function, WithRecords):
+            raise TypeError(
+                "A loss of the whole sequence with records is written WithRecords(SequenceLoss(f), record=(...)), with "
+                "f(outputs, records, *targets), and not the other way round."
+            )
+
     def __call__(self, outputs: Any, *targets: Any) -> jax.Array:
         """The loss of outputs[T, B, ...]."""
         return self.function(outputs, *targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithRecords:
+    """A loss of the output and of what the neurons do: regularised firing rates, losses of potentials.
+
+    Attributes:
+      function: (output[B, ...], records, *targets) ↦ scalar; records[name][path of the layer] is [B, ...]. Given as a
+        `SequenceLoss`, one of all steps, whose outputs and records are [T, B, ...].
+      record: the names of the records, as of `safjax.simulate`.
+
+    Under BPTT, EXODUS, SLAYER and SLTT records are values like the output, each with the gradient of its rule. Under
+    OTTT and SAF the error at a layer's "spikes", "potential" or "membrane" of step t goes on as the output's does: in
+    space through spike functions and synapses, and to weights by their traces; a "current" is refused. Under SAF-F the
+    loss is given the records of the last step. SR and IDE are refused: their gradient is that of rates, not of spikes.
+
+    Raises:
+      TypeError: function is not callable, or record is no tuple of names.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import safjax
+      >>> from flax import nnx
+      >>> net = nnx.Sequential(safjax.nn.Synapse(nnx.Linear(2, 3, rngs=nnx.Rngs(0))), safjax.nn.LIF(),
+      ...     safjax.nn.LeakyReadout())
+      >>> def loss(output, records, target):
+      ...     quiet = sum(jnp.mean(s) for s in records["spikes"].values())
+      ...     return jnp.mean((output - target) ** 2) + 0.1 * quiet
+      >>> loss = safjax.losses.WithRecords(loss, record=("spikes",))
+      >>> gradient = safjax.value_and_grad(loss, safjax.rules.sltt(), steps=4)
+      >>> (value, aux), grads = gradient(net, jnp.ones((5, 2)), 0.2)
+    """
+
+    function: Callable[..., jax.Array]
+    record: tuple[str, ...] = ("spikes",)
+
+    def __post_init__(self) -> None:
+        names = self.record
+        if not callable(self.function):
+            raise TypeError(f"WithRecords({self.function!r}): expected a function of (output, records, *targets).")
+        if not isinstance(names, tuple) or not names or not all(isinstance(name, str) for name in names):
+            raise TypeError(
+                f"WithRecords(record={names!r}): expected a tuple of one name or more, such as ('spikes',) or "
+                "('spikes', 'potential')."
+            )
+
+    def __call__(self, output: Any, records: Any, *targets: Any) -> jax.Array:
+        """The loss of an output and of records."""
+        return self.function(output, records, *targets)
+
+
+def records_for(loss: Any) -> tuple[str, ...] | None:
+    """The names of the records that a loss is given; None of one that takes none."""
+    return loss.record if isinstance(loss, WithRecords) else None
+
+
+def is_of_sequence(loss: Any) -> bool:
+    """Whether a loss, or the one inside `WithRecords`, is a `SequenceLoss`."""
+    return isinstance(loss.function if isinstance(loss, WithRecords) else loss, SequenceLoss)
 
 
 def max_over_time(loss: StepLoss) -> SequenceLoss:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.lengths import going
-from safjax.losses import SequenceLoss, is_timed, timed_in
+from safjax.losses import is_of_sequence, is_timed, records_for, timed_in
 from safjax.tally import Kept
 
 Params = Any
@@ -37,7 +37,8 @@ class Task(NamedTuple):
       step: (params, constants, carry, x[t], going[t]) ↦ (carry, output[t], reports[t]), where members that do not go on
         keep their state, and what is said of them is 0. Where the rule goes layer by layer it is called once, with time
         folded into the batch of x and in front of `going`, outputs and reports.
-      loss: (output[t], *targets[t]) ↦ scalar, the mean over the batch of one step's loss; or a `SequenceLoss`.
+      loss: (output[t], *targets[t]) ↦ scalar, the mean over the batch of one step's loss; or a `SequenceLoss`; or one
+        `WithRecords`.
       targets: what the loss is given; `Timed` ones change with time.
       constants: whatever the step needs that neither learns nor changes, any pytree.
       inputs: time-major x[T, B, ...], or one x[B, ...] presented at every step.
@@ -46,6 +47,7 @@ class Task(NamedTuple):
       over: the number of steps by which a sum of losses is divided; None for those of the call, or of each member.
       keep: what is kept of the outputs.
       lengths: how many steps each member has, [B]; None for all T.
+      record: the names of the records that are kept; those that only the loss is given are not.
     """
 
     start: Callable[[Params], Carry]
@@ -59,6 +61,7 @@ class Task(NamedTuple):
     over: int | None
     keep: Kept
     lengths: jax.Array | None = None
+    record: tuple[str, ...] = ()
 
     @property
     def over_time(self) -> At:
@@ -81,45 +84,56 @@ class Task(NamedTuple):
         """Over how many reports of rates their sum goes."""
         return self.steps if self.lengths is None else jnp.sum(self.lengths)
 
-    def step_loss(self, output: Any, at: At) -> jax.Array:
+    def recorded(self, reports: "Reports") -> dict:
+        """Of the reports what is kept of every step."""
+        return {name: reports.records[name] for name in self.record}
+
+    def step_loss(self, output: Any, records: dict, at: At) -> jax.Array:
         """The loss of one step, whose sum over the steps is to be divided by `divisor`."""
         if self.lengths is None:
-            return self._loss(output, at.timed)
+            return self._loss(output, records, at.timed)
         # In the mean of a member's losses over its own steps each weighs as much more as there are fewer of them.
         weight = 1 if self.over is not None else self.steps / jnp.maximum(self.lengths, 1)
-        return jnp.mean(weight * self._member_losses(output, at))
+        return jnp.mean(weight * self._member_losses(output, records, at))
 
-    def last_loss(self, output: Any, at: At) -> jax.Array:
+    def last_loss(self, output: Any, records: dict, at: At) -> jax.Array:
         """The loss of the last step alone, of each member its own."""
-        return self._loss(output, at.timed) if self.lengths is None else jnp.mean(self._member_losses(output, at))
+        if self.lengths is None:
+            return self._loss(output, records, at.timed)
+        return jnp.mean(self._member_losses(output, records, at))
 
-    def sequence_loss(self, outputs: Any) -> jax.Array:
+    def sequence_loss(self, outputs: Any, records: dict) -> jax.Array:
         """The loss of all steps: the sum of theirs over `divisor`, or a `SequenceLoss`."""
         at = self.over_time._replace(x=None)
-        if isinstance(self.loss, SequenceLoss):
-            return self._loss(outputs, at.timed)
-        losses = jax.vmap(self.step_loss)(outputs, at)
+        if is_of_sequence(self.loss):
+            return self._loss(outputs, records, at.timed)
+        losses = jax.vmap(self.step_loss)(outputs, records, at)
         return jnp.mean(losses) if self.over is None else jnp.sum(losses) / self.over
 
-    def _loss(self, output: Any, timed: list) -> jax.Array:
-        return _scalar(self.loss(output, *self._targets(timed)))
+    def _loss(self, output: Any, records: dict, timed: list) -> jax.Array:
+        return _scalar(self.loss(output, *self._told(records), *self._targets(timed)))
+
+    def _told(self, records: dict) -> tuple:
+        names = records_for(self.loss)
+        return () if names is None else ({name: records[name] for name in names},)
 
     def _targets(self, timed: list) -> tuple:
         values = iter(timed)
         return jax.tree.map(lambda t: next(values) if is_timed(t) else t, self.targets, is_leaf=is_timed)
 
-    def _member_losses(self, output: Any, at: At) -> jax.Array:
+    def _member_losses(self, output: Any, records: dict, at: At) -> jax.Array:
         """The loss of each member by itself, [B]; 0 of those that do not go on."""
         targets = self._targets(at.timed)
         axes = jax.tree.map(lambda t: 0 if jnp.ndim(t) else None, targets)
 
-        def alone(output, targets):
+        def alone(output, told, targets):
             one = jax.tree.map(
                 lambda t, axis: t if axis is None else t[None], targets, axes, is_leaf=lambda t: t is None
             )
-            return _scalar(self.loss(jax.tree.map(lambda o: o[None], output), *one))
+            output, told = jax.tree.map(lambda o: o[None], (output, told))
+            return _scalar(self.loss(output, *told, *one))
 
-        losses = jax.vmap(alone, in_axes=(0, axes))(output, targets)
+        losses = jax.vmap(alone, in_axes=(0, 0, axes))(output, self._told(records), targets)
         assert at.going is not None
         return jnp.where(at.going, losses, 0)
 

@@ -21,7 +21,8 @@ NAMES = {
         "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
     },
     "safjax.losses": {
-        "SequenceLoss", "Timed", "is_timed", "max_over_time", "spike_count", "sum_over_time", "timed_in", "van_rossum",
+        "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
+        "spike_count", "sum_over_time", "timed_in", "van_rossum",
     },
     "safjax.neurons": {
         "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "SPSNCell", "SlidingPSNCell",
@@ -123,7 +124,7 @@ def test_signatures_mirror_one_another():
     required = inspect.Parameter.empty
     learning = [("loss", required), ("rule", required)]
     running = [("net", required), ("x", required), ("steps", None)]
-    kept = [("mean_over", None), ("outputs", None)]
+    kept = [("mean_over", None), ("outputs", None), ("record", ())]
     assert parameters(safjax.value_and_grad) == [*learning, ("steps", None), *kept]
     assert parameters(safjax.train_step) == [*learning, ("optimizer", required), ("steps", None), *kept]
     going_on = [("state", None), ("lengths", None)]

@@ -132,9 +132,9 @@ def test_neurons_accumulate_every_spike_train_exactly(steps):
         encoded, drive, fired = None, 0.0, []
         for t, s in enumerate(spikes):
             encoded, _ = TracePropagation().encode(encoded, s, course)
-            traced, _, one = TracePropagation().neuron(traced, Traced(1.25 * s, 1.25 * s, jnp.ones(())), cell)
+            traced, _, one, _ = TracePropagation().neuron(traced, Traced(1.25 * s, 1.25 * s, jnp.ones(())), cell)
             drive = 0.5 * drive + 1.25 * s.astype(jnp.float32)
-            accumulating, _, other = RatePropagation().neuron(accumulating, Rate(drive / (2 - 0.5**t)), cell)
+            accumulating, _, other, _ = RatePropagation().neuron(accumulating, Rate(drive / (2 - 0.5**t)), cell)
             fired.append((one, other))
         return (traced.trace, accumulating.total, encoded.trace), fired
 

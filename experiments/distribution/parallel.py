@@ -109,7 +109,7 @@ class ParallelStep:
         return graph.merge(params, rest), opt_state, (value, aux)
 
 
-_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE)  # type: ignore[arg-type]
+_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE, WHOLE)  # type: ignore[arg-type]
 
 
 def _own(rest: Any, devices: Devices) -> Any:

@@ -73,11 +73,11 @@ def last_rates(run: Run) -> Chart:
     if len(rates) <= MARKERS:
         for number, rate in enumerate(rates.values(), 1):
             chart.annotate(
-                f"{rate:.1%}", (number, rate), (0, 2), textcoords="offset points", ha="center", size=8, color=INK
+                f"{rate:.3f}", (number, rate), (0, 2), textcoords="offset points", ha="center", size=8, color=INK
             )
-    values = ", ".join(f"{layer} {rate:.1%}" for layer, rate in rates.items())
+    values = ", ".join(f"{layer} {rate:.3f}" for layer, rate in rates.items())
     epoch = run.records[-1]["epoch"]
-    description = f"Firing rates of {run.name} in epoch {epoch}: {values}."
+    description = f"Spikes per neuron and step of {run.name} in epoch {epoch}: {values}."
     return Chart(svg(chart, description), f"{run.name}: firing rates in epoch {epoch}.", [])
 
 

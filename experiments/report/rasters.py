@@ -36,9 +36,9 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
     chart.set_ylim(-0.7, len(chosen) - 0.3)
     chart.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     _number_steps(chart, steps, examples)
-    rate = float((flat != 0).mean())
+    rate = float(np.mean(flat, dtype=float))
     of = f"{len(chosen)} of {flat.shape[-1]:,} neurons" if len(chosen) < flat.shape[-1] else f"{len(chosen)} neurons"
-    caption = f"{number + 1} {layer}: {of}, {examples} test examples, {rate:.1%} firing in a step."
+    caption = f"{number + 1} {layer}: {of}, {examples} test examples, {rate:.3f} spikes per neuron and step."
     return Chart(svg(chart, f"Spike raster of {name}, layer {caption}"), caption, [])
 
 

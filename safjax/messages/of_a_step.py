@@ -36,7 +36,7 @@ class Traced(Message):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rate(Message):
-    """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, it lies in [0, 1]."""
+    """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, their number per step."""
 
     described = "the mean over time of a layer's spikes or currents"
 

@@ -26,7 +26,11 @@ class Cell(Protocol):
         ...
 
     def step(self, state: Any, current: jax.Array, detach_reset: bool = False) -> tuple[Any, jax.Array]:
-        """(state[t−1], I[t]) ↦ (state[t], s[t]); `detach_reset` makes the reset's spike a constant."""
+        """(state[t−1], I[t]) ↦ (state[t], s[t]); `detach_reset` makes the reset's spike a constant.
+
+        A cell may also have a method records(state[t−1], I[t], state[t], s[t]) ↦ {name: [B, ...]}: what `simulate` can
+        record of it by these names, and losses can be given, beside "spikes" and "current".
+        """
         ...
 
 
@@ -79,6 +83,13 @@ class LIFCell:
         reset = jax.lax.stop_gradient(spikes) if detach_reset else spikes
         return potential - self.drop * reset, spikes
 
+    def records(
+        self, before: jax.Array, current: jax.Array, after: jax.Array, spikes: jax.Array
+    ) -> dict[str, jax.Array]:
+        """u[t] as "potential", m[t] as "membrane"."""
+        del spikes
+        return {"potential": self.clamped(self.decay * before + current), "membrane": after}
+
 
 class CurrentState(NamedTuple):
     """Synaptic current and membrane."""
@@ -112,6 +123,14 @@ class CurrentCell:
         filtered = self.synaptic_decay * state.current + current
         membrane, spikes = self.lif.step(state.membrane, filtered, detach_reset)
         return CurrentState(filtered, membrane), spikes
+
+    def records(
+        self, before: CurrentState, current: jax.Array, after: CurrentState, spikes: jax.Array
+    ) -> dict[str, jax.Array]:
+        """i[t] as "synaptic_current", and those of the membrane."""
+        del current
+        own = self.lif.records(before.membrane, after.current, after.membrane, spikes)
+        return {"synaptic_current": after.current, **own}
 
 
 class AdaptiveState(NamedTuple):
@@ -156,6 +175,14 @@ class AdaptiveCell:
         reset = jax.lax.stop_gradient(spikes) if detach_reset else spikes
         adaptation = self.adaptation_decay * state.adaptation + spikes
         return AdaptiveState(potential - self.threshold * reset, adaptation), spikes
+
+    def records(
+        self, before: AdaptiveState, current: jax.Array, after: AdaptiveState, spikes: jax.Array
+    ) -> dict[str, jax.Array]:
+        """u[t] as "potential", m[t] as "membrane", b[t] as "adaptation"."""
+        del spikes
+        potential = self.decay * before.membrane + current
+        return {"potential": potential, "membrane": after.membrane, "adaptation": before.adaptation}
 
 
 def run_cell(

@@ -30,6 +30,11 @@ class PSNCell:
         """s[T, B, ...] of I[T, B, ...]."""
         return psn(currents, self.weight, self.bias, self.surrogate)
 
+    def sequence_records(self, currents: jax.Array, spikes: jax.Array) -> dict[str, jax.Array]:
+        """h[T, B, ...] as "potential"."""
+        del spikes
+        return {"potential": _psn_potential(currents, self.weight, self.bias)}
+
 
 @dataclasses.dataclass(frozen=True)
 class SlidingPSNCell:
@@ -56,6 +61,19 @@ class SlidingPSNCell:
         """s[T, B, ...] of I[T, B, ...]."""
         return sliding_psn(currents, self.weight, self.bias, self.surrogate)
 
+    def records(
+        self, before: jax.Array, current: jax.Array, after: jax.Array, spikes: jax.Array
+    ) -> dict[str, jax.Array]:
+        """h[t] as "potential"."""
+        del after, spikes
+        window = jnp.concatenate([before, current[None]])
+        return {"potential": jnp.tensordot(self.weight, window, 1) + self.bias}
+
+    def sequence_records(self, currents: jax.Array, spikes: jax.Array) -> dict[str, jax.Array]:
+        """h[T, B, ...] as "potential"."""
+        del spikes
+        return {"potential": window_over_time(*_alike(self.weight, currents)) + self.bias}
+
 
 def psn(currents: jax.Array, weight: jax.Array, bias: jax.Array, surrogate: Surrogate) -> jax.Array:
     """Parallel spiking neuron (arXiv 2304.12760): every step sees every step, later ones too.
@@ -81,8 +99,12 @@ def psn(currents: jax.Array, weight: jax.Array, bias: jax.Array, surrogate: Surr
             f"(first axis), so expected weight[{steps}, {steps}] and bias[{steps}]. A PSN is made for one length of "
             "sequence; for any length take sliding_psn, and for batch-major currents jnp.moveaxis(currents, 1, 0)."
         )
+    return surrogate(_psn_potential(currents, weight, bias))
+
+
+def _psn_potential(currents: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
     drive = matrix_over_time(*_alike(weight, currents))
-    return surrogate(drive + jnp.reshape(bias, (steps,) + (1,) * (drive.ndim - 1)))
+    return drive + jnp.reshape(bias, (len(currents),) + (1,) * (drive.ndim - 1))
 
 
 def masked_weight(weight: jax.Array, order: int, strength: jax.Array | float) -> jax.Array:

@@ -26,6 +26,11 @@ class SPSNCell:
         """z[T, B, ...] of I[T, B, ...]."""
         return spsn(self.key, currents, self.synaptic_decay, self.membrane_decay)
 
+    def sequence_records(self, currents: jax.Array, spikes: jax.Array) -> dict[str, jax.Array]:
+        """v[T, B, ...] as "potential"."""
+        del spikes
+        return {"potential": spsn_potential(currents, self.synaptic_decay, self.membrane_decay)}
+
 
 def spsn_potential(
     currents: jax.Array, synaptic_decay: jax.Array | float, membrane_decay: jax.Array | float

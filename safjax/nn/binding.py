@@ -20,6 +20,7 @@ from safjax.nn.discovery import discover, discover_loops, finished, start_of, ze
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
 from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
@@ -47,6 +48,7 @@ class Bound(NamedTuple):
       zeros: whether they start from zeros, by path.
       course: how the sequence runs.
       kind: the propagation that the neuron states are of.
+      stacked: the paths of neurons that a map over layers has stacked.
     """
 
     step: Callable
@@ -59,6 +61,7 @@ class Bound(NamedTuple):
     zeros: dict
     course: Course
     kind: Propagation
+    stacked: tuple[str, ...]
 
 
 def bind(
@@ -107,8 +110,9 @@ def bind(
     discover_varying(net, rule, course, x)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
     graphdef, program, axes = discover(net, rule, course, x, discovery, refusals)
+    refuse_unknown(record, discovery.told)
     at_rest = start_of(program, split(net, nnx.Param)[2], x, refusals)
-    step = _step_function(graphdef, rule, course, axes, _sequence_axes(net))
+    step = _step_function(graphdef, rule, course, axes, _sequence_axes(net), record)
     paths = _changing(step, params, flat(rest), at_rest(params), x)
     refuse_unnamed(net, paths, rule.name, refusals)
     if padded:
@@ -119,7 +123,8 @@ def bind(
     changing = {path: value for path, value in flat(rest).items() if path in paths}
     own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
     zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
-    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, rule.propagation.inference)
+    kind, stacked = rule.propagation.inference, discovery.stacked
+    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked)
     if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound
@@ -167,7 +172,7 @@ def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
     return nnx.from_flat_state({**bound.constants, **carry[1], **anew})
 
 
-def _step_function(graphdef, rule: Rule, course: Course, axes: dict, own: dict):
+def _step_function(graphdef, rule: Rule, course: Course, axes: dict, own: dict, record: tuple[str, ...]):
     whole = rule.propagation.whole_sequence
 
     def step(params, constants, carry, x, going=None):
@@ -185,7 +190,7 @@ def _step_function(graphdef, rule: Rule, course: Course, axes: dict, own: dict):
             states = nnx.from_flat_state(_kept(going, flat(states), flat(before), axes))
             changed.update(_kept(going, changed, changing, {path: own[path] for path in changed if path in own}))
         output = output if going is None else zeroed(going, output)
-        return (states, changed), output, _reports(observed, whole, going)
+        return (states, changed), output, _reports(observed, whole, going, record)
 
     return step
 
@@ -201,9 +206,9 @@ def _kept(going: jax.Array, new: dict, old: dict, axes: dict) -> dict:
     return {path: where_members(join(path), going, new[path], old[path], where) for path, where in axes.items()}
 
 
-def _reports(observed: dict, whole: bool, going: jax.Array | None) -> Reports:
+def _reports(observed: dict, whole: bool, going: jax.Array | None, record: tuple[str, ...]) -> Reports:
     rates: dict[str, Any] = {}
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {name: {} for name in record}
     for path, observation in observed.items():
         parts = observation.over_time() if whole else observation.get_value()
         if going is not None:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.messages import Silence, is_message
+from safjax.neurons.recording import Pick
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.refusing import Refusals
 from safjax.nn.wrappers import MARK, take_off, wrapped_methods
@@ -30,9 +31,9 @@ class OneStep(SpikePropagation):
     def start(self, current: jax.Array, cell: Any, course: Course) -> Any:
         return super().start(current, cell, course) if hasattr(cell, "step") else ()
 
-    def neuron(self, state: Any, current: jax.Array, cell: Any) -> Fired:
+    def neuron(self, state: Any, current: jax.Array, cell: Any, pick: Pick | None = None) -> Fired:
         if hasattr(cell, "step"):
-            return super().neuron(state, current, cell)
+            return super().neuron(state, current, cell, pick)
         numbers = [a for a in vars(cell).values() if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)]
         spikes = jnp.zeros(current.shape, jnp.result_type(current, *numbers))
         return Fired(None, spikes, spikes)

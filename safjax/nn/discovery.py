@@ -42,7 +42,8 @@ def discover(
         if not blank:
             _refuse_unfinished(output, rule, refusals)
             finished(output, rule, course)
-        nnx.pop(net, Observation)
+        observed = flat(nnx.pop(net, Observation))
+        discovery.stacked = tuple(join(path[:-1]) for path, report in observed.items() if report.is_stacked())
         _end_discovery(net)
         found, _, states, _ = split(net, nnx.Param, NeuronState)
         axes = {path: variable.member_axes() for path, variable in flat(nnx.state(net, NeuronState)).items()}

@@ -13,6 +13,7 @@ from safjax.nn.absent import Absent
 from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net
 from safjax.nn.neurons import Neuron
+from safjax.nn.recording import check_record
 from safjax.nn.task import check_call, check_kept, make_task
 from safjax.rules import Rule, bptt
 from safjax.schedules import WholeSequence
@@ -36,6 +37,11 @@ class Simulation(NamedTuple):
     @property
     def spikes(self) -> dict[str, jax.Array]:
         """The spikes of every neuron module [T, B, ...] by its path, if they were recorded."""
+        if "spikes" not in self.records:
+            raise ValueError(
+                f"This run recorded {', '.join(map(repr, self.records)) or 'nothing'}. Write safjax.simulate(..., "
+                "record=('spikes', ...)) to have the spikes of every step too."
+            )
         return self.records["spikes"]
 
 
@@ -91,8 +97,15 @@ def simulate(
 
     Args:
       net, x, steps: as of `predict`.
-      record: names of what is recorded of every neuron module, "spikes".
+      record: names of what is recorded of every neuron module, each where there is such a thing: "spikes" s[t], input
+        "current" I[t], "potential" u[t] before the reset (of a PSN h[t]), "membrane" m[t] after it, the
+        "synaptic_current" of `CurrentLIF`, the "adaptation" of `ALIF`. A cell of one's own names its records by a
+        method records(before, current, after, spikes), see `safjax.neurons.Cell`.
       state, lengths: as of `predict`; the run's own `state` is the next one.
+
+    Raises:
+      TypeError: record is no tuple of names.
+      ValueError: a name that no layer has; the message lists those that there are.
 
     Example:
       >>> import jax.numpy as jnp
@@ -104,7 +117,7 @@ def simulate(
       >>> run.outputs.shape, {path: spikes.shape for path, spikes in run.spikes.items()}
       ((6, 3, 2), {'layers.1': (6, 3, 2)})
     """
-    return _run(net, x, steps, tuple(record), state, "all", lengths)
+    return _run(net, x, steps, check_record(record), state, "all", lengths)
 
 
 def _run(net: Any, x: Any, steps: int | None, record: tuple, state: Any, keep: Any, lengths: Any) -> Simulation:

@@ -58,6 +58,11 @@ class Observation(nnx.Variable):
     many axes each part has in the layer itself, in the order of a tree's leaves: maps over layers put theirs in front.
     """
 
+    def is_stacked(self) -> bool:
+        """Whether a map over layers has put an axis of its own in front."""
+        parts = jax.tree.leaves(self.get_value())
+        return any(jnp.ndim(part) > own for part, own in zip(parts, self.own_axes, strict=True))
+
     def over_time(self) -> dict[str, Any]:
         """The report of all steps, [T, ...], also of layers that `nnx.scan` ran one after the other."""
         parts, structure = jax.tree.flatten(self.get_value())
@@ -93,6 +98,10 @@ class Discovery:
         """Whether a readout has been called: plain arrays after it are results."""
         self.called: set[tuple[str, str]] = set()
         """The states that have been moved on by a step, by their modules' paths and their names."""
+        self.told: dict[str, tuple[str, ...]] = {}
+        """The names of all that neurons can record, by the neurons' paths; if anything is recorded."""
+        self.stacked: tuple[str, ...] = ()
+        """The paths of neurons that a map over layers has stacked."""
 
     def named(self, x: Any, name: str) -> Any:
         """x, under its name."""

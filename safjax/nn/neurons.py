@@ -9,6 +9,7 @@ from flax import nnx
 
 from safjax.messages import Message, Silence, is_message
 from safjax.neurons import LIFCell
+from safjax.neurons.recording import Records
 from safjax.nn.calls import layer_call
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import (
@@ -59,7 +60,7 @@ class Neuron(SpikingModule):
             return current
         state = self.read("state")
         state = binding.propagation.start(current, cell, binding.course) if state is None else state
-        fired = binding.propagation.neuron(state, current, cell)
+        fired = binding.propagation.neuron(state, current, cell, self._pick if binding.record else None)
         axes = None
         if binding.discovering is not None and state is not None and not binding.propagation.accumulates:
             axes = _member_axes(cell, current)
@@ -73,8 +74,29 @@ class Neuron(SpikingModule):
         # Over batch and layer; of a padded batch, of each member.
         first = binding.propagation.whole_sequence + binding.course.padded
         report = {"rate": jnp.mean(spikes, range(first, spikes.ndim))}
-        report.update({name: getattr(fired, name) for name in binding.record})
+        report.update(fired.records)
+        if binding.discovering is not None:
+            self._refuse_records(fired.records)
         self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
+
+    def _pick(self, records: Records) -> dict[str, jax.Array]:
+        """Of all that the neurons can tell what was asked for."""
+        binding = self.bound()
+        if binding.discovering is not None:
+            binding.discovering.told[binding.path] = tuple(records)
+        return {name: records[name] for name in binding.record if name in records}
+
+    def _refuse_records(self, records: Records) -> None:
+        binding = self.bound()
+        course, whole = binding.course, binding.propagation.whole_sequence
+        expected = (course.steps, course.batch) if whole else (course.batch,)
+        for name, value in records.items():
+            if jnp.shape(value)[: len(expected)] != expected:
+                raise ValueError(
+                    f"{type(self).__name__} at '{binding.path}' records '{name}' of shape {list(jnp.shape(value))}, "
+                    f"but expected is [{', '.join(map(str, expected))}, ...], a value for each member of the "
+                    "batch. What all members share is a number of the neuron, which needs no record."
+                )
 
     def _reasons(self, cell: Any, current: Any) -> list[str]:
         """Why the rule cannot train such neurons on such currents.

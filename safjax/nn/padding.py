@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from safjax.losses import SequenceLoss, is_timed
+from safjax.losses import is_of_sequence, is_timed
 from safjax.rules import Rule
 from safjax.state import State
 
@@ -57,7 +57,7 @@ def check_padded(rule: Rule, loss: Any, targets: tuple, x: Any, state: State | N
       ValueError: a loss of the whole sequence; a target that is not [B, ...]; a state under a rule that goes layer by
         layer.
     """
-    if isinstance(loss, SequenceLoss):
+    if is_of_sequence(loss):
         raise ValueError(
             "The loss is a SequenceLoss, which sees the outputs of all steps, those beyond a member's length too. With "
             "lengths, give a loss of one step, (output[B, ...], *targets), of which each member's mean goes over its "

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.losses import SequenceLoss
+from safjax.losses import SequenceLoss, WithRecords
 from safjax.nn.layer_inputs import Calls, Reached, convolution_ranks, recorded
 
 BATCH_FIRST = "Is x batch-first, x[B, T, ...]? Make it time-major: jnp.swapaxes(x, 0, 1)."
@@ -214,18 +214,21 @@ def _swapped(read: Reading) -> str:
     return NO_TIME if len(read.shape) == 2 else f"{BATCH_FIRST} A static image x[B, ...] is given steps=T."
 
 
-def explained_loss(loss: Callable[..., Any], read: Reading | None) -> Callable[..., Any]:
+def explained_loss(loss: Callable[..., Any], read: Reading | None, told: int = 0) -> Callable[..., Any]:
     """The loss; where it fails on outputs and targets that do not go together, it says which and why."""
+    if isinstance(loss, WithRecords):
+        return dataclasses.replace(loss, function=explained_loss(loss.function, read, told=1))
     if isinstance(loss, SequenceLoss):
-        return dataclasses.replace(loss, function=_explained(loss.function, read, 1))
-    return _explained(loss, read, 0)
+        return dataclasses.replace(loss, function=_explained(loss.function, read, 1, told))
+    return _explained(loss, read, 0, told)
 
 
-def _explained(function: Callable[..., Any], read: Reading | None, axes_of_time: int) -> Callable[..., Any]:
-    def call(outputs: Any, *targets: Any) -> Any:
+def _explained(function: Callable[..., Any], read: Reading | None, axes_of_time: int, told: int) -> Callable[..., Any]:
+    def call(outputs: Any, *others: Any) -> Any:
         try:
-            return function(outputs, *targets)
+            return function(outputs, *others)
         except (TypeError, ValueError, IndexError) as error:
+            targets = others[told:]
             shapes = [leaf.shape for leaf in jax.tree.leaves(outputs)]
             if len(shapes) != 1 or not targets or read is None:
                 raise

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.losses import SequenceLoss, timed_in
+from safjax.losses import is_of_sequence, records_for, timed_in
 from safjax.nn.binding import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.padding import check_lengths, check_padded
+from safjax.nn.recording import refuse_loss
 from safjax.nn.shapes import check_labels, explained_loss, reading
 from safjax.nn.verdicts import Trial, bound_or_advised, bound_to
 from safjax.nn.wrappers import take_off
@@ -45,11 +46,12 @@ def make_task(
     _check_targets(targets, length)
     if lengths is not None:
         check_padded(rule, loss, targets, one_step(x, static), state)
-    read = reading(x, steps)
+    read, told = reading(x, steps), tuple(dict.fromkeys((*record, *(records_for(loss) or ()))))
     one = one_step(x, static)
     trial = Trial(lambda: graph.merge(params, rest), one, length, static, state is not None, lengths is not None)
-    bound = (bound_or_advised if training else bound_to)(trial, rule, read, record)
-    if not isinstance(loss, SequenceLoss):
+    bound = (bound_or_advised if training else bound_to)(trial, rule, read, told)
+    refuse_loss(loss, rule, bound.stacked, lengths is not None)
+    if not is_of_sequence(loss):
         check_labels(targets, read)
     if state is not None:
         check_form(state, jax.eval_shape(lambda: started(bound)), x)
@@ -66,6 +68,7 @@ def make_task(
         over=over,
         keep=keep,
         lengths=lengths,
+        record=record,
     )
     return bound, task
 
@@ -100,7 +103,7 @@ def check_over(mean_over: Any, loss: Any) -> None:
     """Refuses a number of steps for the mean of the loss that is none."""
     if mean_over is None:
         return
-    if isinstance(loss, SequenceLoss):
+    if is_of_sequence(loss):
         raise ValueError(
             f"mean_over={mean_over!r} says over how many steps the mean of a loss of one step goes, but the loss is a "
             "SequenceLoss, which sees all steps of a call at once and weighs them itself. Leave mean_over out."
@@ -118,7 +121,7 @@ def check_arguments(loss: Any, rule: Any, steps: Any) -> None:
     if not callable(loss):
         raise TypeError(f"loss must be a function of (output, *targets), but was {loss!r}.")
     check_rule(rule)
-    if isinstance(loss, SequenceLoss) and not rule.schedule.sees_all_steps:
+    if is_of_sequence(loss) and not rule.schedule.sees_all_steps:
         raise ValueError(
             f"The loss looks at the whole output sequence, but the rule '{rule.name}' takes its loss step by step and "
             "never sees all outputs at once. Give it a loss of one step, (output[B, ...], *targets), with "

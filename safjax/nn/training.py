@@ -2,49 +2,38 @@
 
 import functools
 import weakref
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
 
-from safjax.nn.absent import Absent
 from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net, split_variables
 from safjax.nn.intervals import kept_within
+from safjax.nn.recording import check_record
+from safjax.nn.results import Aux, made_aux
 from safjax.nn.starting import start
 from safjax.nn.task import check_arguments, check_call, check_kept, check_optimizer, check_over, make_task
 from safjax.nn.used_up import mark_used_up, refuse_used_up
 from safjax.rules import Rule
 from safjax.rules.refusals import not_again
 from safjax.state import State
-from safjax.tally import Kept, of_all
-from safjax.task import Run
+from safjax.tally import Kept
 
 Loss = Callable[..., jax.Array]
 Net = TypeVar("Net", bound=nnx.Module)
 
 
-class Aux(NamedTuple):
-    """What comes with the value of the loss.
-
-    Attributes:
-      output: the net's answer, [B, ...]: under rules that look at the last step only, the output of the last step,
-        under the others the mean of all steps'; or the one of them that `outputs` names.
-      outputs: those of every step, [T, B, ...], if `outputs="all"` asks for them.
-      rates: firing rate of every neuron module by its path: spikes per neuron and step, averaged over batch and steps.
-      state: that after the last step, if the call was given one.
-    """
-
-    output: Any
-    outputs: Any
-    rates: dict[str, jax.Array]
-    state: Any
-
-
 def value_and_grad(
-    loss: Loss, rule: Rule, steps: int | None = None, *, mean_over: int | None = None, outputs: Kept | None = None
+    loss: Loss,
+    rule: Rule,
+    steps: int | None = None,
+    *,
+    mean_over: int | None = None,
+    outputs: Kept | None = None,
+    record: Sequence[str] = (),
 ) -> Callable[..., tuple[tuple[jax.Array, Aux], Any]]:
     """The loss of a spiking net and its gradient under a learning rule; mirrors `jax.value_and_grad`.
 
@@ -60,6 +49,8 @@ def value_and_grad(
         is.
       outputs: what is kept of the outputs, "all", "last" or "mean"; None for the last or the mean, as the loss looks
         at them.
+      record: names of what is kept of every neuron at every step in `aux.records`, as of `safjax.simulate`. What a loss
+        `WithRecords` asks for need not stand here.
 
     Returns:
       A compiled function of (net, x, *targets, key=None, state=None, lengths=None). Its gradients are an `nnx.State` of
@@ -100,14 +91,14 @@ def value_and_grad(
     """
     check_arguments(loss, rule, steps)
     check_over(mean_over, loss)
-    keep = check_kept(outputs, rule)
+    keep, kept_records = check_kept(outputs, rule), check_record(record)
 
     @functools.partial(jax.jit, static_argnums=0)
     def compute(graph, params, rest, x, targets, key, state, lengths):
-        options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths}
+        options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths, "record": kept_records}
         bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
         run, grads = rule.schedule.gradients(task, bound.params, key)
-        aux = _aux(run, rule, keep, lengths, state and handed_on(bound, run.carry, bound.params, state))
+        aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, bound.params, state))
         return _once(rule, ((run.value, aux), grads, rest_of(bound, run.carry)))
 
     def compute_for(
@@ -140,20 +131,21 @@ class TrainStep:
         steps: int | None,
         mean_over: int | None = None,
         outputs: Kept | None = None,
+        record: Sequence[str] = (),
     ):
         check_arguments(loss, rule, steps)
         check_optimizer(optimizer)
         check_over(mean_over, loss)
-        keep = check_kept(outputs, rule)
+        keep, kept_records = check_kept(outputs, rule), check_record(record)
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(graph, params, rest, opt_state, x, targets, key, state, lengths):
-            options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths}
+            options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths, "record": kept_records}
             bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
             learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
-            aux = _aux(run, rule, keep, lengths, state and handed_on(bound, run.carry, params, state))
+            aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, params, state))
             return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, aux)))
 
         self._update = update
@@ -222,6 +214,7 @@ def train_step(
     *,
     mean_over: int | None = None,
     outputs: Kept | None = None,
+    record: Sequence[str] = (),
 ) -> TrainStep:
     """A training step, one compiled call a batch.
 
@@ -250,7 +243,7 @@ def train_step(
     and of loaded parameters, are copied and stay as they were.
 
     Args:
-      loss, rule, steps, mean_over, outputs: as of `value_and_grad`.
+      loss, rule, steps, mean_over, outputs, record: as of `value_and_grad`.
       optimizer: an `optax.GradientTransformation`. One that asks for more than gradients (`optax.lbfgs`, `polyak_sgd`,
         `reduce_on_plateau`) is given the batch's loss, and the loss as a function of the parameters whose gradient is
         the rule's; at every time step where the update is there, then of L[t] / T.
@@ -271,25 +264,9 @@ def train_step(
       >>> values[-1] < 0.01 * values[0]
       True
     """
-    return TrainStep(loss, rule, optimizer, steps, mean_over, outputs)
+    return TrainStep(loss, rule, optimizer, steps, mean_over, outputs, record)
 
 
 def _once(rule: Rule, results: Any) -> Any:
     """The results; they may be differentiated once more where that is right."""
     return not_again(rule.name, results) if rule.propagation.accumulates else results
-
-
-def _aux(run: Run, rule: Rule, keep: Kept, lengths: jax.Array | None, state: State | None) -> Aux:
-    every = run.outputs if keep == "all" else _NO_OUTPUTS
-    output = of_all(check_kept(None, rule), run.outputs, lengths) if keep == "all" else run.outputs
-    return Aux(output, every, run.rates, _NO_STATE if state is None else state)
-
-
-_NO_OUTPUTS = Absent(
-    "The outputs of every step were not kept; aux.output is the net's answer, the mean of the steps' or the last. "
-    "Write safjax.train_step(..., outputs='all'), or value_and_grad(..., outputs='all'), to have them, [T, B, ...]."
-)
-_NO_STATE = Absent(
-    "This call began a sequence at rest and did not keep its state. To go on from call to call, begin with "
-    "state = safjax.start(net, x, rule), and hand it to every call: step(net, opt_state, x, y, state=state)."
-)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from safjax.gains import Gain
 from safjax.messages import Rate
 from safjax.neurons import LIFCell, accumulation_step
+from safjax.neurons.recording import Pick
 from safjax.precision import wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import exact, longest_gain, lost_in_rounding, only_lif
@@ -48,6 +49,12 @@ def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
         below = jnp.where(potential >= top, top, potential)
     inside = jnp.where(potential <= 0, 0, below)
     return inside if cell.scaled else inside / cell.drop
+
+
+def _records(total: jax.Array, driven: jax.Array, spikes: jax.Array, cell: LIFCell) -> dict[str, jax.Array]:
+    """u = Λ v − ρθ λ a[t−1] and m = u − ρθ s; a sum over time does not know the current of one step."""
+    potential = driven - cell.drop * (cell.decay * jax.lax.stop_gradient(total))
+    return {"spikes": spikes, "potential": potential, "membrane": potential - cell.drop * spikes}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +103,7 @@ class RatePropagation:
         del cell, course
         return _start(current.value)
 
-    def neuron(self, state: Accumulation, current: Rate, cell: LIFCell) -> Fired:
+    def neuron(self, state: Accumulation, current: Rate, cell: LIFCell, pick: Pick | None = None) -> Fired:
         potential = widened(current.value)
         gain = _next_gain(state, cell.decay)
         total, spikes = accumulation_step(state.total, gain.of(potential), current.value, cell)
@@ -105,7 +112,17 @@ class RatePropagation:
             rate = drop * rate
         if self.clamp:
             rate = with_gradient_of(rate, clamp_limit(potential, cell))
-        return Fired(Accumulation(total, gain), Rate(rate), spikes)
+        records = {} if pick is None else pick(_records(state.total, gain.of(potential) * potential, spikes, cell))
+        return Fired(Accumulation(total, gain), Rate(rate), spikes, records)
+
+    def unlearned(self, record: str) -> str | None:
+        del record
+        if not self.clamp:
+            return None
+        return (
+            "differentiates the limit of a layer's rate in the place of its spikes, so that single spikes and "
+            "potentials have no gradient; train with saf_e() or saf_f()"
+        )
 
     def recall(self, state: Accumulation, decay: float) -> Rate:
         # A stream one step late has gathered one step less: a[t−1] / Λ[t].

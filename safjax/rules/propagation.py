@@ -4,11 +4,14 @@ Every method is a pure function. States are None before the first step; a method
 nobody else needs to know shapes. f(w, x) is a synapse's function of its weights and its input.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+
+from safjax.neurons.recording import Pick
 
 SynapseFn = Callable[[Any, jax.Array], jax.Array]
 State = Any
@@ -16,11 +19,12 @@ Message = Any
 
 
 class Fired(NamedTuple):
-    """What a neuron hands back: its new state, the message for the next layer, and its spikes s[t] for the record."""
+    """What a neuron hands back: its new state, the message for the next layer, its spikes s[t], and its records."""
 
     state: State
     message: Message
     spikes: jax.Array
+    records: Mapping[str, jax.Array] = MappingProxyType({})
 
 
 class Course(NamedTuple):
@@ -86,8 +90,15 @@ class Propagation(Protocol):
         """The state of spiking neurons before the first step, for currents like this one."""
         ...
 
-    def neuron(self, state: State, current: Message, cell: Any) -> Fired:
-        """One step of spiking neurons, a `safjax.neurons.Cell`; `state` is never None but where `start` gives None."""
+    def neuron(self, state: State, current: Message, cell: Any, pick: Pick | None = None) -> Fired:
+        """One step of spiking neurons, a `safjax.neurons.Cell`; `state` is never None but where `start` gives None.
+
+        Of all that they can tell of the step, `pick` takes what is recorded; None takes nothing.
+        """
+        ...
+
+    def unlearned(self, record: str) -> str | None:
+        """Why no loss of what is recorded by this name has a gradient under the rule; None if it has one."""
         ...
 
     def recall(self, state: State, decay: float) -> Message:

@@ -24,6 +24,7 @@ from safjax.neurons import (
     run_cell,
 )
 from safjax.neurons.firing import put_together, taken_apart
+from safjax.neurons.recording import Pick, Recording, recorded_sequence
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
@@ -116,16 +117,21 @@ class SequencePropagation:
         """As step by step; None where the sequence is computed from its start to its end in one call."""
         return cell.start(current.computed().first()) if course.open else None
 
-    def neuron(self, state: Any, current: Sequence | Kept, cell: Any) -> Fired:
+    def neuron(self, state: Any, current: Sequence | Kept, cell: Any, pick: Pick | None = None) -> Fired:
         current = current.computed()
         if not (self.closed_form and isinstance(cell, CurrentCell)):
-            return self._fired(state, current, cell)
+            return self._fired(state, current, cell, pick)
         before, membrane = (None, None) if state is None else state
-        current = self._filter(current, cell.synaptic_decay, before)
-        fired = self._fired(membrane, current, cell.lif)
-        return fired if state is None else fired._replace(state=CurrentState(current.value[-1], fired.state))
+        filtered = self._filter(current, cell.synaptic_decay, before)
+        own = {"current": current.unrolled(), "synaptic_current": filtered.value}
+        fired = self._fired(membrane, filtered, cell.lif, None if pick is None else lambda r: pick({**r, **own}))
+        return fired if state is None else fired._replace(state=CurrentState(filtered.value[-1], fired.state))
 
-    def _fired(self, state: Any, current: Sequence, cell: Any) -> Fired:
+    def unlearned(self, record: str) -> str | None:
+        del record
+        return None
+
+    def _fired(self, state: Any, current: Sequence, cell: Any, pick: Pick | None) -> Fired:
         drop = height(cell)
         if self.closed_form and isinstance(cell, LIFCell):
             spikes, potentials, last = self._closed_form(current, cell, state)
@@ -133,15 +139,25 @@ class SequencePropagation:
             # Arrays, so that a layer's message can be carried by a loop over layers.
             constants = jax.tree.map(lambda a: jnp.asarray(a, potentials.dtype), (cell.threshold, drop))
             message = Kept(potentials, (*constants, learned), Release(surrogate, cell.max_spikes))
-            return Fired(None if state is None else last, message, spikes)
-        state, spikes = self._spikes(state, current, cell)
-        return Fired(state, Sequence(spikes if drop is None else drop * spikes, current.steps, False), spikes)
+            records = {} if pick is None else pick(self._records(current, cell, potentials, spikes))
+            return Fired(None if state is None else last, message, spikes, records)
+        state, spikes, records = self._spikes(state, current, cell, pick)
+        travelling = Sequence(spikes if drop is None else drop * spikes, current.steps, False)
+        return Fired(state, travelling, spikes, records)
 
-    def _spikes(self, state: Any, current: Sequence, cell: Any) -> tuple[Any, jax.Array]:
+    def _records(self, current: Sequence, cell: LIFCell, potentials: jax.Array, spikes: jax.Array) -> dict:
+        reset = jax.lax.stop_gradient(spikes) if self.detach_reset else spikes
+        membranes = potentials - cell.drop * reset
+        return {"spikes": spikes, "current": current.unrolled(), "potential": potentials, "membrane": membranes}
+
+    def _spikes(self, state: Any, current: Sequence, cell: Any, pick: Pick | None) -> tuple[Any, jax.Array, dict]:
         if state is None and hasattr(cell, "fire_sequence"):
-            return None, cell.fire_sequence(current.unrolled())
-        last, spikes = run_cell(cell, current.value, current.still_steps, self.detach_reset, state)
-        return None if state is None else last, spikes
+            currents = current.unrolled()
+            spikes = cell.fire_sequence(currents)
+            return None, spikes, recorded_sequence(pick, cell, currents, spikes)
+        steps, recording = current.still_steps, Recording(cell, pick)
+        last, (spikes, records) = run_cell(recording, current.value, steps, self.detach_reset, state)
+        return None if state is None else last, spikes, records
 
     def _closed_form(self, current: Sequence, cell: LIFCell, membrane: jax.Array | None) -> tuple:
         options = {"through_reset": not self.detach_reset, "parallel": self.parallel}

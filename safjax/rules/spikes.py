@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from safjax.gains import Gain
 from safjax.neurons import Cell, leaky_readout_step
+from safjax.neurons.recording import Pick, recorded
 from safjax.precision import wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 
@@ -82,10 +83,15 @@ class SpikePropagation:
         del course
         return cell.start(current)
 
-    def neuron(self, state: Any, current: jax.Array, cell: Cell) -> Fired:
-        state, spikes = cell.step(state, current, self.detach_reset)
+    def neuron(self, state: Any, current: jax.Array, cell: Cell, pick: Pick | None = None) -> Fired:
+        after, spikes = cell.step(state, current, self.detach_reset)
         drop = height(cell)
-        return Fired(state, spikes if drop is None else drop * spikes, spikes)
+        records = recorded(pick, cell, state, current, after, spikes)
+        return Fired(after, spikes if drop is None else drop * spikes, spikes, records)
+
+    def unlearned(self, record: str) -> str | None:
+        del record
+        return None
 
     def recall(self, state: jax.Array, decay: float) -> jax.Array:
         del decay

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from safjax.gains import Gain
 from safjax.messages import Traced
 from safjax.neurons import LIFCell
+from safjax.neurons.recording import Pick, recorded
 from safjax.precision import wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import exact, only_lif
@@ -171,16 +172,27 @@ class TracePropagation:
         zeros = wide_zeros(current.value)
         return TracedState(zeros, zeros, Gain.start(zeros))
 
-    def neuron(self, state: TracedState, current: Traced, cell: LIFCell) -> Fired:
-        value = current.value
-        membrane, spikes = cell.step(state.membrane, value + _past_resets(state, cell))
+    def neuron(self, state: TracedState, current: Traced, cell: LIFCell, pick: Pick | None = None) -> Fired:
+        driven = current.value + _past_resets(state, cell)
+        membrane, spikes = cell.step(state.membrane, driven)
         gain = state.gain.step(cell.decay)
         trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         trace = exact(trace, gain, self.longest(cell.decay, trace.dtype))
         message, drop = Traced(spikes, trace, gain), height(cell)
         if drop is not None:
             message = self.synapse(lambda drop, x: drop * x, drop, message)
-        return Fired(TracedState(membrane, trace, gain), message, spikes)
+        # The gradient of a potential goes through the past resets too, that of the current does not.
+        own = None if pick is None else lambda records: pick({**records, "current": current.value})
+        records = recorded(own, cell, state.membrane, driven, membrane, spikes)
+        return Fired(TracedState(membrane, trace, gain), message, spikes, records)
+
+    def unlearned(self, record: str) -> str | None:
+        if record != "current":
+            return None
+        return (
+            "gives weights the gradient of all that their synapse has passed on until now, which moves the potential, "
+            "but not the current of this step; take 'potential'"
+        )
 
     def recall(self, state: Traced, decay: float) -> Traced:
         return Traced(state.value, state.trace, state.gain.step(decay))

@@ -37,7 +37,7 @@ class EachStep(Schedule):
 
         def without_gradient(carry, total, at):
             carry, output, reports = tick(weights, fixed, carry, at)
-            return (carry, total), (task.step_loss(output, at), output, reports)
+            return (carry, total), (task.step_loss(output, reports.records, at), output, reports)
 
         def body(state, inputs):
             (carry, total, tally), (at, chosen) = state, inputs
@@ -47,7 +47,7 @@ class EachStep(Schedule):
                 branches = with_gradient, without_gradient
                 (carry, total), (value, output, reports) = jax.lax.cond(chosen, *branches, carry, total, at)
             tally = tally.add(value, output, reports.rates, at.going)
-            return (carry, total, tally), (tally.to_stack(output), reports.records)
+            return (carry, total, tally), (tally.to_stack(output), task.recorded(reports))
 
         total = jax.tree.map(jnp.zeros_like, weights)
         tally = tally_of(task, lambda at: without_gradient(carry, total, at)[1])
@@ -92,7 +92,7 @@ class EachStepUpdated(Schedule):
 
         def objective(params, carry, at):
             (_, carry), output, reports = tick((), fixed, (params, carry), at)
-            return task.step_loss(output, at), (carry, output, reports)
+            return task.step_loss(output, reports.records, at), (carry, output, reports)
 
         def body(state, at):
             params, before, opt_state, tally = state
@@ -101,7 +101,7 @@ class EachStepUpdated(Schedule):
             extra = for_optimizers(value / task.divisor, grads, lambda p: objective(p, before, at)[0] / task.divisor)
             params, opt_state = update(optimizer, grads, opt_state, params, **extra)
             tally = tally.add(value, output, reports.rates, at.going)
-            return (params, carry, opt_state, tally), (tally.to_stack(output), reports.records)
+            return (params, carry, opt_state, tally), (tally.to_stack(output), task.recorded(reports))
 
         tally = tally_of(task, lambda at: _results(objective(params, carry, at)))
         start = params, carry, opt_state, tally

@@ -53,7 +53,7 @@ class Equilibrium(Schedule):
 
         def step(weights, floats):
             carry, output, reports = tick(weights, fixed, rebuild(floats), before.at)
-            return (task.last_loss(output, before.at), _floats(carry)[0]), (carry, output, reports)
+            return (task.last_loss(output, reports.records, before.at), _floats(carry)[0]), (carry, output, reports)
 
         (value, after), pull, last = jax.vjp(step, before.weights, floats, has_aux=True)
         one, zero = jnp.ones_like(value), jnp.zeros_like(value)

@@ -29,7 +29,7 @@ class WholeSequence(Schedule):
         def objective(params):
             weights, fixed = prelude(params)
             carry, outputs, reports = forward(task, tick, weights, fixed, task.start(params))
-            value = task.sequence_loss(outputs)
+            value = task.sequence_loss(outputs, reports.records)
             return value, run_of_all(task, value, carry, outputs, reports)
 
         (_, run), grads = jax.value_and_grad(objective, has_aux=True)(params)
@@ -47,7 +47,7 @@ class LayerByLayer(Schedule):
     def gradients(self, task, params, key):
         def objective(params):
             carry, outputs, reports = at_once(task, params)
-            value = task.sequence_loss(outputs)
+            value = task.sequence_loss(outputs, reports.records)
             return value, run_of_all(task, value, carry, outputs, reports)
 
         (_, run), grads = jax.value_and_grad(objective, has_aux=True)(params)
