@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 import safjax
 from safjax import rules
+from safjax.nn import BatchNorm
 from tests import nets
 
 RULES = {name: make() for name, make in rules.RULES.items()}
@@ -34,8 +34,8 @@ def bound(make, rule, x, steps=None):
     return jax.eval_shape(lambda: safjax.value_and_grad(nets.loss, rule, steps)(make(), x, nets.labels()))
 
 
-def normalisation(rngs, **options):
-    norm = nnx.BatchNorm(7, param_dtype=nets.DTYPE, rngs=rngs, **options)
+def normalisation(**options):
+    norm = BatchNorm(7, over="step", param_dtype=nets.DTYPE, **options)
     for statistic in (norm.mean, norm.var):
         statistic.set_value(statistic[...].astype(nets.DTYPE))
     return norm

@@ -60,7 +60,7 @@ KINDS = ["image", "sequence"]
 def trained(net, rule, kind="sequence"):
     """The value, the outputs, the gradient and the running statistics after one batch."""
     make, steps = INPUTS[kind]
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps)(net, make(), nets.labels())
+    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, make(), nets.labels())
     nets.assert_fires(aux.rates)
     return (value, aux.outputs), grads, statistics(net)
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.nn import LIF, CurrentLIF, Dropout, LeakyReadout, Recurrent, SlidingPSN, Synapse
+from safjax.nn import LIF, BatchNorm, CurrentLIF, Dropout, LeakyReadout, Recurrent, SlidingPSN, Synapse
 from tests import nets
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -106,6 +106,32 @@ def chunks(net, rule, x, cuts, **options):
         results.append((value, aux, grads))
         state = aux.state
     return results
+
+
+class Normalised(nnx.Module):
+    """Batch statistics of each step before the first neurons."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        norm = BatchNorm(12, over="step", param_dtype=nets.DTYPE)
+        self.first = Synapse(nnx.Sequential(nets._dense(7, 12, rngs), norm))
+        self.lif, self.last, self.readout = LIF(), dense((12, nets.CLASSES), rngs), LeakyReadout()
+
+    def __call__(self, x):
+        return self.readout(self.last(self.lif(self.first(x))))
+
+
+@pytest.mark.parametrize("name", ["sltt", "bptt", "exodus"])
+def test_batch_statistics_go_on_from_chunk_to_chunk(name):
+    """Those of each step, in training; the net keeps the running ones."""
+    net, again, rule = Normalised(), Normalised(), RULES[name]
+    (_, aux), expected = safjax.value_and_grad(nets.loss, rule)(net, vectors(), nets.labels())
+    nets.assert_fires(aux.rates)
+    results = chunks(again, rule, vectors(), (0, 2, 5))
+    statistics = [nnx.as_pure(nnx.state(n, nnx.BatchStat)) for n in (net, again)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *statistics)
+    if name == "sltt":
+        nets.assert_trees_close(total([g for _, _, g in results]), expected, rtol=1e-12)
 
 
 def total(trees):

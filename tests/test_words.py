@@ -152,7 +152,6 @@ def test_mistakes_in_making_a_net(words):
 @pytest.mark.parametrize(
     ("layers", "note"),
     [
-        (lambda: (dense(4),), r"Synapse at 'layers.0', given an array of shape \[2, 3\]"),
         (lambda: (dense(), LIF(threshold=nnx.Param(jnp.ones(7)))), r"LIF at 'layers.1', given an array of shape"),
         (lambda: (dense(), Recurrent(LIF(), dense(3, 2))), "Recurrent at 'layers.1', given"),
     ],

@@ -8,7 +8,7 @@ from flax import nnx
 
 from safjax.nn.binding import Bound
 from safjax.nn.states import flat, join
-from safjax.rules import Rule
+from safjax.rules import RULES, Rule
 from safjax.state import State, is_gain, is_key, of_each_member
 
 
@@ -112,6 +112,10 @@ _KINDS = {
 }
 
 
+def _who(rule: Rule) -> str:
+    return f"the rule '{rule.name}'" if rule.name in RULES else "inference from such a state"
+
+
 def _check_length(state: State, rule: Rule, steps: int) -> None:
     gains = [part.value for part in jax.tree.leaves(state.variables, is_leaf=is_gain) if is_gain(part)]
     if state.longest is None or not gains or any(isinstance(g, jax.core.Tracer) for g in gains):
@@ -119,8 +123,8 @@ def _check_length(state: State, rule: Rule, steps: int) -> None:
     gone = max(float(jnp.max(g)) for g in gains)
     if gone + steps > state.longest:
         raise ValueError(
-            f"The sequence is {gone:.0f} steps long, and {steps} more are to come. Without leak (decay 1) the rule "
-            f"'{rule.name}' sums spikes over all of them, which in {gains[0].dtype} is exact up to "
+            f"The sequence is {gone:.0f} steps long, and {steps} more are to come. Without leak (decay 1) "
+            f"{_who(rule)} sums spikes over all of them, which in {gains[0].dtype} is exact up to "
             f"{int(state.longest)} steps. Begin anew from time to time, state = safjax.reset(state, jnp.ones(B, "
             "bool)), give the neurons a decay below 1, or train with sltt() or bptt(), which follow the membrane alone."
         )

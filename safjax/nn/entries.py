@@ -8,7 +8,7 @@ from flax import nnx
 
 from safjax.dependence import EFFECT, Labels, Learned, follow
 from safjax.nn.layer_loops import explained_loops
-from safjax.nn.module import ENTERS, READ_OUT, Discovery, NeuronState, Observation, SpikingModule
+from safjax.nn.module import ENTERS, READ_OUT, Bindable, Discovery, NeuronState, Observation
 from safjax.nn.states import flat, join, split
 
 INPUT, CHANGED, READ = "input", "changed", "read"
@@ -54,7 +54,7 @@ def _name_entries(net: nnx.Module) -> None:
     # A value of its own: what a compiled function inside the net made of other ones is not taken from its cache.
     discovery = Discovery(naming=True)
     for _, module in nnx.iter_modules(net):
-        if isinstance(module, SpikingModule):
+        if isinstance(module, Bindable):
             module.binding = dataclasses.replace(module.bound(), discovering=discovery)
 
 

@@ -23,7 +23,7 @@ class Allowed(nnx.Module):
         rngs = nnx.Rngs(0)
         self.frozen = nets._dense(7, 7, rngs)
         self.steady = nnx.Variable(jnp.asarray(np.random.default_rng(3).normal(0, 0.4, (7, 7))))
-        self.norm = normalisation(rngs, use_scale=False, use_bias=False)
+        self.norm = normalisation(use_scale=False, use_bias=False)
         self.pattern = nnx.Param(vectors(5)[0])
         self.first, self.beside = (Synapse(nets._dense(7, 9, rngs)) for _ in range(2))
         self.second, self.skip = Synapse(nets._dense(9, 8, rngs)), Synapse(nets._dense(7, 8, rngs))

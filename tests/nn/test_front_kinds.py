@@ -38,7 +38,7 @@ def tied(rngs):
 
 
 def normalised(rngs):
-    return normalisation(rngs), lambda net, x: net.hold(x)
+    return normalisation(), lambda net, x: net.hold(x)
 
 
 def in_a_loop(rngs):
@@ -161,7 +161,7 @@ def test_a_readouts_result_is_no_input(late, steps):
     x = repeated(vectors()) if steps is None else vectors()
     where = "Delay at 'delay'" if late else "Synapse at 'net.first'"
     for name in ("ottt_a", "saf_f"):
-        with pytest.raises(ValueError, match=rf"the {where}.*'first.layer.bias'.*Hand on the message that the readout"):
+        with pytest.raises(ValueError, match=rf"the {where}.*'first.layer.bias'.*Hand on what the readout"):
             bound(lambda: Again(late), RULES[name], x, steps)
     bound(lambda: Again(late), RULES["sltt"], x, steps)
 
