@@ -127,8 +127,8 @@ def test_neurons_accumulate_every_spike_train_exactly(steps):
 
     @jax.jit
     def run(spikes):
-        traced = TracePropagation().start(Traced(spikes[0], spikes[0], jnp.ones(())), cell)
-        accumulating = RatePropagation().start(Rate(spikes[0]), cell)
+        traced = TracePropagation().start(Traced(spikes[0], spikes[0], jnp.ones(())), cell, course)
+        accumulating = RatePropagation().start(Rate(spikes[0]), cell, course)
         encoded, drive, fired = None, 0.0, []
         for t, s in enumerate(spikes):
             encoded, _ = TracePropagation().encode(encoded, s, course)
