@@ -85,7 +85,7 @@ def test_one_device_trains_a_net_with_dropout_as_without_any_division():
     net = nnx.Sequential(Synapse(nnx.Linear(3, 8, rngs=rngs)), LIF(), Dropout(0.5, rngs=rngs))
     net = nnx.Sequential(net, Synapse(nnx.Linear(8, 2, rngs=rngs)), LeakyReadout())
     task = (lambda output, labels: jnp.mean((output - labels) ** 2), saf_f(), optax.sgd(0.1), 2)
-    alone, step = safjax.train_step(*task), ParallelStep(*task, choose(Config()))
+    alone, step = safjax.train_step(*task, outputs="all"), ParallelStep(*task, choose(Config()))
     x, labels, kept = 3 * jnp.ones((4, 3)), jnp.ones((4, 2)), (nnx.Param, nnx.RngState)
     one, _, (value, expected) = alone(net, alone.init(net), x, labels)
     other, _, (same, aux) = step(*step.init(net), x, labels)
