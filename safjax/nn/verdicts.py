@@ -69,7 +69,12 @@ class Trial(NamedTuple):
         # With lengths and a state, see `check_padded`.
         only_stepwise = self.padded and self.going_on
         asked = {n: r for n, r in ASKED.items() if not (only_stepwise and r.propagation.whole_sequence)}
-        return [name for name, rule in asked.items() if not self.reasons(rule, collecting=False)]
+        # Rules of one propagation take the same nets: they differ in when a gradient is taken, not in how. One is asked.
+        verdicts: dict[Any, bool] = {}
+        for rule in asked.values():
+            if rule.propagation not in verdicts:
+                verdicts[rule.propagation] = not self.reasons(rule, collecting=False)
+        return [name for name, rule in asked.items() if verdicts[rule.propagation]]
 
     def _differentiate(self, bound: Bound, rule: Rule) -> None:
         """Goes through the rule's gradient of a loss, on shapes alone."""
