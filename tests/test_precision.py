@@ -238,7 +238,8 @@ class Split(nnx.Module):
 @pytest.mark.parametrize("method", ["saf_f", "saf_e", "ottt_a", "bptt"])
 def test_messages_before_a_bfloat16_synapse_are_those_of_float32(method):
     def outputs(dtype):
-        grad = safjax.value_and_grad(lambda output: jnp.mean(output[1]), RULES[method](), steps=6)
+        options = {"steps": 6, "outputs": "all"}
+        grad = safjax.value_and_grad(lambda output: jnp.mean(output[1]), RULES[method](), **options)
         return grad(Split(dtype), jnp.linspace(0.3, 1.9, 10).reshape(2, 5))[0][1].outputs
 
     (before, after), (before_32, after_32) = outputs(BFLOAT16), outputs(jnp.float32)

@@ -84,7 +84,7 @@ def test_theorem_1():
     assert list(accumulated[1].rates) == [f"blocks.layers.{b}.lif{n}" for b in (0, 1) for n in (1, 2)]
     np.testing.assert_allclose(accumulated[1].outputs, online[1].outputs, rtol=1e-12)
     nets.assert_trees_close(saf, ottt, rtol=1e-12)
-    assert jax.tree.structure(saf) == jax.tree.structure(nnx.as_pure(nnx.state(net, nnx.Param)))
+    assert jax.tree.structure(saf) == jax.tree.structure(nnx.state(net, nnx.Param))
 
 
 @pytest.mark.parametrize("rule", rules.RULES)

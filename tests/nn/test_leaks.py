@@ -66,7 +66,16 @@ def fitting(name):
     return NETS if name in ("bptt", "ottt_a") else ["dropout"]
 
 
-@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in RULES for kind in fitting(name)])
+QUICK = [("bptt", "dense"), ("ottt_a", "dense"), ("saf_f", "dropout"), ("exodus", "dropout")]
+"""What is tried every time: the check for leaks takes many times as long as the tracing that it watches."""
+
+
+def cases():
+    for name, kind in ((name, kind) for name in RULES for kind in fitting(name)):
+        yield pytest.param(name, kind, marks=() if (name, kind) in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "kind"), cases())
 def test_no_tracer_outlives_its_trace(name, kind, x64):
     make, inputs = NETS[kind]
     # What an earlier test has traced would not be traced again.
