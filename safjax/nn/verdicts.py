@@ -69,7 +69,7 @@ class Trial(NamedTuple):
         # With lengths and a state, see `check_padded`.
         only_stepwise = self.padded and self.going_on
         asked = {n: r for n, r in ASKED.items() if not (only_stepwise and r.propagation.whole_sequence)}
-        # Rules of one propagation take the same nets: they differ in when a gradient is taken, not in how. One is asked.
+        # Rules of one propagation take the same nets: they differ in when a gradient is taken, not in how.
         verdicts: dict[Any, bool] = {}
         for rule in asked.values():
             if rule.propagation not in verdicts:

@@ -71,8 +71,9 @@ QUICK = [("bptt", "dense"), ("ottt_a", "dense"), ("saf_f", "dropout"), ("exodus"
 
 
 def cases():
-    for name, kind in ((name, kind) for name in RULES for kind in fitting(name)):
-        yield pytest.param(name, kind, marks=() if (name, kind) in QUICK else pytest.mark.slow)
+    for name in RULES:
+        for kind in fitting(name):
+            yield pytest.param(name, kind, marks=() if (name, kind) in QUICK else pytest.mark.slow)
 
 
 @pytest.mark.parametrize(("name", "kind"), cases())
