@@ -53,7 +53,7 @@ def statistics(net):
 
 def by_hand(net, rule):
     """What a first step should leave: every device by itself on its part, then the means."""
-    gradient = safjax.value_and_grad(nets.loss, rule)
+    gradient = safjax.value_and_grad(nets.loss, rule, outputs="all")
 
     def on(number, x, labels):
         one = nnx.clone(net)
@@ -66,9 +66,11 @@ def by_hand(net, rule):
     mean = functools.partial(jax.tree.map, lambda *leaves: sum(leaves) / PARTS)
     rates = mean(*(aux.rates for aux in auxes))
     nets.assert_fires(rates)
+    output = np.concatenate([aux.output for aux in auxes])
     outputs = np.concatenate([aux.outputs for aux in auxes], 1)
-    params = jax.tree.map(lambda p, g: p - 0.1 * g, nnx.as_pure(nnx.state(net, nnx.Param)), mean(*grads))
-    return sum(values) / PARTS, safjax.Aux(outputs, rates), params, mean(*states)
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, *map(nnx.as_pure, (nnx.state(net, nnx.Param), mean(*grads))))
+    aux = auxes[0]._replace(output=output, outputs=outputs, rates=rates)
+    return sum(values) / PARTS, aux, params, mean(*states)
 
 
 @pytest.mark.parametrize("normalised", [False, True], ids=["dropout", "normalisation"])
@@ -98,7 +100,7 @@ def test_devices_drop_other_neurons_and_other_ones_each_time():
 
 def test_drawn_steps_are_those_of_one_device():
     rule, keys = sltt(sampled=2), jax.random.split(jax.random.key(0), 3)
-    one, several, results = safjax.train_step(nets.loss, rule, momentum()), step_of(rule), []
+    one, several, results = safjax.train_step(nets.loss, rule, momentum(), outputs="all"), step_of(rule), []
     for step, net, opt_state, x in (
         (one, nets.Dense(), one.init(nets.Dense()), (spike_trains(), nets.labels())),
         (several, *several.init(nets.Dense()), batch()),
@@ -112,7 +114,7 @@ def test_drawn_steps_are_those_of_one_device():
 
 @pytest.mark.parametrize(("over", "rule"), [("step", sltt()), ("step", exodus()), ("time", exodus())])
 def test_normalisation_over_all_devices_is_that_of_one(over, rule):
-    one, several = safjax.train_step(nets.loss, rule, momentum()), step_of(rule)
+    one, several = safjax.train_step(nets.loss, rule, momentum(), outputs="all"), step_of(rule)
     net = Net(normalised=True, over=over)
     net, opt_state, expected = one(net, one.init(net), spike_trains(), nets.labels())
     x, labels = batch()
