@@ -76,7 +76,7 @@ def cases():
             yield pytest.param(name, kind, marks=() if (name, kind) in QUICK else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("name", "kind"), cases())
+@pytest.mark.parametrize(("name", "kind"), list(cases()))
 def test_no_tracer_outlives_its_trace(name, kind, x64):
     make, inputs = NETS[kind]
     # What an earlier test has traced would not be traced again.
