@@ -40,10 +40,6 @@ class Gain:
         members, *own = self.value.shape
         return self.value.reshape(members, *(1,) * (x.ndim - 1 - len(own)), *own)
 
-    def of_each(self, members: int) -> "Gain":
-        """The same, with a number for each of so many members."""
-        return self if self.apart else Gain(jnp.broadcast_to(self.value, (members, *self.value.shape)), True)
-
     def constant(self) -> "Gain":
         """The same, without gradient."""
         return jax.lax.stop_gradient(self)

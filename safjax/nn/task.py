@@ -44,10 +44,12 @@ def make_task(
     """
     static, length = steps is not None, steps if steps is not None else len(jax.tree.leaves(x)[0])
     _check_targets(targets, length)
-    if lengths is not None:
-        check_padded(rule, loss, targets, one_step(x, static), state)
-    read, told = reading(x, steps), tuple(dict.fromkeys((*record, *(records_for(loss) or ()))))
     one = one_step(x, static)
+    if lengths is not None:
+        check_padded(rule, loss, targets, one, state)
+        # Inside a compiled function nobody could look at them: a member has no more steps than there are.
+        lengths = jnp.clip(lengths, 0, length)
+    read, told = reading(x, steps), tuple(dict.fromkeys((*record, *(records_for(loss) or ()))))
     trial = Trial(lambda: graph.merge(params, rest), one, length, static, state is not None, lengths is not None)
     bound = (bound_or_advised if training else bound_to)(trial, rule, read, told)
     refuse_loss(loss, rule, bound.stacked, lengths is not None)
