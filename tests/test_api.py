@@ -18,16 +18,17 @@ NAMES = {
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
-        "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
+        "LeakyReadout", "Neuron", "Recurrent", "Refractory", "ResetTo", "SequenceState", "SlidingPSN", "Synapse",
+        "WSConv",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",
     },
     "safjax.neurons": {
-        "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "SPSNCell", "SlidingPSNCell",
-        "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step", "lif_sequence", "masked_weight",
-        "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
+        "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "RefractoryCell", "ResetTo",
+        "SPSNCell", "SlidingPSNCell", "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step", "lif_sequence",
+        "masked_weight", "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
     },
     "safjax.rules": {
         "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "saf_e",

@@ -1,5 +1,6 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
+from safjax.neurons import ResetTo
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
@@ -9,6 +10,7 @@ from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
+from safjax.nn.refractory import Refractory
 from safjax.nn.synapse import Synapse
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "LeakyReadout",
     "Neuron",
     "Recurrent",
+    "Refractory",
+    "ResetTo",
     "SequenceState",
     "SlidingPSN",
     "Synapse",
