@@ -47,24 +47,24 @@ NEURONS = {
     "LIF, learned threshold": lambda: LIF(DECAY, param(np.linspace(0.8, 1.2, UNITS))),
     "LIF, several spikes of learned height": lambda: LIF(DECAY, param(1.1), reset=0.9, max_spikes=2, scaled=True),
     "LIF, floor": lambda: LIF(DECAY, floor=-0.5),
-    "LIF, set to a learned value": lambda: LIF(DECAY, param(1.1), reset=ResetTo(param(np.linspace(-0.2, 0.2, UNITS)))),
-    "LIF, no reset": lambda: LIF(DECAY, param(1.4), reset=None),
-    "LIF, decayed input": lambda: LIF(DECAY, param(0.3), decay_input=True),
     "PLIF": lambda: PLIF(DECAY, param_dtype=jnp.float64),
-    "PLIF, decayed input": lambda: PLIF(DECAY, 0.3, param_dtype=jnp.float64, decay_input=True),
     "CurrentLIF": lambda: CurrentLIF(0.4, DECAY, 1.5),
-    "CurrentLIF, set to zero, decayed input": lambda: CurrentLIF(
-        0.4, param(DECAY), 0.45, reset=ResetTo(0.0), decay_input=True
-    ),
     "ALIF": lambda: ALIF(DECAY),
-    "ALIF, set to zero": lambda: ALIF(DECAY, reset=ResetTo(0.0)),
-    "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
-    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
     "PSN": lambda: strong(PSN(STEPS, param_dtype=jnp.float64, rngs=nnx.Rngs(0))),
     "masked PSN": lambda: strong(PSN(STEPS, 4, param_dtype=jnp.float64, rngs=nnx.Rngs(0))),
     "SlidingPSN": lambda: SlidingPSN(4, param_dtype=jnp.float64),
     "SPSN": lambda: SPSN(0.5, param(0.6), rngs=nnx.Rngs(0)),
     "IF": lambda: IF(),
+    "LIF, set to a learned value": lambda: LIF(DECAY, param(1.1), reset=ResetTo(param(np.linspace(-0.2, 0.2, UNITS)))),
+    "LIF, no reset": lambda: LIF(DECAY, param(1.4), reset=None),
+    "LIF, decayed input": lambda: LIF(DECAY, param(0.3), decay_input=True),
+    "PLIF, decayed input": lambda: PLIF(DECAY, 0.3, param_dtype=jnp.float64, decay_input=True),
+    "CurrentLIF, set to zero, decayed input": lambda: CurrentLIF(
+        0.4, param(DECAY), 0.45, reset=ResetTo(0.0), decay_input=True
+    ),
+    "ALIF, set to zero": lambda: ALIF(DECAY, reset=ResetTo(0.0)),
+    "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
+    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
 }
 
 
@@ -140,6 +140,8 @@ def refusal(rule, kind, topology):
             "SlidingPSN": "the whole memory of LIF and IF neurons only",
             "SPSN": "the whole memory of LIF and IF neurons only",
         }.get(kind)
+    if rule == "sltt" and kind == "LIF, set to a learned value":
+        return "learns 'reset', which acts on the state of the next step only.*nnx.Variable"
     if kind in ("PSN", "masked PSN", "SPSN"):
         return "these neurons look at all steps at once; they are trained by rules that go layer by layer"
     return None

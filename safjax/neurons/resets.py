@@ -54,9 +54,7 @@ def after_spikes(potential: jax.Array, spikes: jax.Array, release: Any) -> jax.A
     return potential - release * spikes
 
 
-def check_reset(
-    owner: str, reset: Reset, threshold: Any, max_spikes: int | None = 1, scaled: bool = False
-) -> None:
+def check_reset(owner: str, reset: Reset, threshold: Any, max_spikes: int | None = 1, scaled: bool = False) -> None:
     """Refuses a reset that goes with no other choice of the neuron.
 
     Raises:
@@ -65,9 +63,9 @@ def check_reset(
     """
     if isinstance(reset, ResetTo) and max_spikes != 1:
         raise ValueError(
-            f"{owner}(reset={reset}, max_spikes={max_spikes}): a spike that sets the membrane to a value leaves nothing "
-            "for a second one in the same step. Write max_spikes=1, or reset=1.0, which subtracts the threshold for "
-            "each spike."
+            f"{owner}(reset={reset}, max_spikes={max_spikes}): a spike that sets the membrane to a value leaves "
+            "nothing for a second one in the same step. Write max_spikes=1, or reset=1.0, which subtracts the "
+            "threshold for each spike."
         )
     if scaled and (reset is None or isinstance(reset, ResetTo)):
         raise ValueError(

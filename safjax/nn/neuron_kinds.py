@@ -150,6 +150,7 @@ class ALIF(Neuron):
         "adaptation_decay": DECAYS,
         "strength": STRENGTHS,
     }
+    carried = ("reset", "adaptation_decay")
 
     def __init__(
         self,

@@ -202,6 +202,7 @@ class LIF(Neuron):
     """
 
     intervals: ClassVar[Mapping[str, Interval]] = {"decay": DECAYS, "threshold": THRESHOLDS}
+    carried = ("reset",)
 
     def __init__(
         self,

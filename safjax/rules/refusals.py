@@ -18,7 +18,7 @@ MOST_ROUNDING = 1 / 8
 
 
 def only_lif(cell: Any, clamp: bool = False) -> str | None:
-    """Rules that accumulate follow Σ λᵏ s, the neuron's whole memory for `LIFCell` without floor and value of reset only.
+    """Rules that accumulate follow Σ λᵏ s: the whole memory of `LIFCell` without floor or value of reset only.
 
     Args:
       cell: the neurons.
@@ -42,8 +42,8 @@ def only_lif(cell: Any, clamp: bool = False) -> str | None:
         )
     if clamp and cell.reset is None:
         return (
-            "takes the gradient of the limit of a neuron's rate, which comes of what spikes subtract, but without reset "
-            "they subtract nothing; write reset=1.0, which subtracts the threshold"
+            "takes the gradient of the limit of a neuron's rate, which comes of what spikes subtract, but without "
+            "reset they subtract nothing; write reset=1.0, which subtracts the threshold"
         )
     return None
 
