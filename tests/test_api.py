@@ -27,8 +27,8 @@ NAMES = {
     },
     "safjax.neurons": {
         "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "RefractoryCell", "ResetTo",
-        "SPSNCell", "SlidingPSNCell", "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step", "lif_sequence",
-        "masked_weight", "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
+        "SPSNCell", "SlidingPSNCell", "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step",
+        "lif_sequence", "masked_weight", "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
     },
     "safjax.rules": {
         "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "saf_e",

@@ -113,7 +113,10 @@ def norse_iaf(xs, spike, constant):
 
 
 def sinabs(decay=None, norm_input=True, synapse=None, reset=None, minimum=None, adapt_scale=None):
-    """`LIF`; without decay `IAF`; with `adapt_scale` `ALIF` whose reset subtracts a number. Decays are exp(−1/τ)."""
+    """`LIF`; without decay `IAF`; with `adapt_scale` `ALIF` whose reset subtracts a number. Decays are exp(−1/τ).
+
+    There the adaptation of the threshold, and where a minimum holds the membrane, is not differentiated as here.
+    """
     kept = 1.0 if decay is None else decay
 
     def run(xs, spike, constant):
@@ -242,7 +245,8 @@ LINES = {
         sinabs(SINABS, minimum=-0.3), 5, several=True, gradient=False,
     ),
     "sinabs ALIF(tau, tau_adapt, reset_fn=MembraneSubtract(threshold))": Line(
-        ALIF(SINABS, THETA, KAPPA, 1.8 * (1 - KAPPA), decay_input=True), sinabs(SINABS, adapt_scale=1.8), 5
+        ALIF(SINABS, THETA, KAPPA, 1.8 * (1 - KAPPA), decay_input=True), sinabs(SINABS, adapt_scale=1.8), 5,
+        gradient=False,
     ),
     "Spyx IF": Line(IF(THETA), spyx(), late=1),
     "Spyx LIF(beta)": Line(LIF(BETA, THETA, reset=1 / BETA), spyx(BETA), late=1),

@@ -61,7 +61,8 @@ def in_jax(line, currents, weights):
     return jax.jit(jax.grad(objective))(currents)
 
 
-def in_torch(line, currents, weights):
+def spike_of_torch():
+    """`Sigmoid()` for PyTorch."""
     torch = pytest.importorskip("torch")
 
     class Spike(torch.autograd.Function):
@@ -75,12 +76,18 @@ def in_torch(line, currents, weights):
             s = torch.sigmoid(4 * context.saved_tensors[0])
             return gradient * 4 * s * (1 - s)
 
-    def spike(x):
-        level = torch.clamp(torch.round((x + THETA) / THETA), min=1).detach() if line.several else 1
-        return level - 1 + Spike.apply(x + THETA - level * THETA)
+    return Spike.apply
+
+
+def in_torch(line, currents, weights):
+    torch, once = pytest.importorskip("torch"), spike_of_torch()
+
+    def several(x):
+        level = torch.clamp(torch.round((x + THETA) / THETA), min=1).detach()
+        return level - 1 + once(x + THETA - level * THETA)
 
     currents = torch.tensor(currents, requires_grad=True)
-    spikes = torch.stack(line.theirs(currents, spike, lambda x: x.detach()))
+    spikes = torch.stack(line.theirs(currents, several if line.several else once, lambda x: x.detach()))
     (torch.tensor(weights) * spikes).sum().backward()
     return currents.grad.numpy()
 
