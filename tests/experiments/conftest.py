@@ -12,8 +12,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import digits
-from experiments.training import cli
+from experiments import cli, digits
 from experiments.data import imagenet as imagenet_data
 from experiments.storage.workdir import Workdir
 from tests import imagenet as small_imagenet

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.training import feed, trainer
+from experiments import feed, trainer
 from experiments.config import Config
 from experiments.data import DataCorrupt, Dataset, Encoded, ImageFiles, SpikeTimes
 from experiments.distribution.devices import choose
@@ -83,11 +83,9 @@ def test_no_image_files():
 def test_a_file_with_a_label_out_of_range(monkeypatch):
     monkeypatch.setattr("experiments.streamed_feed.decode", lambda content: None)
     files = [Encoded(f"{i}.png", b"", i) for i in range(4)]
-    config = Config().changed(dataset="imagenet", augmentation="none", batch_size=4)
+    config = Config(dataset="imagenet", augmentation="none", batch_size=4)
     streamed = trainer.StreamedFeed(
-        ImageFiles("imagenet", files, files, 3, (0.5,) * 3, (0.5,) * 3, 8),
-        config,
-        choose(config.run, config.data.batch_size),
+        ImageFiles("imagenet", files, files, 3, (0.5,) * 3, (0.5,) * 3, 8), config, choose(config)
     )
     monkeypatch.setattr(streamed, "_crop", lambda *args: np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataCorrupt, match=r"3.png has the label 3, expected 0 .. 2"):
@@ -95,14 +93,12 @@ def test_a_file_with_a_label_out_of_range(monkeypatch):
 
 
 def test_a_batch_as_large_as_the_data_is_possible_and_a_larger_one_is_not():
-    config = Config().changed(dataset="digits", augmentation="none", batch_size=COUNT, seed=2**32 - 1)
-    batches = list(
-        Feed(dataset(), config.data, config.training.seed, choose(config.run, config.data.batch_size)).train_batches(1)
-    )
+    config = Config(dataset="digits", augmentation="none", batch_size=COUNT, seed=2**32 - 1)
+    batches = list(Feed(dataset(), config, choose(config)).train_batches(1))
     assert len(batches) == 1 and np.isfinite(batches[0].inputs).all()
-    larger = config.changed(batch_size=COUNT + 1)
+    larger = dataclasses.replace(config, batch_size=COUNT + 1)
     with pytest.raises(ValueError, match="more than all 300 training examples"):
-        Feed(dataset(), larger.data, larger.training.seed, choose(larger.run, larger.data.batch_size))
+        Feed(dataset(), larger, choose(larger))
 
 
 def test_means_over_no_batch_are_refused():

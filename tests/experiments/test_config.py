@@ -188,17 +188,17 @@ def test_bad_value_ends_with_2_before_anything_is_written(flag, capsys, empty_fo
 
 def test_weight_decay_is_for_the_optimizers_that_have_it():
     for optimizer in ("sgd", "adamw"):
-        assert Config().changed(optimizer=optimizer, weight_decay=0.1).weight_decay == 0.1
+        assert Config(optimizer=optimizer, weight_decay=0.1).weight_decay == 0.1
     with pytest.raises(ConfigError, match=r"--weight-decay=0.1 is not possible: .* adamw"):
-        Config().changed(optimizer="adam", weight_decay=0.1)
+        Config(optimizer="adam", weight_decay=0.1)
 
 
 def test_bad_value_in_python():
     with pytest.raises(ConfigError, match=r"--decay=2.*\[0, 1\]"):
-        Config().changed(decay=2)
+        Config(decay=2)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_json_round_trip(experiment):
-    config = experiment.CONFIG.changed(learning_rate=0.1 + 0.2, workdir="a b")
+    config = dataclasses.replace(experiment.CONFIG, learning_rate=0.1 + 0.2, workdir="a b")
     assert from_json(json.loads(json.dumps(to_json(config)))) == config

@@ -47,7 +47,7 @@ PATIENCE = 900
 )
 def test_impossible_settings(values, words):
     with pytest.raises(ConfigError, match=words):
-        Config().changed(**values)
+        Config(**values)
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,18 @@ def test_what_cannot_run_ends_with_2_and_nothing_written(flags, words, run):
 def test_batch_that_cannot_be_divided(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda process=None: 8 * jax.devices())
     with pytest.raises(ConfigError, match="--batch-size=30 .* 8 devices into equal parts. Give 24 or 32 examples"):
-        choose(
-            Config().changed(batch_size=30, devices=8).run, Config().changed(batch_size=30, devices=8).data.batch_size
-        )
+        choose(Config(batch_size=30, devices=8))
     with pytest.raises(ConfigError, match="--batch-size=6 .* 8 devices into equal parts. Give 8 examples"):
-        choose(Config().changed(batch_size=6, devices=8).run, Config().changed(batch_size=6, devices=8).data.batch_size)
+        choose(Config(batch_size=6, devices=8))
 
 
 def test_devices_by_default_are_one_on_cpu(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda process=None: 8 * jax.devices())
-    assert choose(Config().run, Config().data.batch_size).mesh.size == 1
+    assert choose(Config()).mesh.size == 1
 
 
 def test_one_process_agrees_with_itself():
-    agreement = Agreement(choose(Config().run, Config().data.batch_size))
+    agreement = Agreement(choose(Config()))
     assert [agreement(number) for number in (0, 15, 0)] == [0, 15, 0]
 
 
@@ -87,10 +85,7 @@ def test_one_device_trains_a_net_with_dropout_as_without_any_division():
     net = nnx.Sequential(Synapse(nnx.Linear(3, 8, rngs=rngs)), LIF(), Dropout(0.5, rngs=rngs))
     net = nnx.Sequential(net, Synapse(nnx.Linear(8, 2, rngs=rngs)), LeakyReadout())
     task = (lambda output, labels: jnp.mean((output - labels) ** 2), saf_f(), optax.sgd(0.1), 2)
-    alone, step = (
-        safjax.train_step(*task, outputs="all"),
-        ParallelStep(*task, choose(Config().run, Config().data.batch_size)),
-    )
+    alone, step = safjax.train_step(*task, outputs="all"), ParallelStep(*task, choose(Config()))
     x, labels, kept = 3 * jnp.ones((4, 3)), jnp.ones((4, 2)), (nnx.Param, nnx.RngState)
     one, _, (value, expected) = alone(net, alone.init(net), x, labels)
     other, _, (same, aux) = step(*step.init(net), x, labels)
@@ -155,7 +150,7 @@ def assert_same(folder, reference):
     assert len(measured(folder)) == 8
     np.testing.assert_allclose(measured(folder), measured(reference), rtol=1e-10)
     with jax.enable_x64(True):
-        ours, theirs = (nnx.state(trained.load_parameters(path), nnx.Param) for path in (folder, reference))
+        ours, theirs = (nnx.state(workdir.load_parameters(path), nnx.Param) for path in (folder, reference))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.dtype == jnp.float64
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)

@@ -11,8 +11,8 @@ import pytest
 from experiments.config import Config, ConfigError, to_json
 from experiments.storage import folders, workdir
 
-CONFIG = Config().changed(dataset="digits", layers=(4, "M", 8), steps=2)
-RESUME = CONFIG.changed(resume=True)
+CONFIG = Config(dataset="digits", layers=(4, "M", 8), steps=2)
+RESUME = dataclasses.replace(CONFIG, resume=True)
 
 
 def runs(folder, **states):
@@ -118,12 +118,12 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a file system that nobody can write to")
 def test_folder_that_cannot_be_written():
     with pytest.raises(ConfigError, match="cannot be written"):
-        workdir.create(CONFIG.changed(workdir="/proc/run"), (16, 16, 1), 10)
+        workdir.create(dataclasses.replace(CONFIG, workdir="/proc/run"), (16, 16, 1), 10)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is locked to root")
 def test_folder_that_one_may_only_read(tmp_path):
-    workdir.create(CONFIG.changed(workdir=str(tmp_path)), (16, 16, 1), 10).__exit__(None, None, None)
+    workdir.create(dataclasses.replace(CONFIG, workdir=str(tmp_path)), (16, 16, 1), 10).__exit__(None, None, None)
     (tmp_path / "lock").unlink()
     tmp_path.chmod(0o555)
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiments import digits, imagenet, randman
-from experiments.training import cli, feed, trainer
+from experiments import cli, digits, feed, imagenet, randman, trainer
 from experiments.config import Config
 from experiments.data import Dataset, Encoded, ImageFiles, SpikeTimes
 

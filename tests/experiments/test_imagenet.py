@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from experiments import imagenet
-from experiments.training import cli
+from experiments import cli, imagenet
 from experiments.config import from_json
 from experiments.networks import build_net
 from experiments.storage import workdir
@@ -60,7 +59,7 @@ def test_archives_to_results(network, imagenet_archives, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     assert (config.pop("input_shape"), config.pop("num_classes")) == ([32, 32, 3], 1000)
     assert from_json(config).network == network
-    learned = jax.tree.leaves(nnx.state(trained.load_parameters(folder).classifier, nnx.Param))
+    learned = jax.tree.leaves(nnx.state(workdir.load_parameters(folder).classifier, nnx.Param))
     assert all(jnp.isfinite(leaf).all() for leaf in learned) and any(jnp.abs(leaf).max() > 0 for leaf in learned)
 
 

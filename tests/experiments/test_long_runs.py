@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import digits
-from experiments.training import trainer
+from experiments import digits, trainer
 from experiments.config import parse
 from experiments.distribution.devices import choose
 from experiments.metrics import Tally
@@ -22,9 +21,9 @@ STEPS = 2000
 
 def tiny(*flags):
     config = parse(digits.CONFIG, "", [*TINY, *flags])
-    devices = choose(config.run, config.data.batch_size)
+    devices = choose(config)
     feed = trainer.make_feed(config, devices)
-    return trainer.Trainer(config.training, feed, build_net(config.net, feed.shape, config.training.seed), devices)
+    return trainer.Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes), devices)
 
 
 @pytest.fixture

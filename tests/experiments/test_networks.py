@@ -21,7 +21,7 @@ SHAPES = {"cifar10": (32, 32, 3), "fashion_mnist": (28, 28, 1), "digits": (16, 1
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("experiment", [cifar10, fashion_mnist, digits])
 def test_recipe_can_be_trained_on_the_data(experiment, shape):
-    config = experiment.CONFIG.changed(width=0.125)
+    config = dataclasses.replace(experiment.CONFIG, width=0.125)
     net = nnx.eval_shape(lambda: build_net(config, shape, 10))
     step = safjax.train_step(lambda *args: mean_loss(*args, 0.05), RULES["saf_f"](), optax.sgd(0.1), steps=2)
     images, labels = jax.ShapeDtypeStruct((2, *shape), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
@@ -39,7 +39,7 @@ def test_published_sizes(experiment, classes, parameters):
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("surrogate", SURROGATES)
 def test_neurons_are_those_of_the_flags(surrogate, readout):
-    config = Config().changed(layers=(4, "M", 8), decay=0.25, threshold=0.75, surrogate=surrogate, readout=readout)
+    config = Config(layers=(4, "M", 8), decay=0.25, threshold=0.75, surrogate=surrogate, readout=readout)
     net = nnx.eval_shape(lambda: build_net(config, (8, 8, 1), 3))
     neurons = [module for _, module in nnx.iter_modules(net) if isinstance(module, safjax.nn.LIF)]
     assert len(neurons) == 2 and type(net.readout) is READOUTS[readout]
@@ -49,7 +49,7 @@ def test_neurons_are_those_of_the_flags(surrogate, readout):
 
 @pytest.mark.parametrize(("network", "parameters"), [("resnet18", 11_173_970), ("nf_resnet34", 21_284_672 + 5_146)])
 def test_cifar10_with_a_residual_network(network, parameters):
-    config = cifar10.CONFIG.changed(network=network, decay=0.25, readout="instant")
+    config = dataclasses.replace(cifar10.CONFIG, network=network, decay=0.25, readout="instant")
     net = nnx.eval_shape(lambda: build_net(config, (32, 32, 3), 10))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param))) == parameters
     assert type(net.readout) is READOUTS["instant"]
@@ -58,7 +58,7 @@ def test_cifar10_with_a_residual_network(network, parameters):
 
 @pytest.mark.parametrize("network", RESNETS)
 def test_residual_network_takes_the_smallest_images(network):
-    config = Config().changed(network=network, width=1 / 32)
+    config = Config(network=network, width=1 / 32)
     graphdef, state = nnx.split(nnx.eval_shape(lambda: build_net(config, (4, 4, 1), 3)))
     images = jax.ShapeDtypeStruct((2, 4, 4, 1), jnp.float32)
     outputs = jax.eval_shape(lambda state, x: safjax.predict(nnx.merge(graphdef, state), x, 2), state, images)
@@ -67,9 +67,9 @@ def test_residual_network_takes_the_smallest_images(network):
 
 def test_residual_network_is_for_images():
     with pytest.raises(ConfigError, match="--network=resnet18 is for images"):
-        build_net(Config().changed(dataset="randman", network="resnet18", layers=(8,)), (20,), 3)
+        build_net(Config(dataset="randman", network="resnet18", layers=(8,)), (20,), 3)
 
 
 def test_image_too_small_for_the_layers():
     with pytest.raises(ConfigError, match=r"halved 2 times only"):
-        build_net(Config().changed(layers=(4, "M", "M", "M")), (4, 28, 1), 10)
+        build_net(Config(layers=(4, "M", "M", "M")), (4, 28, 1), 10)

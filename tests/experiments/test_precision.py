@@ -27,10 +27,10 @@ def float_types(text):
 def step_program(default, *flags):
     """The training step of an experiment, as the compiler is given it; and the dtypes of what it trains."""
     config = parse(default, "", flags)
-    with settings(config.net.precision):
-        devices = choose(config.run, config.data.batch_size)
+    with settings(config):
+        devices = choose(config)
         feed = make_feed(config, devices)
-        trainer = Trainer(config.training, feed, build_net(config.net, feed.shape, config.training.seed), devices)
+        trainer = Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes), devices)
         inputs, labels, _ = next(feed.train_batches(1))
         text = trainer._step.lower(trainer.net, trainer._opt_state, inputs, labels).as_text()
         trained = jax.tree.leaves((variables(trainer.net), trainer._opt_state))
@@ -63,9 +63,9 @@ def test_runs_in_every_precision(precision, finished):
 def test_double_precision_is_stored_and_read_in_full(finished):
     ended = finished("--method=saf_f", "--precision=float64")
     with pytest.raises(RuntimeError, match=r"jax.enable_x64\(True\)"):
-        trained.load_parameters(ended.workdir)
+        workdir.load_parameters(ended.workdir)
     with jax.enable_x64(True):
-        net = trained.load_parameters(ended.workdir)
+        net = workdir.load_parameters(ended.workdir)
         outputs = safjax.predict(net, jnp.asarray(np.ones((2, 16, 16, 1))), 2)
     assert outputs.dtype == np.float64 and np.isfinite(outputs).all()
     assert len(set(np.asarray(outputs).ravel())) > 2
@@ -73,7 +73,7 @@ def test_double_precision_is_stored_and_read_in_full(finished):
 
 def test_settings_end_with_the_run():
     config = parse(digits.CONFIG, "", ["--precision=float64"])
-    with pytest.raises(KeyError), settings(config.net.precision):
+    with pytest.raises(KeyError), settings(config):
         assert jnp.zeros(()).dtype == jnp.float64
         raise KeyError
     assert jnp.zeros(()).dtype == jnp.float32

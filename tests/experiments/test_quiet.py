@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from experiments import digits
-from experiments.training import cli
+from experiments import cli, digits
 from tests.experiments.conftest import TINY
 from tests.experiments.test_trainer import measured
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import randman
-from experiments.training import cli, feed
+from experiments import cli, feed, randman
 from experiments.config import ConfigError
 from experiments.data import load, spike_trains
 from experiments.data.randman import load_randman
@@ -20,7 +19,7 @@ from experiments.storage import workdir
 
 TINY = ("--layers", "48", "--steps=25", "--batch-size=64", "--learning-rate=0.02")
 METHODS = ("bptt", "saf_f")
-SMALL = randman.CONFIG.changed(batch_size=8, steps=12)
+SMALL = dataclasses.replace(randman.CONFIG, batch_size=8, steps=12)
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -47,7 +46,7 @@ def test_saved_parameters_have_the_accuracy_of_the_summary(ended):
     spikes = np.zeros((25, *data.test_times.shape), np.float32)
     examples, units = np.indices(data.test_times.shape)
     spikes[data.test_times.astype(int) * 25 // 2**16, examples, units] = 1
-    outputs = np.asarray(safjax.predict(trained.load_parameters(folder), jnp.asarray(spikes)))
+    outputs = np.asarray(safjax.predict(workdir.load_parameters(folder), jnp.asarray(spikes)))
     seen = outputs[-1:] if method == "saf_f" else outputs
     assert summary["test_accuracy"] == pytest.approx(np.mean(seen.mean(0).argmax(-1) == data.test_labels), abs=1e-3)
 
@@ -73,7 +72,7 @@ def small():
 
 
 def test_batches_are_time_major_sequences(small):
-    batches = feed.Feed(small, SMALL.data, SMALL.training.seed, choose(SMALL.run, SMALL.data.batch_size))
+    batches = feed.Feed(small, SMALL, choose(SMALL))
     assert (batches.steps, batches.batches, batches.input_shape) == (None, 2, (5,))
     train = list(batches.train_batches(1))
     assert len(train) == 2
@@ -89,14 +88,8 @@ def test_batches_are_time_major_sequences(small):
 
 def test_order_depends_on_seed_and_epoch(small):
     def inputs(seed, epoch):
-        config = SMALL.changed(seed=seed)
-        return np.asarray(
-            next(
-                feed.Feed(
-                    small, config.data, config.training.seed, choose(config.run, config.data.batch_size)
-                ).train_batches(epoch)
-            ).inputs
-        )
+        config = dataclasses.replace(SMALL, seed=seed)
+        return np.asarray(next(feed.Feed(small, config, choose(config)).train_batches(epoch)).inputs)
 
     np.testing.assert_array_equal(inputs(0, 1), inputs(0, 1))
     assert np.any(inputs(0, 1) != inputs(0, 2)) and np.any(inputs(0, 1) != inputs(1, 1))
@@ -112,7 +105,7 @@ def test_order_depends_on_seed_and_epoch(small):
 )
 def test_feed_refuses(change, words, small):
     with pytest.raises(ConfigError, match=words):
-        feed.Feed(small, SMALL.changed(**change), choose(SMALL.run, SMALL.data.batch_size))
+        feed.Feed(small, dataclasses.replace(SMALL, **change), choose(SMALL))
 
 
 @pytest.mark.parametrize(
@@ -120,11 +113,11 @@ def test_feed_refuses(change, words, small):
 )
 def test_net_refuses(change, words):
     with pytest.raises(ConfigError, match=words):
-        build_net(SMALL.changed(**change), (5,), 3)
+        build_net(dataclasses.replace(SMALL, **change), (5,), 3)
 
 
 def test_width_scales_the_layers():
-    net = build_net(SMALL.changed(layers=(8, 4), width=0.5), (5,), 3)
+    net = build_net(dataclasses.replace(SMALL, layers=(8, 4), width=0.5), (5,), 3)
     shapes = [
         synapse.layer.kernel.shape for synapse in (net.features.layers[0], net.features.layers[2], net.classifier)
     ]

@@ -167,7 +167,7 @@ def test_same_runs_same_page(runs):
 
 
 def test_run_before_its_first_epoch(tmp_path):
-    config = digits.CONFIG.changed(workdir=str(tmp_path / "run"))
+    config = dataclasses.replace(digits.CONFIG, workdir=str(tmp_path / "run"))
     with create(config, (16, 16, 1), 10):
         pass
     (run,) = read([tmp_path / "run"])

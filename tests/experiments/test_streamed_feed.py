@@ -15,7 +15,7 @@ from experiments.streamed_feed import AHEAD, StreamedFeed
 from tests.imagenet import image
 
 COUNT = 22
-CONFIG = Config().changed(dataset="imagenet", augmentation="resized_crop_flip", image_size=16, batch_size=4, seed=3)
+CONFIG = Config(dataset="imagenet", augmentation="resized_crop_flip", image_size=16, batch_size=4, seed=3)
 
 
 class Files(list):
@@ -44,8 +44,8 @@ def dataset(**changes):
 
 
 def feed(data=None, **changes):
-    config = CONFIG.changed(**changes)
-    return StreamedFeed(dataset() if data is None else data, config, choose(config.run, config.data.batch_size))
+    config = dataclasses.replace(CONFIG, **changes)
+    return StreamedFeed(dataset() if data is None else data, config, choose(config))
 
 
 def listed(batches):

@@ -78,7 +78,7 @@ def test_saved_parameters_have_the_test_loss_of_the_summary(method, finished):
     ended = finished(f"--method={method}")
     dataset = load("digits", "")
     images = recipes.evaluation(dataset)(dataset.test_images)
-    outputs = np.asarray(safjax.predict(trained.load_parameters(ended.workdir), images, 2))
+    outputs = np.asarray(safjax.predict(workdir.load_parameters(ended.workdir), images, 2))
     seen = outputs[-1:] if method == "saf_f" else outputs
     loss = np.mean([example_losses(logits, dataset.test_labels, 0.05) for logits in seen])
     accuracy = np.mean(seen.mean(0).argmax(-1) == dataset.test_labels)
@@ -125,7 +125,7 @@ def test_parameters_before_the_loss_was_not_finite_are_kept(run, finished, monke
     assert ended.code == 1 and "epoch 2, step 1 of 5" in ended.err
     assert measured(ended.records) == measured(finished("--method=saf_f").records)[:1]
     assert {path.name for path in ended.workdir.iterdir()} == FILES - {"summary.json"}
-    trained.load_parameters(ended.workdir)
+    workdir.load_parameters(ended.workdir)
 
 
 @pytest.mark.parametrize("batch", [3, 7])
@@ -147,5 +147,5 @@ def test_ctrl_c_keeps_what_there_is(batch, run, monkeypatch):
     assert ended.summary["interrupted"] is True and ended.summary["epochs"] == len(ended.out.splitlines()) - 1 == epochs
     assert f"interrupted in epoch {epochs + 1}" in ended.err
     images = np.random.default_rng(0).random((4, 16, 16, 1), np.float32)
-    saved = safjax.predict(trained.load_parameters(ended.workdir), images, 2)
+    saved = safjax.predict(workdir.load_parameters(ended.workdir), images, 2)
     np.testing.assert_array_equal(saved, safjax.predict(nets[0].net, images, 2))

@@ -14,12 +14,12 @@ from experiments.storage.arrays import to_arrays, variables
 from experiments.storage.checkpoints import Snapshot
 from tests.experiments.test_progress import RECORD
 
-CONFIG = Config().changed(dataset="digits", layers=(4, "M", 8), steps=2)
+CONFIG = Config(dataset="digits", layers=(4, "M", 8), steps=2)
 SHAPE = (16, 16, 1)
 
 
 def create(folder, seed=0):
-    return workdir.create(Config().changed(dataset="digits", layers=(4, "M", 8), seed=seed, workdir=folder), SHAPE, 10)
+    return workdir.create(Config(dataset="digits", layers=(4, "M", 8), seed=seed, workdir=folder), SHAPE, 10)
 
 
 def snapshot(net, step, best=None):
@@ -64,7 +64,7 @@ def test_parameters_read_back_are_those_saved_last(tmp_path):
         net.classifier.layer.layers[2].bias[...] = jnp.arange(10.0)
         folder.save(snapshot(net, 2))
     images = np.random.default_rng(0).random((3, *SHAPE), np.float32)
-    back = trained.load_parameters(tmp_path / "run")
+    back = workdir.load_parameters(tmp_path / "run")
     np.testing.assert_array_equal(safjax.predict(back, images, 2), safjax.predict(net, images, 2))
 
 
@@ -76,7 +76,7 @@ def test_the_best_parameters_read_back(tmp_path):
         net.classifier.layer.layers[2].bias[...] = jnp.arange(10.0)
         for step in range(2, 7):
             folder.save(snapshot(net, step, best=1))
-    back = trained.load_parameters(tmp_path / "run", "best")
+    back = workdir.load_parameters(tmp_path / "run", "best")
     np.testing.assert_array_equal(safjax.predict(back, images, 2), best)
 
 
@@ -90,8 +90,8 @@ def test_the_best_epoch_is_the_first_of_the_best_accuracy(tmp_path):
 
 def test_nothing_to_load(tmp_path):
     with pytest.raises(FileNotFoundError):
-        trained.load_parameters(tmp_path)
+        workdir.load_parameters(tmp_path)
     with create(str(tmp_path / "run")):
         pass
     with pytest.raises(FileNotFoundError):
-        trained.load_parameters(tmp_path / "run")
+        workdir.load_parameters(tmp_path / "run")
