@@ -113,6 +113,19 @@ class Net(nnx.Module):
         return self.readout((1 / len(currents)) * total)
 
 
+class Resting(nnx.Module):
+    """Neurons with a refractory period, held and integrating: not in closed form."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(3)
+        self.first, self.held = Synapse(nets._dense(7, 12, rngs)), Refractory(LIF(0.6, 0.6, reset=ResetTo(0.0)), 2)
+        self.second, self.integrating = Synapse(nets._dense(12, 9, rngs)), Refractory(LIF(0.6, 0.3), 1, integrate=True)
+        self.last, self.readout = Synapse(nets._dense(9, nets.CLASSES, rngs)), LeakyReadout()
+
+    def __call__(self, x):
+        return self.readout(self.last(self.integrating(self.second(self.held(self.first(x))))))
+
+
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
     if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":

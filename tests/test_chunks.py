@@ -18,12 +18,12 @@ from safjax.nn import (
     Dropout,
     LeakyReadout,
     Recurrent,
-    Refractory,
     ResetTo,
     SlidingPSN,
     Synapse,
-)
+)  # fmt: skip
 from tests import nets
+from tests.neuron_kinds import Resting
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -67,19 +67,6 @@ class Mixed(nnx.Module):
 
     def __call__(self, x):
         return self.readout(self.last(self.lif(self.second(self.dropout(self.current(self.first(x)))))))
-
-
-class Resting(nnx.Module):
-    """Neurons with a refractory period, held and integrating: not in closed form."""
-
-    def __init__(self):
-        rngs = nnx.Rngs(3)
-        self.first, self.held = dense((7, 12), rngs), Refractory(LIF(0.6, 0.6, reset=ResetTo(0.0)), 2)
-        self.second, self.integrating = dense((12, 9), rngs), Refractory(LIF(0.6, 0.3), 1, integrate=True)
-        self.last, self.readout = dense((9, nets.CLASSES), rngs), LeakyReadout()
-
-    def __call__(self, x):
-        return self.readout(self.last(self.integrating(self.second(self.held(self.first(x))))))
 
 
 class Windowed(nnx.Module):

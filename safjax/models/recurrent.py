@@ -58,7 +58,7 @@ class SpikingRNN(nnx.Module):
         sizes: Sequence[int],
         *,
         neuron: Callable[[int], Neuron] = current_based,
-        scale: float = 1.5,
+        scale: float = 2.0,
         recurrent_scale: float = 0.5,
         use_bias: bool = False,
         readout: LeakyReadout | InstantReadout | None = None,

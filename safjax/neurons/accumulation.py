@@ -41,7 +41,7 @@ def accumulation_step(
     """
     kept = cell.decay * jax.lax.stop_gradient(accumulation)
     lost = jax.lax.stop_gradient(slack(potential, gain, cell))
-    spikes = cell.fire(gain * cell.driven(widened(potential)) - cell.drop * kept + lost)
+    spikes = cell.fire(gain * widened(cell.driven(potential)) - cell.drop * kept + lost)
     return kept + spikes, spikes
 
 
@@ -64,7 +64,7 @@ def resolution(dtype: jnp.dtype, decay: Number) -> float:
 def slack(potential: jax.Array, gain: jax.Array, cell: LIFCell) -> jax.Array:
     """What rounding may have taken from Λ v where it meets the threshold: resolution · Λ · max(|v|, θ)."""
     part = resolution(potential.dtype, cell.decay)
-    return part * gain * jnp.maximum(jnp.abs(cell.driven(widened(potential))), cell.threshold)
+    return part * gain * jnp.maximum(jnp.abs(widened(cell.driven(potential))), cell.threshold)
 
 
 def leaky_readout_step(

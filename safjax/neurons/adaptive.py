@@ -7,7 +7,7 @@ import jax
 
 from safjax.neurons.firing import Surrogate
 from safjax.neurons.resets import Number, Reset, after_spikes, check_decay_input, check_reset, released
-from safjax.precision import wide_zeros
+from safjax.precision import wide_zeros, widened
 
 
 class AdaptiveState(NamedTuple):
@@ -56,7 +56,7 @@ class AdaptiveCell:
 
     def integrated(self, membrane: jax.Array, current: jax.Array) -> jax.Array:
         """u[t] from m[t−1] and I[t]."""
-        return self.decay * membrane + ((1 - self.decay) * current if self.decay_input else current)
+        return self.decay * membrane + ((1 - self.decay) * widened(current) if self.decay_input else current)
 
     def start(self, current: jax.Array) -> AdaptiveState:
         """m[0] = b[1] = 0."""

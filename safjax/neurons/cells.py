@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from safjax.neurons.firing import Surrogate, fire
 from safjax.neurons.resets import Number, Reset, ResetTo, after_spikes, check_decay_input, check_reset, released
-from safjax.precision import wide_zeros
+from safjax.precision import wide_zeros, widened
 
 
 class Cell(Protocol):
@@ -92,7 +92,7 @@ class LIFCell:
 
     def driven(self, current: jax.Array) -> jax.Array:
         """What a current adds to the membrane: I, or (1 − λ) I."""
-        return (1 - self.decay) * current if self.decay_input else current
+        return (1 - self.decay) * widened(current) if self.decay_input else current
 
     def integrated(self, membrane: jax.Array, current: jax.Array) -> jax.Array:
         """u[t] from m[t−1] and I[t]."""

@@ -95,12 +95,13 @@ def lif_sequence(
       >>> spikes.ravel().tolist()
       [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     """
-    currents = cell.driven(widened(currents))
+    currents = widened(cell.driven(currents))
     if membrane is None:
         membrane = cell.start(currents if steps is not None else currents[0])
-    numbers = cell.decay, cell.threshold, cell.release
     learned, surrogate = taken_apart(cell.surrogate)
-    constants = _Constants(*jax.tree.map(lambda number: jnp.asarray(number, currents.dtype), numbers), learned)
+    numbers = cell.decay, cell.threshold, cell.release
+    decay, threshold, release = jax.tree.map(lambda number: jnp.asarray(number, currents.dtype), numbers)
+    constants = _Constants(decay, threshold, release, learned)
     form = _Form(surrogate, cell.floor, cell.max_spikes, steps, through_reset, parallel)
     potentials = _potentials(form, currents, membrane, constants)
     spikes = cell.fire(potentials)

@@ -8,7 +8,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.neurons import CurrentCell, LIFCell, RefractoryCell, run_cell
+from safjax.neurons import CurrentCell, LIFCell, RefractoryCell, lif_sequence, run_cell
 from safjax.nn import ALIF, IF, LIF, PLIF, CurrentLIF, LeakyReadout, Neuron, Refractory, ResetTo, Synapse
 from safjax.surrogate import Sigmoid
 from tests import nets
@@ -124,6 +124,18 @@ def test_decayed_input_is_a_scaled_current_under_every_rule(name):
     nets.assert_fires(aux.rates)
     np.testing.assert_allclose(value, expected, rtol=1e-12)
     nets.assert_trees_close(grads, expected_grads, rtol=1e-10)
+
+
+def test_a_decayed_input_is_rounded_once_wherever_it_is_computed():
+    """Currents of bfloat16 are multiplied by 1 − λ in float32, step by step and all at once."""
+    cell = LIFCell(0.7, 0.8, Sigmoid(), ResetTo(0.0), decay_input=True)
+    currents = jnp.asarray(np.random.default_rng(0).normal(1.5, 3.0, (20, 50)), jnp.bfloat16)
+    membrane, spikes = run_cell(cell, currents)
+    nets.assert_fires({"neuron": spikes.mean()})
+    all_at_once = lif_sequence(currents, cell)
+    np.testing.assert_array_equal(all_at_once[0], spikes)
+    np.testing.assert_array_equal(all_at_once[2], membrane)
+    assert membrane.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("cell", [LIFCell(0.7, 0.8, Sigmoid()), CurrentCell(LIFCell(0.7, 1.2, Sigmoid()), 0.4)])
