@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from safjax.neurons.cells import LIFCell
 from safjax.neurons.firing import fire, put_together, taken_apart
-from safjax.neurons.resets import after_spikes
+from safjax.neurons.resets import after_spikes, slope_after_spikes
 from safjax.precision import widened
 
 
@@ -192,14 +192,14 @@ def _solve_in_parallel(form, potentials, membrane, constants, to_potentials):
     """All steps at once; the recurrence by an associative scan over its coefficients."""
     spikes, pull_back = jax.vjp(form.fire, potentials, constants.threshold, constants.surrogate)
     slope = pull_back(jnp.ones_like(spikes))[0] if form.through_reset else 0.0
-    membranes, pull_through = jax.vjp(after_spikes, potentials, spikes, constants.release)
-    by_potential, by_spikes, _ = pull_through(jnp.ones_like(potentials))
-    factor = constants.decay * (by_potential + by_spikes * slope)
+    by_potentials = slope_after_spikes(potentials, spikes, slope, constants.release)
+    factor = jnp.broadcast_to(constants.decay * by_potentials, potentials.shape)
     source = to_potentials
     if form.floor is not None:
         factor, source = (jnp.where(potentials <= form.floor, 0, x) for x in (factor, source))
     _, errors = jax.lax.associative_scan(_compose, (factor, source), reverse=True)
     to_membranes = constants.decay * jnp.concatenate([errors[1:], jnp.zeros_like(errors[:1])])
+    membranes, pull_through = jax.vjp(after_spikes, potentials, spikes, constants.release)
     before = jnp.concatenate([membrane[None], membranes[:-1]])
     _, to_spikes, to_release = pull_through(to_membranes)
     to_threshold, to_surrogate = _nothing(constants)

@@ -54,6 +54,13 @@ def after_spikes(potential: jax.Array, spikes: jax.Array, release: Any) -> jax.A
     return potential - release * spikes
 
 
+def slope_after_spikes(potential: jax.Array, spikes: jax.Array, slope: Any, release: Any) -> Any:
+    """dm/du of `after_spikes`, where ds/du is `slope`: 1 − ρθ σ, or 1 − s − (u − v) σ."""
+    if isinstance(release, ResetTo):
+        return 1 - spikes - (potential - release.value) * slope
+    return 1 - release * slope
+
+
 def check_reset(owner: str, reset: Reset, threshold: Any, max_spikes: int | None = 1, scaled: bool = False) -> None:
     """Refuses a reset that goes with no other choice of the neuron.
 
