@@ -35,8 +35,11 @@ def spiking_jelly(tau=None, decay_input=True, v_reset=0.0, detach_reset=False):
     return run
 
 
-def leaky(mechanism):
-    """snnTorch's `Leaky(BETA)`: what has fired in the step before is reset in this one, and never differentiated."""
+def leaky(mechanism, reset_delay=True):
+    """snnTorch's `Leaky(BETA)`: what has fired in the step before is reset in this one, and not differentiated.
+
+    Without delay what fires is reset at once, and differentiated, in so far as it is not reset for the step before.
+    """
 
     def run(xs, spike, constant):
         mem, spikes = 0 * xs[0], []
@@ -45,6 +48,8 @@ def leaky(mechanism):
             mem = BETA * ((1 - reset) * mem if mechanism == "zero" else mem) + x
             mem = mem - reset * THETA if mechanism == "subtract" else mem
             spikes.append(spike(mem - THETA))
+            if not reset_delay:
+                mem = mem - (spikes[-1] - reset) * (THETA if mechanism == "subtract" else mem)
         return spikes
 
     return run
@@ -208,6 +213,10 @@ LINES = {
     "snnTorch Leaky(beta)": Line(LIF(BETA, THETA, reset=1 / BETA), leaky("subtract"), detach=True),
     "snnTorch Leaky(beta, reset_mechanism='zero')": Line(LIF(BETA, THETA, reset=TO_ZERO), leaky("zero"), detach=True),
     "snnTorch Leaky(beta, reset_mechanism='none')": Line(LIF(BETA, THETA, reset=None), leaky("none"), 0.8),
+    "snnTorch Leaky(beta, reset_delay=False)": Line(LIF(BETA, THETA), leaky("subtract", False), 0.8),
+    "snnTorch Leaky(beta, reset_mechanism='zero', reset_delay=False)": Line(
+        LIF(BETA, THETA, reset=TO_ZERO), leaky("zero", False)
+    ),
     "snnTorch Lapicque(R, C)": Line(LAPICQUE, lapicque("subtract", R, C), 4, R, detach=True),
     "snnTorch Lapicque(beta)": Line(
         LIF(LAPICQUE_BETA, THETA, reset=1 / LAPICQUE_BETA, decay_input=True),

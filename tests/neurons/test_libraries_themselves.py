@@ -68,6 +68,10 @@ THEIRS = {
     "snnTorch Leaky(beta)": lambda: snntorch("Leaky", beta=BETA),
     "snnTorch Leaky(beta, reset_mechanism='zero')": lambda: snntorch("Leaky", beta=BETA, reset_mechanism="zero"),
     "snnTorch Leaky(beta, reset_mechanism='none')": lambda: snntorch("Leaky", beta=BETA, reset_mechanism="none"),
+    "snnTorch Leaky(beta, reset_delay=False)": lambda: snntorch("Leaky", beta=BETA, reset_delay=False),
+    "snnTorch Leaky(beta, reset_mechanism='zero', reset_delay=False)": lambda: snntorch(
+        "Leaky", beta=BETA, reset_mechanism="zero", reset_delay=False
+    ),
     "snnTorch Lapicque(R, C)": lambda: snntorch("Lapicque", R=R, C=C),
     "snnTorch Lapicque(beta)": lambda: snntorch("Lapicque", beta=BETA),
     "snnTorch Lapicque(R, C, reset_mechanism='zero')": lambda: snntorch("Lapicque", R=R, C=C, reset_mechanism="zero"),
