@@ -22,7 +22,8 @@ _PRODUCT = {"mul", "dot_general", "conv_general_dilated", "ragged_dot"}
 # Linear in the first operand; the others choose or divide.
 _LINEAR_IN_FIRST = {"div", "dynamic_slice", "gather"}
 _PLAIN_NAMES = {
-    "reduce_window_max": "max pooling", "_max_pool": "max pooling", "reduce_max": "a maximum over an axis", "max": "a maximum (ReLU)",
+    "reduce_window_max": "max pooling", "_max_pool": "max pooling",
+    "reduce_max": "a maximum over an axis", "max": "a maximum (ReLU)",
     "logistic": "a sigmoid", "rsqrt": "division by a standard deviation (normalisation over the input)",
 }  # fmt: skip
 
