@@ -19,6 +19,7 @@ NAMES = {
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
         "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
+        "concatenate",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
