@@ -9,6 +9,7 @@ from flax import nnx
 
 from safjax.models.stages import WIDTHS, Layers, Normalisation, check_stages, scaled_widths
 from safjax.nn import IF, InstantReadout, LeakyReadout, Neuron, Synapse
+from safjax.ops import max_pool
 
 Connection = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -133,9 +134,9 @@ class SEWBlock(nnx.Module):
         return self.connect(residual, self.projection(spikes))
 
 
-def max_pool(x: jax.Array) -> jax.Array:
+def pooled(x: jax.Array) -> jax.Array:
     """The largest of each 3×3 pixels, every second of them, as behind the stem of the usual ResNets."""
-    return nnx.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
 def sew_resnet18(
@@ -143,7 +144,7 @@ def sew_resnet18(
     *,
     width: float = 1.0,
     in_features: int = 3,
-    pool: Callable[[jax.Array], jax.Array] | None = max_pool,
+    pool: Callable[[jax.Array], jax.Array] | None = pooled,
     norm: Normalisation | None = None,
     dtype: jax.typing.DTypeLike | None = None,
     param_dtype: jax.typing.DTypeLike = jnp.float32,

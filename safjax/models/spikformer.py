@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.models.sew_resnet import max_pool
+from safjax.models.sew_resnet import pooled as halved
 from safjax.models.stages import Layers, Normalisation, is_count
 from safjax.nn import LIF, BatchNorm, InstantReadout, LeakyReadout, Neuron, Synapse
 
@@ -107,7 +107,7 @@ class Patches(nnx.Module):
         parts: list[nnx.Module] = []
         for pool, outputs in zip(pooled, (features // 8, features // 4, features // 2, features), strict=True):
             parts += [Synapse(layers.normalised(channels, outputs, 3, 1)), neuron()]
-            parts += [Synapse(max_pool)] if pool else []
+            parts += [Synapse(halved)] if pool else []
             channels = outputs
         self.maps = nnx.Sequential(*parts)
         self.position, self.neuron = Synapse(layers.normalised(features, features, 3, 1)), neuron()
