@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.models.stages import WIDTHS, Layers, Normalisation, check_stages, scaled_widths
+from safjax.models.stages import WIDTHS, Layers, Normalisation, check_stages, halved, scaled_widths
 from safjax.nn import IF, InstantReadout, LeakyReadout, Neuron, Synapse
-from safjax.ops import max_pool
 
 Connection = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -134,17 +133,12 @@ class SEWBlock(nnx.Module):
         return self.connect(residual, self.projection(spikes))
 
 
-def pooled(x: jax.Array) -> jax.Array:
-    """The largest of each 3×3 pixels, every second of them, as behind the stem of the usual ResNets."""
-    return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-
-
 def sew_resnet18(
     num_classes: int = 1000,
     *,
     width: float = 1.0,
     in_features: int = 3,
-    pool: Callable[[jax.Array], jax.Array] | None = pooled,
+    pool: Callable[[jax.Array], jax.Array] | None = halved,
     norm: Normalisation | None = None,
     dtype: jax.typing.DTypeLike | None = None,
     param_dtype: jax.typing.DTypeLike = jnp.float32,

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.models.sew_resnet import pooled as halved
-from safjax.models.stages import Layers, Normalisation, is_count
+from safjax.models.stages import Layers, Normalisation, halved, is_count
 from safjax.nn import LIF, BatchNorm, InstantReadout, LeakyReadout, Neuron, Synapse
 
 SCALE = 0.125

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 
 from safjax.nn import BatchNorm, Synapse
-from safjax.ops import global_avg_pool
+from safjax.ops import global_avg_pool, max_pool
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of the four stages of the usual ResNets."""
@@ -51,6 +51,11 @@ def scaled_widths(name: str, width: Any) -> tuple[int, ...]:
 def is_count(value: Any) -> bool:
     """Whether it is a whole number ≥ 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def halved(x: jax.Array) -> jax.Array:
+    """The largest of each 3×3 pixels, every second of them, as behind the stem of the usual ResNets."""
+    return max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
 @dataclasses.dataclass(frozen=True)
