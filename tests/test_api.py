@@ -19,6 +19,7 @@ NAMES = {
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
         "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
+        "concatenate",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
@@ -35,7 +36,11 @@ NAMES = {
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool"},
-    "safjax.models": {"SpikingMLP", "SpikingResNet", "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "nf_resnet34"},
+    "safjax.models": {
+        "MSResNet", "SEWResNet", "Spikformer", "SpikingMLP", "SpikingResNet", "SpikingVGG", "SpikingVGGF",
+        "cifar_resnet18", "ms_resnet18", "ms_resnet34", "nf_resnet34", "sew_add", "sew_and", "sew_iand",
+        "sew_resnet18", "sew_resnet34",
+    },
 }  # fmt: skip
 
 CONSTRUCTORS = [

@@ -1,6 +1,7 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
 from safjax.nn.batch_norm import BatchNorm
+from safjax.nn.concatenation import concatenate
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.dropout import Dropout
@@ -30,4 +31,5 @@ __all__ = [
     "SlidingPSN",
     "Synapse",
     "WSConv",
+    "concatenate",
 ]
