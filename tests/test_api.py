@@ -18,7 +18,8 @@ NAMES = {
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
-        "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
+        "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv",
+        "fold_batch_norms",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",

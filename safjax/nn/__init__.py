@@ -4,11 +4,13 @@ from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.dropout import Dropout
+from safjax.nn.folding import fold_batch_norms
 from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
+from safjax.nn.step_weights import StepWeights
 from safjax.nn.synapse import Synapse
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "Recurrent",
     "SequenceState",
     "SlidingPSN",
+    "StepWeights",
     "Synapse",
     "WSConv",
+    "fold_batch_norms",
 ]
