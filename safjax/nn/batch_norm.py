@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.nn.calls import layer_call
 from safjax.nn.layout import Layout, enter, layout_in_synapse, rows_of_steps
 from safjax.nn.numbers import checked_whole
 from safjax.nn.statistics import RunningStatistic
@@ -120,6 +121,7 @@ class BatchNorm(StepIndexed):
         self.mean = RunningStatistic(jnp.zeros(shape, wide))
         self.var = RunningStatistic(jnp.ones(shape, wide))
 
+    @layer_call
     def __call__(self, x: jax.Array) -> jax.Array:
         """x[B, ..., features] ↦ the same shape."""
         if x.ndim < 2 or x.shape[-1] != self.features:

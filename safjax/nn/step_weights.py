@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.nn.calls import layer_call
 from safjax.nn.numbers import checked_whole
 from safjax.nn.step_index import StepIndexed
 
@@ -59,6 +60,7 @@ class StepWeights(StepIndexed):
             checked_whole(self, "features", features, "the size of the input's last axis, or None")
         self.weight = nnx.Param(jnp.ones((steps,) if features is None else (steps, features), param_dtype))
 
+    @layer_call
     def __call__(self, x: jax.Array) -> jax.Array:
         """x[B, ..., features] ↦ the same shape."""
         if self.features not in (None, x.shape[-1]) or x.ndim < (1 if self.features is None else 2):
