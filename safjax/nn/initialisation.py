@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from safjax.neurons import LIFCell, run_cell
-from safjax.nn.numbers import checked_decay, checked_positive, checked_whole
 from safjax.surrogate import Sigmoid
 
 MOST_INPUTS, NEURONS, BATCH = 512, 512, 8
@@ -36,8 +35,8 @@ def lif_init(
     how long u stays high, the T steps from rest, and currents of few inputs, which are not normal. So g is searched:
     a layer of such neurons, with such weights and inputs, is simulated once for each fan-in, and a larger or a smaller
     g is taken, until it fires at ν. What the simulation gives, the layer does, as long as its inputs are as assumed:
-    0 or 1, at the rate r, independent. Behind average pooling, or where inputs fire together, it will fire less or
-    more; `scale_to_rate` looks at the inputs that there are.
+    0 or 1, at the rate r, independent. Behind average pooling, at the border of an image that is filled up with zeros,
+    or where inputs fire together, it will fire less or more; `scale_to_rate` looks at the inputs that there are.
 
     Args:
       input_rate: r, spikes an input and step, in (0, 1]; of the second and later layers the `rate` of the one before.
@@ -64,14 +63,16 @@ def lif_init(
       >>> 0.08 < float(safjax.simulate(net, x).spikes["layers.1"].mean()) < 0.12
       True
     """
-    for name, value, most in (("input_rate", input_rate, 1.0), ("rate", rate, 0.4)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
-            raise ValueError(
-                f"lif_init({name}={value!r}): expected spikes per neuron and step, a number in (0, {most:g}]."
-            )
-    checked_decay(lif_init, decay)
-    checked_positive(lif_init, "threshold", threshold, "the firing threshold; the usual one is 1.0")
-    checked_whole(lif_init, "steps", steps, "the length of the sequences")
+    ranges = {"input_rate": (input_rate, 1.0), "rate": (rate, 0.4), "decay": (decay, 1.0)}
+    for name, (value, most) in ranges.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value <= most or (value == 0 and name != "decay"):
+            interval = f"{'[' if name == 'decay' else '('}0, {most:g}]"
+            raise ValueError(f"lif_init({name}={value!r}): expected a Python number in {interval}.")
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < math.inf:
+        raise ValueError(f"lif_init(threshold={threshold!r}): expected a positive, finite Python number.")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"lif_init(steps={steps!r}): expected a whole number ≥ 1, the length of the sequences.")
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32, **options: Any) -> jax.Array:
         inputs = math.prod(shape[:-1])

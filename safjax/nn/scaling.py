@@ -79,8 +79,8 @@ def scale_to_rate(net: nnx.Module, x: Any, steps: int | None = None, *, rate: fl
       >>> layers = [f for _ in range(3) for f in (Synapse(nnx.Linear(64, 64, rngs=nnx.Rngs(0))), LIF())]
       >>> net, x = nnx.Sequential(*layers, LeakyReadout()), jnp.arange(12.0 * 4 * 64).reshape(12, 4, 64) % 7 < 1
       >>> scaled = scale_to_rate(net, x.astype(float), rate=0.15)
-      >>> [r < 0.01 for r in scaled.before.values()], [0.12 < r < 0.18 for r in scaled.after.values()]
-      ([False, True, True], [True, True, True])
+      >>> max(scaled.before.values()) < 0.01, [0.12 < r < 0.18 for r in scaled.after.values()]
+      (True, [True, True, True])
     """
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < 0.5:
         raise ValueError(f"scale_to_rate(rate={rate!r}): expected spikes per neuron and step, in (0, 0.5).")
@@ -123,8 +123,8 @@ class _Scaling:
 
     def measured(self, factors: Mapping[tuple, float] | None = None) -> tuple[dict[str, float], dict[str, float]]:
         """(rates, deviations of the currents) with some kernels multiplied besides."""
-        params = {path: _times(self.params[path], factor) for path, factor in (factors or {}).items()}
-        params = nnx.from_flat_state({**self.params, **params})
+        tried = {path: _times(self.params[path], factor) for path, factor in (factors or {}).items()}
+        params = nnx.from_flat_state({**self.params, **tried})
         rates, deviations = _measured(self.graph, params, self.rest, self.x, self.steps)
         return {path: float(r) for path, r in rates.items()}, {path: float(d) for path, d in deviations.items()}
 
@@ -168,8 +168,8 @@ class _Scaling:
             return (
                 "All kernels that lead to them lead to other neurons before, for which they were scaled."
                 if layer.others
-                else "No kernel of a stock layer (nnx.Conv, nnx.Linear, WSConv ...) leads to them that could be scaled: "
-                "put one into a Synapse before them, or scale what does by hand."
+                else "No kernel of a stock layer (nnx.Conv, nnx.Linear, WSConv ...) leads to them that could be "
+                "scaled: put one into a Synapse before them, or scale by hand what does."
             )
         now, twice = (self.measured(dict.fromkeys(layer.own, factor))[1][layer.path] for factor in (1.0, 2.0))
         if rate < self.rate and now == twice:
