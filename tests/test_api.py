@@ -17,8 +17,9 @@ NAMES = {
         "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
-        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
-        "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
+        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm", "CurrentLIF", "Delay",
+        "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse",
+        "WSConv",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",

@@ -1,5 +1,7 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
+from safjax.nn.across_time import AcrossTime
+from safjax.nn.axonal_delay import AxonalDelay
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
@@ -18,6 +20,8 @@ __all__ = [
     "PLIF",
     "PSN",
     "SPSN",
+    "AcrossTime",
+    "AxonalDelay",
     "BatchNorm",
     "CurrentLIF",
     "Delay",
