@@ -185,7 +185,7 @@ def _checked_max(delays: Any, max_delay: Any, real: bool) -> int:
             f"AxonalDelay(max_delay={max_delay!r}): expected a whole number of steps, the longest delay, at least "
             f"{int(real)}."
         )
-    if not known:
+    if max_delay is not None and not known:
         return max_delay
     with jax.ensure_compile_time_eval():
         low, high = float(jnp.min(values)), float(jnp.max(values))
