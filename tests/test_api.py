@@ -19,8 +19,9 @@ NAMES = {
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm", "CurrentLIF", "Delay",
         "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse",
-        "WSConv",
+        "WSConv", "time_constants",
     },
+    "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",

@@ -1,5 +1,6 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
+from safjax.nn import time_constants
 from safjax.nn.across_time import AcrossTime
 from safjax.nn.axonal_delay import AxonalDelay
 from safjax.nn.batch_norm import BatchNorm
@@ -34,4 +35,5 @@ __all__ = [
     "SlidingPSN",
     "Synapse",
     "WSConv",
+    "time_constants",
 ]
