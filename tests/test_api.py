@@ -37,7 +37,9 @@ NAMES = {
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool"},
-    "safjax.models": {"SpikingMLP", "SpikingResNet", "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "nf_resnet34"},
+    "safjax.models": {
+        "DVSGestureNet", "SpikingMLP", "SpikingResNet", "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "nf_resnet34",
+    },
 }  # fmt: skip
 
 CONSTRUCTORS = [
