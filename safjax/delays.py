@@ -55,6 +55,19 @@ def _parted(delays: jax.Array, longest: int) -> tuple[jax.Array, jax.Array]:
     return below.astype(jnp.int32), delays - below
 
 
+def between_two(delays: jax.Array, longest: int) -> jax.Array:
+    """w[k] of `interpolated`, [K + 1, *shape of d]."""
+    below, part = _parted(delays, longest)
+    steps = jnp.arange(longest + 1).reshape(-1, *(1,) * delays.ndim)
+    return jnp.where(steps == below, 1 - part, 0) + jnp.where(steps == below + 1, part, 0)
+
+
+def nearest(delays: jax.Array, longest: int) -> jax.Array:
+    """w[k] = 1 where k is the whole number nearest to d, else 0, [K + 1, *shape of d]; without gradient."""
+    steps = jnp.arange(longest + 1).reshape(-1, *(1,) * delays.ndim)
+    return (steps == jnp.round(jax.lax.stop_gradient(delays))).astype(delays.dtype)
+
+
 def gaussian(delays: jax.Array, width: jax.Array | float, longest: int) -> jax.Array:
     """w[k] ∝ exp(−(k − d)² / 2σ²), k = 0 ... K, of sum 1; [K + 1, *shape of d].
 
@@ -78,16 +91,37 @@ def weighed(x: jax.Array, kernel: jax.Array) -> jax.Array:
       kernel: w[K + 1, ...], behind its first axis of a shape that broadcasts to that of a sample.
     """
     longest = len(kernel) - 1
-    steps = len(x) - longest
     kernel = kernel.reshape(longest + 1, *(1,) * (x.ndim - kernel.ndim), *kernel.shape[1:])
-    if steps == 1:
+    if len(x) == longest + 1:
         return jnp.sum(kernel[::-1] * x, 0, keepdims=True)
+    return _summed(x, kernel, jnp.multiply)
+
+
+def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """y_j[t] = Σ_k Σ_i w_ij[k] x_i[t − k].
+
+    Args:
+      x: [K + T, B, ..., in].
+      kernel: w[K + 1, in, out].
+
+    Returns:
+      y[T, B, ..., out].
+    """
+    if len(x) == len(kernel):
+        return jnp.einsum("k...i,kio->...o", x, kernel[::-1])[None]
+    return _summed(x, kernel, lambda x, weight: x @ weight)
+
+
+def _summed(x: jax.Array, kernel: jax.Array, product: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """Σ_k product(x[t − k], w[k]) of all steps."""
+    longest = len(kernel) - 1
+    steps = len(x) - longest
 
     # What a term needs for its gradient is computed again, or x would be kept K + 1 times.
     @jax.checkpoint
     def add(total, term):
         weight, start = term
-        return total + weight * jax.lax.dynamic_slice_in_dim(x, start, steps), None
+        return total + product(jax.lax.dynamic_slice_in_dim(x, start, steps), weight), None
 
-    zeros = jnp.zeros((steps, *x.shape[1:]), jnp.result_type(kernel, x))
-    return jax.lax.scan(add, zeros, (kernel, jnp.arange(longest, -1, -1)))[0]
+    shape = jax.eval_shape(product, x[:steps], kernel[0])
+    return jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), (kernel, jnp.arange(longest, -1, -1)))[0]

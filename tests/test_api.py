@@ -18,8 +18,8 @@ NAMES = {
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm", "CurrentLIF", "Delay",
-        "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse",
-        "WSConv", "time_constants",
+        "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "SequenceState",
+        "SlidingPSN", "Synapse", "WSConv", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
     "safjax.losses": {

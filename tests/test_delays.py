@@ -30,15 +30,32 @@ def test_of_whole_delays_all_kinds_are_one():
     x, d = sequence(3), jnp.array([0.0, 2.0, 4.0])
     expected = delays.shifted(x, d.astype(int), LONGEST)
     np.testing.assert_array_equal(delays.interpolated(x, d, LONGEST), expected)
-    kernel = delays.gaussian(d, 0.01, LONGEST)
-    np.testing.assert_allclose(delays.weighed(x, kernel), expected, rtol=1e-12)
+    for kernel in (delays.gaussian(d, 0.01, LONGEST), delays.between_two(d, LONGEST), delays.nearest(d + 0.4, LONGEST)):
+        np.testing.assert_allclose(delays.weighed(x, kernel), expected, rtol=1e-12)
     np.testing.assert_allclose(delays.gaussian(d, 3.0, LONGEST).sum(0), 1, rtol=1e-12)
 
 
 def test_one_step_is_one_of_many():
     x, kernel = sequence(3), delays.gaussian(jnp.array([0.3, 2.0, 3.9]), 0.9, LONGEST)
-    steps = [delays.weighed(x[t : t + LONGEST + 1], kernel)[0] for t in range(STEPS)]
-    np.testing.assert_allclose(delays.weighed(x, kernel), jnp.stack(steps), rtol=1e-12)
+    dense = kernel[..., None] * jnp.arange(6.0).reshape(3, 2)
+    for function, weights in ((delays.weighed, kernel), (delays.convolved, dense)):
+        steps = [function(x[t : t + LONGEST + 1], weights)[0] for t in range(STEPS)]
+        np.testing.assert_allclose(function(x, weights), jnp.stack(steps), rtol=1e-12, atol=1e-14)
+    expected = sum(x[LONGEST - k : LONGEST - k + STEPS] @ dense[k] for k in range(LONGEST + 1))
+    np.testing.assert_allclose(delays.convolved(x, dense), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_between_two_has_the_gradient_of_interpolated():
+    x, d = sequence(3), jnp.array([0.3, 2.0, 4.0])
+    ours, expected = (
+        jax.grad(lambda d: jnp.sum(f(d) ** 2))(d)  # noqa: B023
+        for f in (
+            lambda d: delays.weighed(x, delays.between_two(d, LONGEST)),
+            lambda d: delays.interpolated(x, d, LONGEST),
+        )
+    )
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+    assert (expected != 0).all()
 
 
 def test_nothing_of_later_steps_is_seen():

@@ -6,6 +6,7 @@ from safjax.nn.axonal_delay import AxonalDelay
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
+from safjax.nn.delayed_linear import DelayedLinear
 from safjax.nn.dropout import Dropout
 from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
@@ -26,6 +27,7 @@ __all__ = [
     "BatchNorm",
     "CurrentLIF",
     "Delay",
+    "DelayedLinear",
     "Dropout",
     "InstantReadout",
     "LeakyReadout",

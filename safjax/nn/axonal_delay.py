@@ -1,6 +1,5 @@
 """Axonal delays: each neuron's spikes arrive some steps later, fixed or learned."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,16 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.delays import gaussian, interpolated, shifted, weighed
-from safjax.messages import Sequence, Silence, is_message
+from safjax.messages import Silence, is_message
 from safjax.nn.calls import layer_call
-from safjax.nn.module import SpikingModule
-from safjax.nn.numbers import THRESHOLDS, Interval, Number, checked_positive, value_of
-from safjax.nn.refusing import Refusals
-from safjax.nn.states import join
-from safjax.rules import Rule
+from safjax.nn.numbers import THRESHOLDS, Number, value_of
+from safjax.nn.past_steps import Delaying, checked_width
 
 
-class AxonalDelay(SpikingModule):
+class AxonalDelay(Delaying):
     """Delays what each neuron sends by its own number of steps, y[t] = s[t − d], zeros before the start.
 
     An axon behind a neuron, or in front of a synapse; a dendrite where it stands before a neuron and delays currents.
@@ -76,35 +72,20 @@ class AxonalDelay(SpikingModule):
                 f"AxonalDelay(width={width!r}): whole delays are exact and have no width. Real-valued ones stand in an "
                 "nnx.Param, or in an nnx.Variable if they are not learned."
             )
-        checked = None if width is None else checked_positive(self, "width", width, "σ of the Gaussian, in steps")
-        self.width = nnx.Variable(jnp.asarray(checked)) if isinstance(checked, float) else checked
+        self.width = checked_width(self, width)
         self.deterministic = False
-
-    @property
-    def intervals(self) -> Mapping[str, Interval]:  # type: ignore[override]
-        """Learned delays lie in [0, K]."""
-        return {"delays": (0.0, float(self.max_delay)), "width": THRESHOLDS}
 
     @layer_call
     def __call__(self, x: Any) -> Any:
-        message, binding = self.message(x), self.bound()
+        message = self.message(x)
         if isinstance(message, Silence):
             return message
         self.once()
         self._refuse_shape(message.step_shape if is_message(message) else message.shape)
         # Of what accumulates only after a refusal.
-        if binding.propagation.accumulates or self.max_delay == 0:
+        if self.bound().propagation.accumulates or self.max_delay == 0:
             return message
-        whole = binding.propagation.whole_sequence
-        now = message.computed().unrolled() if whole else message[None]
-        before = self.read("state")
-        if before is None:
-            before = jnp.zeros((self.max_delay, *now.shape[1:]), now.dtype)
-        steps = jnp.concatenate([before, now])
-        if binding.course.open or not whole:
-            self.write("state", steps[-self.max_delay :], axes=(1,))
-        delayed = self._delayed(steps)
-        return Sequence(delayed, len(now), False) if whole else delayed[0]
+        return self.over_past(message, self._delayed)
 
     def _delayed(self, x: jax.Array) -> jax.Array:
         """y[T, B, ...] of x[K + T, B, ...]."""
@@ -130,21 +111,6 @@ class AxonalDelay(SpikingModule):
                 f"AxonalDelay at '{self.bound().path}' has delays of shape {list(delays)}, but is given "
                 f"{['B', *sample]}: they must broadcast to one sample, {list(sample)}. Give one number for all, or "
                 "one for each entry of the last axis."
-            )
-
-
-def refuse_single_steps(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
-    """Refuses delays where no gradient goes back in time: what stands before them would learn nothing."""
-    if rule.schedule.sees_all_steps and not rule.propagation.accumulates:
-        return
-    for path, module in nnx.iter_modules(net):
-        if isinstance(module, AxonalDelay):
-            refusals.refuse(
-                join(path),
-                f"The rule '{rule.name}' takes its gradient within single steps, with the steps before for constants, "
-                f"so that the layers before the AxonalDelay at '{join(path)}' would learn nothing of what it hands on "
-                "later. It is trained by rules that go back in time. Where the net's own input is to be delayed, delay "
-                "it outside and give the net the delayed sequence.",
             )
 
 

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.lengths import zeroed
-from safjax.nn.axonal_delay import refuse_single_steps
 from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.past_steps import refuse_single_steps
 from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split

@@ -21,7 +21,7 @@ class Delay(SpikingModule):
 
     BPTT differentiates through it; rules that take their gradient step by step treat what comes back as a constant,
     with its trace or accumulation: OTTT hands over (s[t−1], a[t−1]), SAF a[t−1] / Λ[t]. Rules that go layer by layer
-    cannot have it.
+    cannot have it. Delays of several steps on the way forward are those of `safjax.nn.AxonalDelay`.
 
     Raises (when a rule meets the net):
       ValueError: the rule goes layer by layer; a step recalls and keeps nothing, or what only comes from itself; a step

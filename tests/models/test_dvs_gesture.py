@@ -35,7 +35,7 @@ def loss(outputs, labels):
 
 
 def test_published_parameter_count():
-    """Convolutions without biases, scale and shift of normalisations, two dense layers; PLIF adds one number a layer."""
+    """Convolutions without biases, scale and shift of normalisations, two dense layers; PLIF adds a number each."""
     net = nnx.eval_shape(lambda: DVSGestureNet(rngs=nnx.Rngs(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param)))
     convolutions, norms = 9 * 2 * 128 + 4 * 9 * 128 * 128, 5 * 2 * 128

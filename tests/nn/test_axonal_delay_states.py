@@ -101,3 +101,39 @@ def test_what_has_not_arrived_at_its_members_end_does_not_arrive():
     net = nnx.Sequential(AxonalDelay(2), LeakyReadout(0.5))
     outputs = safjax.predict(net, jnp.ones((3, 1)), 5, lengths=jnp.array([2, 3, 5]))
     np.testing.assert_array_equal((outputs[..., 0] != 0).sum(0), [0, 1, 3])
+
+
+class Block(nnx.Module):
+    def __init__(self, rngs):
+        self.dense, self.lif = Synapse(nets._dense(7, 7, rngs)), LIF(threshold=0.35)
+        start = jax.random.uniform(rngs.params(), (7,), nets.DTYPE, 0.1, 2.9)
+        self.delay = AxonalDelay(nnx.Param(start), max_delay=3, width=1.0)
+
+    def __call__(self, x):
+        return self.delay(self.lif(self.dense(x)))
+
+
+class Stacked(nnx.Module):
+    """Layers with delays that run in a loop over layers."""
+
+    def __init__(self):
+        self.first = AxonalDelay(1)
+        self.blocks = nnx.vmap(Block)(nnx.Rngs(3).split(2))
+        self.readout = LeakyReadout()
+
+    def __call__(self, x):
+        through = nnx.scan(lambda x, block: block(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        return self.readout(through(self.first(x), self.blocks))
+
+
+def test_layers_in_a_loop_over_layers():
+    """Step by step and layer by layer, and of a member that begins anew."""
+    net, x = Stacked(), inputs()
+    results = [safjax.value_and_grad(nets.loss, rule)(net, x, jnp.arange(3)) for rule in RULES.values()]
+    nets.assert_fires(dict(enumerate(results[0][0][1].rates["blocks.lif"])))
+    nets.assert_trees_close(results[0][1], results[1][1], rtol=1e-12)
+    state = safjax.simulate(net, x[:3], state=safjax.start(net, x)).state
+    state = safjax.reset(state, jnp.array([True, False, False]))
+    anew, expected = safjax.predict(net, x[3:], state=state), safjax.predict(net, x)
+    np.testing.assert_allclose(anew[:, 1:], expected[3:, 1:], rtol=1e-12)
+    np.testing.assert_allclose(anew[:, 0], safjax.predict(net, x[3:])[:, 0], rtol=1e-12)
