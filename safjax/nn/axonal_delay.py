@@ -31,8 +31,9 @@ class AxonalDelay(Delaying):
 
     For rules that go back in time: bptt(), exodus(), slayer(), with the same outputs and gradients of delays step by
     step and layer by layer. Under a rule whose gradient is one of single steps what stands before a delay would learn
-    nothing of it. Step by step the last K steps are state, so that a step costs K + 1 times its input in memory; layer
-    by layer they are not.
+    nothing of it. Step by step the last K steps are state, and for a learned delay with a width each step keeps K + 1
+    times its input until the backward pass; layer by layer the whole sequence is kept once, and without gradient no
+    more than T + K steps.
 
     Args:
       delays: d ≥ 0: a whole number, an array of whole numbers, or an `nnx.Variable` or `nnx.Param` of real ones, whose
@@ -119,8 +120,9 @@ def _checked_delays(delays: Any) -> Any:
     if isinstance(delays, int) and not isinstance(delays, bool):
         return delays
     if not isinstance(delays, nnx.Variable):
-        # Of lists and NumPy arrays too.
-        array = jnp.asarray(delays) if isinstance(delays, list | tuple) or hasattr(delays, "dtype") else None
+        # Of lists and NumPy arrays too; known also where the net is made inside a compiled function.
+        with jax.ensure_compile_time_eval():
+            array = jnp.asarray(delays) if isinstance(delays, list | tuple) or hasattr(delays, "dtype") else None
         if array is None or not jnp.issubdtype(array.dtype, jnp.integer):
             raise TypeError(
                 f"AxonalDelay({delays!r}): expected a whole number of steps, an array of such, or real-valued delays "

@@ -218,6 +218,15 @@ def test_what_are_no_delays_is_refused(make, error, message):
         make()
 
 
+def test_a_net_may_be_made_inside_a_compiled_function():
+    layer = nnx.eval_shape(lambda: AxonalDelay(FIXED))
+    assert layer.max_delay == 5 and layer.delays.shape == FIXED.shape
+    made = nnx.jit(lambda: AxonalDelay(nnx.Param(jnp.full(3, 0.5)), max_delay=2))()
+    assert made.max_delay == 2
+    with pytest.raises(ValueError, match="so do whole ones that are made inside a compiled function"):
+        nnx.eval_shape(lambda: AxonalDelay(jnp.arange(3) + jax.random.randint(jax.random.key(0), (3,), 0, 2)))
+
+
 def test_delays_of_another_shape_than_a_sample():
     net = nnx.Sequential(AxonalDelay(np.arange(5)), InstantReadout())
     with pytest.raises(ValueError, match=r"AxonalDelay at 'layers.0' has delays of shape \[5\].*one sample, \[7\]"):
