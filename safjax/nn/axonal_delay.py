@@ -32,8 +32,7 @@ class AxonalDelay(Delaying):
     For rules that go back in time: bptt(), exodus(), slayer(), with the same outputs and gradients of delays step by
     step and layer by layer. Under a rule whose gradient is one of single steps what stands before a delay would learn
     nothing of it. Step by step the last K steps are state, and for a learned delay with a width each step keeps K + 1
-    times its input until the backward pass; layer by layer the whole sequence is kept once, and without gradient no
-    more than T + K steps.
+    times its input until the backward pass; layer by layer the sequence is kept once.
 
     Args:
       delays: d ≥ 0: a whole number, an array of whole numbers, or an `nnx.Variable` or `nnx.Param` of real ones, whose
