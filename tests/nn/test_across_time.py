@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 STEPS, DECAY, UNITS = 6, 0.6, 10
 LAYERWISE = [rules.bptt(layerwise=True), rules.exodus(), rules.slayer()]
-STEPWISE = [make() for make in rules.RULES.values() if not make().propagation.whole_sequence]
+STEPWISE = [rules.bptt(), rules.ottt_a(), rules.saf_f()]
 
 
 class Attention(nnx.Module):

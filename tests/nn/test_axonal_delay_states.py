@@ -40,7 +40,7 @@ def inputs():
     return jnp.asarray(np.random.default_rng(0).normal(0.6, 1.2, (STEPS, nets.BATCH, 7)))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", [pytest.param("bptt", marks=pytest.mark.slow), "exodus"])
 def test_chunks_are_the_whole_sequence(name):
     net, x, rule = Delayed(), inputs(), RULES[name]
     compute = safjax.value_and_grad(nets.loss, rule, mean_over=STEPS, outputs="all")
@@ -76,7 +76,7 @@ def test_streams_and_runs_are_predictions_and_members_begin_anew():
     assert np.abs(anew[:, 1] - expected[3:, 1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", ["bptt", pytest.param("exodus", marks=pytest.mark.slow)])
 def test_a_padded_batch_is_its_members(name):
     net, x, rule = Delayed(), inputs(), RULES[name]
     net.dropout.deterministic = True
@@ -126,6 +126,7 @@ class Stacked(nnx.Module):
         return self.readout(through(self.first(x), self.blocks))
 
 
+@pytest.mark.slow
 def test_layers_in_a_loop_over_layers():
     """Step by step and layer by layer, and of a member that begins anew."""
     net, x = Stacked(), inputs()
