@@ -72,7 +72,7 @@ def gaussian(delays: jax.Array, width: jax.Array | float, longest: int) -> jax.A
     """w[k] ∝ exp(−(k − d)² / 2σ²), k = 0 ... K, of sum 1; [K + 1, *shape of d].
 
     The kernel of DCLS: Hammouamri, Khalfaoui-Hassani & Masquelier, "Learning delays in spiking neural networks using
-    dilated convolutions with learnable spacings", ICLR 2024, Eq. (8), there divided by its sum plus 1e-7.
+    dilated convolutions with learnable spacings", ICLR 2024.
 
     Args:
       delays: d in [0, K].

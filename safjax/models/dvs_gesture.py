@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.nn import PLIF, BatchNorm, Dropout, InstantReadout, LeakyReadout, Neuron, Synapse
+from safjax.ops import max_pool
 from safjax.surrogate import Arctan
 
 BLOCKS, HIDDEN, VOTERS = 5, 512, 10
@@ -91,7 +92,7 @@ class DVSGestureNet(nnx.Module):
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-    return nnx.max_pool(x, (2, 2), (2, 2))
+    return max_pool(x, (2, 2))
 
 
 def _max_pool_and_flatten(x: jax.Array) -> jax.Array:

@@ -47,7 +47,7 @@ def normal(mean: float, deviation: float) -> Distribution:
 def gamma(mean: float, order: float = 3.0) -> Distribution:
     """τ ~ Γ(order, mean / order), of standard deviation mean / √order; mean, order > 0.
 
-    Perez-Nieves, Leung, Dragotti & Goodman, "Neural heterogeneity promotes robust learning", 2021, with order 3.
+    As in Perez-Nieves, Leung, Dragotti & Goodman, "Neural heterogeneity promotes robust learning", 2021.
     """
     positive = 0 < mean < math.inf and 0 < order < math.inf
     _require(positive, f"gamma({mean!r}, order={order!r}): expected a mean, in steps, and an order above 0.")
