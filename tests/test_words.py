@@ -182,7 +182,7 @@ def test_advice_is_not_what_the_same_net_would_be_refused():
         assert "this net as it is: exodus, slayer, bptt(layerwise=True)." in refused(rules.ottt_a(), *layers, whole())
         assert "as it is: bptt, exodus, slayer, sltt, bptt(layerwise=True)." in refused(rules.ottt_a(), *layers, LIF())
     for rule in (rules.bptt(), rules.exodus(), rules.ottt_a()):
-        assert "neurons at 'layers.1.neuron'" in refused(rule, dense(), Recurrent(whole(), dense()))
+        assert "PSN at 'layers.1.neuron'" in refused(rule, dense(), Recurrent(whole(), dense()))
 
 
 def test_whole_numbers_are_images_for_every_rule():

@@ -1,5 +1,6 @@
 """Published spiking networks."""
 
+from safjax.models.dvs_gesture import DVSGestureNet
 from safjax.models.mlp import SpikingMLP
 from safjax.models.ms_resnet import MSResNet, ms_resnet18, ms_resnet34
 from safjax.models.resnet import SpikingResNet, cifar_resnet18, nf_resnet34
@@ -8,6 +9,7 @@ from safjax.models.spikformer import Spikformer
 from safjax.models.vgg import SpikingVGG, SpikingVGGF
 
 __all__ = [
+    "DVSGestureNet",
     "MSResNet",
     "SEWResNet",
     "Spikformer",

@@ -1,9 +1,13 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
+from safjax.nn import time_constants
+from safjax.nn.across_time import AcrossTime
+from safjax.nn.axonal_delay import AxonalDelay
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.concatenation import concatenate
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
+from safjax.nn.delayed_linear import DelayedLinear
 from safjax.nn.dropout import Dropout
 from safjax.nn.folding import fold_batch_norms
 from safjax.nn.initialisation import lif_init
@@ -23,9 +27,12 @@ __all__ = [
     "PLIF",
     "PSN",
     "SPSN",
+    "AcrossTime",
+    "AxonalDelay",
     "BatchNorm",
     "CurrentLIF",
     "Delay",
+    "DelayedLinear",
     "Dropout",
     "InstantReadout",
     "LeakyReadout",
@@ -40,4 +47,5 @@ __all__ = [
     "fold_batch_norms",
     "lif_init",
     "scale_to_rate",
+    "time_constants",
 ]

@@ -204,6 +204,9 @@ class Bindable(nnx.Module):
 class SpikingModule(Bindable):
     """Base of all modules that act differently under different rules."""
 
+    stepwise: ClassVar[bool] = True
+    """Whether it can go step by step; some need the whole sequence at once."""
+
     intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
 
