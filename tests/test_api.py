@@ -20,6 +20,11 @@ NAMES = {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
         "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
     },
+    "safjax.data": {
+        "BadFile", "EventFile", "Events", "OutOfOrder", "SpikeFile", "Spikes", "Trial", "cut", "events", "in_order",
+        "joined", "open_aedat2", "open_aedat3", "open_aedat4", "open_bin", "open_dat", "open_events", "open_evt2",
+        "open_evt3", "open_hdf5", "open_mat", "open_npy", "read_list", "read_trials",
+    },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",

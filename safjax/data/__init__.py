@@ -1,0 +1,48 @@
+"""Event data: readers, frames, encoders, augmentations, a cache and a simulated event camera. NumPy only.
+
+    recording = open_events("Train/5/00001.bin", sensor=(34, 34))
+    frames = by_duration(recording.read(), 25_000, recording.sensor, steps=12, start=0).counts   # [T, H, W, (OFF, ON)]
+
+HDF5 and AEDAT 4 need the extra `events` (`pip install 'safjax[events]'`).
+"""
+
+from safjax.data.events import BadFile, EventFile, Events, OutOfOrder, events, in_order, joined
+from safjax.data.formats.aedat2 import open_aedat2
+from safjax.data.formats.aedat3 import open_aedat3
+from safjax.data.formats.aedat4 import open_aedat4
+from safjax.data.formats.bits40 import open_bin
+from safjax.data.formats.dat import open_dat
+from safjax.data.formats.detect import open_events
+from safjax.data.formats.evt2 import open_evt2
+from safjax.data.formats.evt3 import open_evt3
+from safjax.data.formats.gesture import Trial, cut, read_list, read_trials
+from safjax.data.formats.hdf5 import SpikeFile, Spikes, open_hdf5
+from safjax.data.formats.mat import open_mat
+from safjax.data.formats.npy import open_npy
+
+__all__ = [
+    "BadFile",
+    "EventFile",
+    "Events",
+    "OutOfOrder",
+    "SpikeFile",
+    "Spikes",
+    "Trial",
+    "cut",
+    "events",
+    "in_order",
+    "joined",
+    "open_aedat2",
+    "open_aedat3",
+    "open_aedat4",
+    "open_bin",
+    "open_dat",
+    "open_events",
+    "open_evt2",
+    "open_evt3",
+    "open_hdf5",
+    "open_mat",
+    "open_npy",
+    "read_list",
+    "read_trials",
+]
