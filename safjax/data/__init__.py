@@ -1,7 +1,8 @@
 """Event data: readers, frames, encoders, augmentations, a cache and a simulated event camera. NumPy only.
 
     recording = open_events("Train/5/00001.bin", sensor=(34, 34))
-    frames = by_duration(recording.read(), 25_000, recording.sensor, steps=12, start=0).counts   # [T, H, W, (OFF, ON)]
+    frames = by_duration(recording.read(), 25_000, Grid((34, 34), clip=4), steps=12, start=0)
+    frames.counts   # uint8 [12, 34, 34, (OFF, ON)]
 
 HDF5 and AEDAT 4 need the extra `events` (`pip install 'safjax[events]'`).
 """
@@ -19,15 +20,24 @@ from safjax.data.formats.gesture import Trial, cut, read_list, read_trials
 from safjax.data.formats.hdf5 import SpikeFile, Spikes, open_hdf5
 from safjax.data.formats.mat import open_mat
 from safjax.data.formats.npy import open_npy
+from safjax.data.frames import Frames, by_count, by_duration, by_parts, pool_time, raster
+from safjax.data.grid import Grid
+from safjax.data.stream import FrameStream
 
 __all__ = [
     "BadFile",
     "EventFile",
     "Events",
+    "FrameStream",
+    "Frames",
+    "Grid",
     "OutOfOrder",
     "SpikeFile",
     "Spikes",
     "Trial",
+    "by_count",
+    "by_duration",
+    "by_parts",
     "cut",
     "events",
     "in_order",
@@ -43,6 +53,8 @@ __all__ = [
     "open_hdf5",
     "open_mat",
     "open_npy",
+    "pool_time",
+    "raster",
     "read_list",
     "read_trials",
 ]

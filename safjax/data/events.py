@@ -75,9 +75,11 @@ def events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events
 
 def joined(parts: Iterable[Events]) -> Events:
     """One after another, in the order given; of none, no events."""
+    some = [part for part in parts if part.t.size]
+    if len(some) == 1:
+        return some[0]
     none = np.zeros(0, np.int64)
-    parts = [*parts, events(none, none, none, none)]
-    return Events(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
+    return Events(*(np.concatenate(fields) for fields in zip(*(some or [events(none, none, none, none)]), strict=True)))
 
 
 def steps_back(t: np.ndarray) -> int:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from safjax.data.events import BadFile
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 """Records that are read at once unless a caller says otherwise."""
 
 LONGEST_LINE = 1 << 16
