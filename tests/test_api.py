@@ -21,9 +21,15 @@ NAMES = {
         "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
     },
     "safjax.data": {
-        "BadFile", "EventFile", "Events", "OutOfOrder", "SpikeFile", "Spikes", "Trial", "cut", "events", "in_order",
-        "joined", "open_aedat2", "open_aedat3", "open_aedat4", "open_bin", "open_dat", "open_events", "open_evt2",
-        "open_evt3", "open_hdf5", "open_mat", "open_npy", "read_list", "read_trials",
+        "BadFile", "BuildError", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid", "OutOfOrder",
+        "Recipe", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial", "by_count", "by_duration", "by_parts",
+        "bytes_of", "cached", "cut", "events", "in_order", "joined", "open_aedat2", "open_aedat3", "open_aedat4",
+        "open_bin", "open_dat", "open_events", "open_evt2", "open_evt3", "open_hdf5", "open_mat", "open_npy",
+        "pool_time", "raster", "read_list", "read_trials",
+    },
+    "safjax.data.datasets": {
+        "Incomplete", "Sample", "Samples", "asldvs", "cifar10dvs", "dvslip", "fsdd", "gesture", "gesture_cut",
+        "held_out", "ncaltech101", "nmnist", "nmnist_small", "samples_of", "shd", "ssc",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",

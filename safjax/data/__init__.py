@@ -7,6 +7,7 @@
 HDF5 and AEDAT 4 need the extra `events` (`pip install 'safjax[events]'`).
 """
 
+from safjax.data.cache import BuildError, Recipe, Split, bytes_of, cached
 from safjax.data.events import BadFile, EventFile, Events, OutOfOrder, events, in_order, joined
 from safjax.data.formats.aedat2 import open_aedat2
 from safjax.data.formats.aedat3 import open_aedat3
@@ -22,22 +23,30 @@ from safjax.data.formats.mat import open_mat
 from safjax.data.formats.npy import open_npy
 from safjax.data.frames import Frames, by_count, by_duration, by_parts, pool_time, raster
 from safjax.data.grid import Grid
+from safjax.data.recipes import EventFrames, SpikeFrames
 from safjax.data.stream import FrameStream
 
 __all__ = [
     "BadFile",
+    "BuildError",
     "EventFile",
+    "EventFrames",
     "Events",
     "FrameStream",
     "Frames",
     "Grid",
     "OutOfOrder",
+    "Recipe",
     "SpikeFile",
+    "SpikeFrames",
     "Spikes",
+    "Split",
     "Trial",
     "by_count",
     "by_duration",
     "by_parts",
+    "bytes_of",
+    "cached",
     "cut",
     "events",
     "in_order",
