@@ -7,7 +7,10 @@
 HDF5 and AEDAT 4 need the extra `events` (`pip install 'safjax[events]'`).
 """
 
+from safjax.data import augment, datasets
 from safjax.data.cache import BuildError, Recipe, Split, bytes_of, cached
+from safjax.data.camera import Camera, enlarged
+from safjax.data.encoders import delta, latency, level_crossing, poisson
 from safjax.data.events import BadFile, EventFile, Events, OutOfOrder, events, in_order, joined
 from safjax.data.formats.aedat2 import open_aedat2
 from safjax.data.formats.aedat3 import open_aedat3
@@ -24,11 +27,13 @@ from safjax.data.formats.npy import open_npy
 from safjax.data.frames import Frames, by_count, by_duration, by_parts, pool_time, raster
 from safjax.data.grid import Grid
 from safjax.data.recipes import EventFrames, SpikeFrames
+from safjax.data.sound import Sound, log_mel, read_wav
 from safjax.data.stream import FrameStream
 
 __all__ = [
     "BadFile",
     "BuildError",
+    "Camera",
     "EventFile",
     "EventFrames",
     "Events",
@@ -37,20 +42,28 @@ __all__ = [
     "Grid",
     "OutOfOrder",
     "Recipe",
+    "Sound",
     "SpikeFile",
     "SpikeFrames",
     "Spikes",
     "Split",
     "Trial",
+    "augment",
     "by_count",
     "by_duration",
     "by_parts",
     "bytes_of",
     "cached",
     "cut",
+    "datasets",
+    "delta",
+    "enlarged",
     "events",
     "in_order",
     "joined",
+    "latency",
+    "level_crossing",
+    "log_mel",
     "open_aedat2",
     "open_aedat3",
     "open_aedat4",
@@ -62,8 +75,10 @@ __all__ = [
     "open_hdf5",
     "open_mat",
     "open_npy",
+    "poisson",
     "pool_time",
     "raster",
     "read_list",
     "read_trials",
+    "read_wav",
 ]
