@@ -98,7 +98,7 @@ def log_mel(
     size, step = round(window * rate), round(hop * rate)
     if not 0 <= low < high <= rate / 2 or min(size, step, bands) < 1 or floor <= 0:
         raise ValueError(
-            f"log_mel: {bands} bands from {low} to {high} Hz of {rate} samples a second, window {window} s, hop {hop} s, "
+            f"log_mel: {bands} bands from {low} to {high} Hz of {rate} samples a second, window {window} s, hop {hop}, "
             f"floor {floor}: expected 0 ≤ low < high ≤ {rate / 2}, others above 0."
         )
     peak = np.abs(samples).max(initial=0)
