@@ -1,37 +1,25 @@
-"""A data set on the device: batches are gathered, augmented and normalised there, from indices alone."""
+"""The batches of a run: read on the host where they must be, ahead of time, and made on the devices."""
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments.config import Config, ConfigError
-from experiments.data import (
-    DataCorrupt,
-    Dataset,
-    ImageFiles,
-    SpikeTimes,
-    Transform,
-    epoch_indices,
-    evaluation_batches,
-    load,
-    recipes,
-    spike_trains,
-)
-from experiments.data.spike_times import TICKS
+from experiments.data import DataCorrupt, DataSet, Examples, Made, Plan, Planned, load
 from experiments.distribution.devices import Devices
 
-AUGMENTATIONS: dict[str, Callable[[Dataset], Transform]] = {
-    "crop_flip_cutout": recipes.cifar,
-    "crop_flip": recipes.fashion_mnist,
-    "crop": recipes.digits,
-    "none": lambda dataset: without_key(recipes.evaluation(dataset)),
-}
+AHEAD = 3
+"""Batches that are read while the device works on another."""
 
 
-def load_dataset(config: Config) -> Dataset | SpikeTimes | ImageFiles:
+def load_dataset(config: Config) -> DataSet:
     """The data set of a run.
 
     Raises:
@@ -61,88 +49,98 @@ def full_batches(config: Config, count: int) -> int:
 
 
 class Batch(NamedTuple):
-    """inputs, labels int32 [B], and weights float32 [B]: 1 for an example, 0 for padding.
+    """What a training step or an evaluation is given.
 
-    Inputs are images [B, H, W, C], or sequences of spikes [T, B, units]; float32, or float64 under --precision=float64.
+    Attributes:
+      inputs: images [B, H, W, C], or sequences [T, B, ...]; float32, or float64 under --precision=float64.
+      labels: int32 [B].
+      weights: float32 [B]; 1 for an example, 0 for one that only fills up the batch.
+      lengths: int32 [B], how many of the T steps each sequence has; None where all have all, and of images.
     """
 
     inputs: jax.Array
     labels: jax.Array
     weights: jax.Array
+    lengths: jax.Array | None
 
 
 class Feed:
     """The batches of a run, the same for the same seed.
 
     Args:
-      dataset: kept on the device as it is stored: uint8 images, or uint16 spike times.
-      config: batch size, augmentation, steps and seed are used.
-      devices: each keeps the whole data set, and makes its part of every batch.
+      dataset: what of it is held, each device keeps whole.
+      config: batch size, seed, and what `DataSet.parts` needs are used.
+      devices: each makes its part of every batch, from what its own process has read.
 
     Attributes:
       batches: batches of an epoch.
       input_shape, num_classes: what the net takes and gives.
       steps: for how many steps an image is shown; None where the inputs are sequences.
+      input_rate: the mean of inputs that are sequences.
 
     Raises:
       ConfigError: the data set is smaller than one batch, or cannot be augmented, cropped or divided into steps as
         asked for.
     """
 
-    def __init__(self, dataset: Dataset | SpikeTimes, config: Config, devices: Devices):
-        self.batches = full_batches(config, len(dataset.train_labels))
-        self.input_shape, self.num_classes = dataset.train[0].shape[1:], dataset.num_classes
-        self._train, self._test = devices.replicate((dataset.train, dataset.test))
-        self._devices = devices
-        self._augment, self._prepare = _transforms(dataset, config)
-        self.steps = None if isinstance(dataset, SpikeTimes) else config.steps
-        self._seed, self._batch_size = config.seed, config.batch_size
+    def __init__(self, dataset: DataSet, config: Config, devices: Devices):
+        parts = dataset.parts(config)
+        self.batches = full_batches(config, parts.train.size)
+        self.input_shape, self.num_classes = parts.input_shape, parts.num_classes
+        self.steps, self.input_rate = parts.steps, parts.input_rate
+        self._train, self._test = parts.train, parts.test
+        self._held = devices.replicate((parts.train.held, parts.test.held))
+        self._plans = Plan(parts.train, config.batch_size), Plan(parts.test, config.batch_size)
+        self._devices, self._seed = devices, config.seed
+        self._pool = ThreadPoolExecutor(os.cpu_count(), "read")
 
     def train_batches(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """The augmented batches of an epoch after the first `done`; all depend on (seed, epoch) alone."""
-        weights = np.ones(self._batch_size, np.float32)
-        indices = epoch_indices(self._seed, epoch, len(self._train[1]), self._batch_size)
-        for number, chosen in enumerate(indices[done:], done):
-            yield self._batch(self._augment, self._train, chosen, weights, (self._seed, epoch, number))
+        planned = self._plans[0].epoch(self._seed, epoch)[done:]
+        for number, (plan, rows) in enumerate(self._rows(self._train, planned, epoch), done):
+            yield self._batch(self._train.make, self._held[0], plan, rows, (self._seed, epoch, number))
 
     def test_batches(self) -> Iterator[Batch]:
-        """Every test example once, in batches of one shape."""
-        for chosen, weights in zip(*evaluation_batches(len(self._test[1]), self._batch_size), strict=True):
-            yield self._batch(self._prepare, self._test, chosen, weights, (0, 0, 0))
+        """Every test example once, in batches of few shapes."""
+        for plan, rows in self._rows(self._test, self._plans[1].every_example(), 0):
+            yield self._batch(self._test.make, self._held[1], plan, rows, (0, 0, 0))
 
-    def _batch(self, transform: Transform, data: Any, chosen: Any, weights: Any, place: tuple[int, int, int]) -> Batch:
-        devices = self._devices
-        rows = (devices.divide(devices.share(rows)) for rows in (chosen, weights))
+    def lengths_of_batches(self, epochs: int) -> np.ndarray | None:
+        """How many steps each batch of a run has, [epochs · batches]; None where all have as many."""
+        if self._train.lengths is None:
+            return None
+        planned = (self._plans[0].epoch(self._seed, epoch) for epoch in range(1, epochs + 1))
+        return np.array([plan.steps for plan in itertools.chain.from_iterable(planned)])
+
+    def _batch(self, make: Callable[..., Made], held: Any, plan: Planned, rows: Any, place: tuple[int, ...]) -> Batch:
+        divide, weights = self._devices.divide, self._devices.share(plan.weights)
         # Seeds go up to 2^32 - 1, Python's numbers in a jitted function to 2^31 - 1.
-        return _gather(transform, *data, *rows, np.array(place, np.uint32))
+        return _make(make, held, jax.tree.map(divide, rows), divide(weights), np.array(place, np.uint32))
+
+    def _rows(self, examples: Examples, planned: Sequence[Planned], epoch: int) -> Iterator[tuple[Planned, Any]]:
+        """Each batch with what the device is handed of this process's share, [B, ...]; `AHEAD` more are on the way."""
+        read = examples.read
+        if read is None:
+            yield from ((plan, self._devices.share(plan.indices)) for plan in planned)
+            return
+        waiting: deque[tuple[Planned, list[Future]]] = deque()
+        try:
+            for plan in planned:
+                own = map(int, self._devices.share(plan.indices))
+                reads = [self._pool.submit(read, index, plan.steps, (self._seed, epoch, index)) for index in own]
+                waiting.append((plan, reads))
+                if len(waiting) > AHEAD:
+                    yield _stacked(*waiting.popleft())
+            while waiting:
+                yield _stacked(*waiting.popleft())
+        finally:
+            # Reached early when training is interrupted: what is not wanted any more need not be read.
+            for future in itertools.chain.from_iterable(reads for _, reads in waiting):
+                future.cancel()
 
 
-def _transforms(dataset: Dataset | SpikeTimes, config: Config) -> tuple[Transform, Transform]:
-    """What is done to a batch in training, and what in evaluation."""
-    if config.image_size is not None:
-        raise ConfigError(
-            f"--image-size={config.image_size} crops image files, such as imagenet's, but the examples of "
-            f"{config.dataset} have one size already. Give --image-size=None."
-        )
-    if config.augmentation not in (*AUGMENTATIONS, "none"):
-        raise ConfigError(
-            f"--augmentation={config.augmentation} crops image files, such as imagenet's, but the examples of "
-            f"{config.dataset} have one size already. Give one of {', '.join(AUGMENTATIONS)}."
-        )
-    if isinstance(dataset, Dataset):
-        return AUGMENTATIONS[config.augmentation](dataset), without_key(recipes.evaluation(dataset))
-    if config.augmentation != "none":
-        raise ConfigError(
-            f"--augmentation={config.augmentation} changes images, but {config.dataset} holds spike times. Give "
-            "--augmentation=none."
-        )
-    if config.steps > TICKS:
-        raise ConfigError(
-            f"--steps={config.steps} is too many: the spike times of {config.dataset} are stored in {TICKS} parts, and "
-            f"a step has one at least. Give {TICKS} or fewer."
-        )
-    as_spikes = without_key(functools.partial(spike_trains, steps=config.steps))
-    return as_spikes, as_spikes
+def _stacked(plan: Planned, reads: list[Future]) -> tuple[Planned, Any]:
+    return plan, jax.tree.map(lambda *rows: np.stack(rows), *(future.result() for future in reads))
 
 
 def batch_key(seed: int, epoch: int, number: int) -> jax.Array:
@@ -150,18 +148,7 @@ def batch_key(seed: int, epoch: int, number: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), number)
 
 
-def without_key(transform: Callable[[jax.Array], jax.Array]) -> Transform:
-    """A transform that draws nothing at random."""
-    return lambda key, images: transform(images)
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def _gather(
-    transform: Transform,
-    examples: jax.Array,
-    labels: jax.Array,
-    indices: jax.Array,
-    weights: jax.Array,
-    place: jax.Array,
-) -> Batch:
-    return Batch(transform(batch_key(*place), examples[indices]), labels[indices], weights)
+def _make(make: Callable[..., Made], held: Any, rows: Any, weights: jax.Array, place: jax.Array) -> Batch:
+    made = make(batch_key(*place), held, rows)
+    return Batch(made.inputs, made.labels, weights, made.lengths)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.losses import example_losses
+from safjax.lengths import going, last_of_each
 from safjax.rules import Rule
 
 
@@ -20,13 +21,15 @@ class Measured(NamedTuple):
       examples: how many there are.
       loss: their losses.
       correct: how many are classified correctly.
-      rates: firing rate of every layer by its path, times `examples`.
+      rates: firing rate of every layer by its path, times `steps`.
+      steps: time steps of all of them; where all have as many, one for each will do.
     """
 
     examples: Any
     loss: Any
     correct: Any
     rates: dict[str, Any]
+    steps: Any
 
 
 class Means(NamedTuple):
@@ -52,6 +55,7 @@ def measure(
     labels: jax.Array,
     weights: jax.Array,
     rates: Mapping[str, jax.Array],
+    lengths: jax.Array | None = None,
     *,
     rule: Rule,
     mse_weight: float,
@@ -59,23 +63,31 @@ def measure(
     """Measures a batch by the time steps that the rule's loss looks at.
 
     A net trained on its last step is judged by that step. One trained on every step is judged by all: its loss is the
-    mean of theirs, its answer the largest entry of their mean output.
+    mean of theirs, its answer the largest entry of their mean output. Of sequences that differ in length, these are
+    each one's own steps, and its own last step.
 
     Args:
       outputs: o[T, B, C].
       labels: y[B].
       weights: [B], 1 for an example that counts and 0 for padding.
       rates: mean firing rate of every layer over the batch.
+      lengths: how many steps each example has, [B]; None for all T.
     """
-    seen = outputs[-1:] if rule.schedule.last_step_only else outputs
-    losses = jax.vmap(lambda logits: example_losses(logits, labels, mse_weight))(seen).mean(0)
-    correct = seen.mean(0).argmax(-1) == labels
     counts, examples = weights > 0, jnp.sum(weights)
+    shown = examples if lengths is None else jnp.sum(weights * lengths)
+    seen = counts[None]
+    if rule.schedule.last_step_only:
+        outputs = outputs[-1:] if lengths is None else last_of_each(outputs, lengths)[None]
+    elif lengths is not None:
+        seen = seen & going(lengths, len(outputs))
+    losses = jax.vmap(lambda logits: example_losses(logits, labels, mse_weight))(outputs)
+    correct = jnp.mean(outputs, 0, where=seen[..., None]).argmax(-1) == labels
     return Measured(
         examples,
-        jnp.sum(losses, where=counts),
+        jnp.sum(jnp.mean(losses, 0, where=seen), where=counts),
         jnp.sum(correct, where=counts),
-        {layer: rate * examples for layer, rate in rates.items()},
+        {layer: rate * shown for layer, rate in rates.items()},
+        shown,
     )
 
 
@@ -132,7 +144,7 @@ class _Speed:
 
 def _means(sums: Measured | None, speed: Callable[[float], float]) -> Means:
     assert sums is not None, "an epoch has one batch or more"
-    rates = {layer: sums.rates[layer] / sums.examples for layer in sorted(sums.rates, key=_depth)}
+    rates = {layer: sums.rates[layer] / sums.steps for layer in sorted(sums.rates, key=_depth)}
     return Means(sums.loss / sums.examples, sums.correct / sums.examples, rates, speed(sums.examples))
 
 

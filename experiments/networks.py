@@ -32,13 +32,14 @@ RESNETS = {"resnet18": cifar_resnet18, "nf_resnet34": nf_resnet34}
 Net = SpikingVGG | SpikingResNet | SpikingMLP
 
 
-def build_net(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Net:
+def build_net(config: Config, input_shape: tuple[int, ...], num_classes: int, input_rate: float | None = None) -> Net:
     """The network named for images, a `SpikingMLP` for spike trains, with fresh weights drawn from the seed.
 
     Args:
       config: network, layers, width, neurons, readout, precision and seed are used.
-      input_shape: (height, width, channels) of an image, or (units,), each of which fires once.
+      input_shape: (height, width, channels) of an image, or (units,).
       num_classes: outputs.
+      input_rate: of units, the mean of their inputs; None is that of units each of which fires once.
 
     Raises:
       ConfigError: the layers pool more often than the input can be halved, or are too narrow.
@@ -47,7 +48,7 @@ def build_net(config: Config, input_shape: tuple[int, ...], num_classes: int) ->
     if config.precision == "float64" and jax.dtypes.canonicalize_dtype(jnp.float64) != jnp.float64:
         raise RuntimeError("JAX makes float32 of float64: build a net of that precision under jax.enable_x64(True).")
     if len(input_shape) == 1:
-        return _build_mlp(config, input_shape[0], num_classes)
+        return _build_mlp(config, input_shape[0], num_classes, input_rate)
     if config.network == "vgg":
         return _build_vgg(config, input_shape, num_classes)
     if round(config.width * WIDTHS[0]) < 2:
@@ -92,7 +93,7 @@ def _build_vgg(config: Config, image_shape: tuple[int, ...], num_classes: int) -
     )
 
 
-def _build_mlp(config: Config, units: int, num_classes: int) -> SpikingMLP:
+def _build_mlp(config: Config, units: int, num_classes: int, input_rate: float | None) -> SpikingMLP:
     if config.network != "vgg":
         raise ConfigError(
             f"--network={config.network} is for images, but {config.dataset} has none. Leave it out, and give the "
@@ -106,7 +107,7 @@ def _build_mlp(config: Config, units: int, num_classes: int) -> SpikingMLP:
     hidden = [max(1, round(config.width * int(neurons))) for neurons in config.layers]
     return SpikingMLP(
         [units, *hidden, num_classes],
-        input_rate=1 / config.steps,
+        input_rate=input_rate or 1 / (config.steps or 1),
         rngs=nnx.Rngs(config.seed),
         **_options(config),
     )

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from experiments.config import Config, ConfigError
 from experiments.config.settings import with_settings
-from experiments.data import ImageFiles
 from experiments.distribution.devices import Agreement, Devices, choose
 from experiments.distribution.exchange import from_first, snapshot_from_first
 from experiments.distribution.follower import Follower
@@ -22,7 +22,7 @@ from experiments.losses import mean_loss
 from experiments.messages import say
 from experiments.metrics import Means, Measured, Tally, measure
 from experiments.networks import build_net
-from experiments.optimizers import learning_rate, make_optimizer
+from experiments.optimizers import learning_rate, make_optimizer, updates_of_a_batch
 from experiments.place import Place
 from experiments.progress import ProgressReport
 from experiments.silence import warn_of_silence
@@ -30,8 +30,7 @@ from experiments.storage import folders, workdir
 from experiments.storage.arrays import all_finite, from_arrays, to_arrays, variables
 from experiments.storage.checkpoints import Snapshot
 from experiments.storage.workdir import Workdir
-from experiments.streamed_feed import StreamedFeed
-from safjax.rules import RULES
+from safjax.rules import RULES, Rule
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -59,7 +58,7 @@ def train(config: Config) -> dict[str, Any]:
         say(f"nothing is left to do: {summary['workdir']} is finished")
         return summary
     feed = make_feed(config, devices)
-    trainer = Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes), devices)
+    trainer = Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes, feed.input_rate), devices)
     with Interrupt(Agreement(devices)) as interrupt, open_folder(config, feed) as folder:
         say(f"{config.dataset}, {config.method}, {trainer.parameters:,} parameters: {folder.path}")
         place = resume(trainer, folder)
@@ -69,17 +68,14 @@ def train(config: Config) -> dict[str, Any]:
     return summary
 
 
-def make_feed(config: Config, devices: Devices) -> Feed | StreamedFeed:
-    """The batches of a run: image files are read as they are needed, everything else is kept on the devices."""
-    dataset = load_dataset(config)
-    if isinstance(dataset, ImageFiles):
-        return StreamedFeed(dataset, config, devices)
-    return Feed(dataset, config, devices)
+def make_feed(config: Config, devices: Devices) -> Feed:
+    """The batches of a run."""
+    return Feed(load_dataset(config), config, devices)
 
 
-def open_folder(config: Config, feed: Feed | StreamedFeed) -> Workdir | Follower:
+def open_folder(config: Config, feed: Feed) -> Workdir | Follower:
     """The folder of a run; of several processes the first has it."""
-    return workdir.create(config, feed.input_shape, feed.num_classes) if writes() else Follower()
+    return workdir.create(config, feed.input_shape, feed.num_classes, feed.input_rate) if writes() else Follower()
 
 
 class Trainer:
@@ -92,13 +88,13 @@ class Trainer:
       parameters: how many numbers the net learns.
     """
 
-    def __init__(self, config: Config, feed: Feed | StreamedFeed, net: nnx.Module, devices: Devices):
+    def __init__(self, config: Config, feed: Feed, net: nnx.Module, devices: Devices):
         rule = RULES[config.method]()
         self.config = config
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param)))
         self._feed, self.batches = feed, feed.batches
         loss = functools.partial(mean_loss, mse_weight=config.loss_mse)
-        optimizer = make_optimizer(config, rule, config.epochs * self.batches)
+        optimizer = make_optimizer(config, rule, config.epochs * self.batches, self._lengths(rule))
         self._step = ParallelStep(loss, rule, optimizer, feed.steps, devices)
         self.net, self._opt_state = self._step.init(net)
         self._predict = functools.partial(predict, steps=feed.steps, devices=devices)
@@ -141,14 +137,19 @@ class Trainer:
         # An epoch has one moment more than batches: that before its evaluation, and that after it.
         return (place.epoch - 1) * (self.batches + 1) + place.tally.batches
 
+    def _lengths(self, rule: Rule) -> np.ndarray | None:
+        """How many steps each batch of the run has; None where all have as many, or the rule does not ask."""
+        return self._feed.lengths_of_batches(self.config.epochs) if updates_of_a_batch(rule, None) > 1 else None
+
     def _train_batches(self, epoch: int, done: int) -> Iterator[Measured]:
-        for inputs, labels, weights in self._feed.train_batches(epoch, done):
-            self.net, self._opt_state, (_, aux) = self._step(self.net, self._opt_state, inputs, labels)
-            yield self._measure(aux.outputs, labels, weights, aux.rates)
+        for inputs, labels, weights, lengths in self._feed.train_batches(epoch, done):
+            self.net, self._opt_state, (_, aux) = self._step(self.net, self._opt_state, inputs, labels, lengths=lengths)
+            yield self._measure(aux.outputs, labels, weights, aux.rates, lengths)
 
     def _test_batches(self) -> Iterator[Measured]:
-        for inputs, labels, weights in self._feed.test_batches():
-            yield self._measure(self._predict(self.net, inputs), labels, weights, {})
+        for inputs, labels, weights, lengths in self._feed.test_batches():
+            outputs = self._predict(self.net, inputs, lengths=lengths)
+            yield self._measure(outputs, labels, weights, {}, lengths)
 
 
 def resume(trainer: Trainer, folder: Workdir | Follower) -> Place:

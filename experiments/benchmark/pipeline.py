@@ -14,7 +14,6 @@ from experiments.config import Config
 from experiments.data import Dataset, Encoded, ImageFiles
 from experiments.distribution import devices
 from experiments.feed import Feed
-from experiments.streamed_feed import StreamedFeed
 
 CIFAR = 50_000
 """Training images of CIFAR-10."""
@@ -55,7 +54,7 @@ def _in_memory(work: Work) -> Feed:
     return Feed(dataset, config, devices.choose(config))
 
 
-def _files(work: Work) -> StreamedFeed:
+def _files(work: Work) -> Feed:
     """JPEG files held in memory, in ImageNet's recipe, as many as a turn needs: none is decoded before its turn."""
     train = _photos(BATCHES * work.batch_size)
     dataset = ImageFiles("imagenet", train, train[:1], CLASSES["resnet"], MEAN, STD, work.image_size)
@@ -66,7 +65,7 @@ def _files(work: Work) -> StreamedFeed:
         steps=work.steps,
         image_size=work.image_size,
     )
-    return StreamedFeed(dataset, config, devices.choose(config))
+    return Feed(dataset, config, devices.choose(config))
 
 
 def _photos(count: int) -> Sequence[Encoded]:

@@ -42,8 +42,9 @@ class Config:
     """Channels of each convolution of the vgg; M is 2x2 average pooling. For spike trains, neurons of each layer."""
     width: float = 1.0
     """Factor for the channels of all layers."""
-    steps: int = 6
-    """Time steps for which each image is shown, or into which spike trains are divided."""
+    steps: int | None = 6
+    """Time steps for which each image is shown, or into which spike trains are divided; None: sequences have lengths of
+    their own."""
     decay: float = 0.5
     """Fraction of the membrane kept from one time step to the next, in [0, 1]; 1 is no leak."""
     threshold: float = 1.0

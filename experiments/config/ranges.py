@@ -21,7 +21,11 @@ def ranges(config: Any) -> list[tuple[str, bool, str]]:
             f"a number above 0, for {WIDEST} channels or fewer",
         ),
         ("image_size", config.image_size is None or 1 <= config.image_size <= WIDEST, "a number of pixels, 1 or more"),
-        ("steps", 1 <= config.steps <= MOST, "a whole number of time steps, 1 or more"),
+        (
+            "steps",
+            config.steps is None or 1 <= config.steps <= MOST,
+            "a whole number of time steps, 1 or more, or None for sequences with lengths of their own",
+        ),
         ("decay", 0 <= config.decay <= 1, "a number in [0, 1]; for a time constant of N steps, 1 - 1/N"),
         ("threshold", _positive(config.threshold), NUMBER),
         ("epochs", 1 <= config.epochs <= MOST, "a whole number of epochs, 1 or more"),

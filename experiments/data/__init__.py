@@ -20,18 +20,29 @@ from experiments.data.augment import (
 from experiments.data.batches import EvaluationBatches, epoch_indices, evaluation_batches
 from experiments.data.dataset import Dataset
 from experiments.data.errors import DataCorrupt, DataUnavailable
+from experiments.data.examples import DataSet, Examples, Made, Parts
 from experiments.data.image_files import Encoded, ImageFiles
 from experiments.data.loaders import LOADERS, load
+from experiments.data.plans import Plan, Planned
+from experiments.data.sequences import Recordings, Sequences
 from experiments.data.spike_times import SpikeTimes, spike_trains
 
 __all__ = [
     "LOADERS",
     "DataCorrupt",
+    "DataSet",
     "DataUnavailable",
     "Dataset",
     "Encoded",
     "EvaluationBatches",
+    "Examples",
     "ImageFiles",
+    "Made",
+    "Parts",
+    "Plan",
+    "Planned",
+    "Recordings",
+    "Sequences",
     "SpikeTimes",
     "Transform",
     "compose",

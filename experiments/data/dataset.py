@@ -1,9 +1,15 @@
 """The one value that every loader returns, and the checks that it has passed."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+
+from experiments.config import ConfigError
+from experiments.data.augment import Transform
+from experiments.data.examples import Examples, Made, Parts
+from experiments.data.recipes import AUGMENTATIONS, evaluation, without_key
 
 
 class Splits(NamedTuple):
@@ -59,6 +65,23 @@ class Dataset:
         """Test images and labels."""
         return self.test_images, self.test_labels
 
+    def parts(self, config: Any) -> Parts:
+        """As of `DataSet`. The images lie on the devices as uint8; batches are gathered and augmented there."""
+        if config.image_size is not None:
+            raise ConfigError(
+                f"--image-size={config.image_size} crops image files, such as imagenet's, but the examples of "
+                f"{self.name} have one size already. Give --image-size=None."
+            )
+        if config.augmentation not in AUGMENTATIONS:
+            raise ConfigError(
+                f"--augmentation={config.augmentation} crops image files, such as imagenet's, but the examples of "
+                f"{self.name} have one size already. Give one of {', '.join(AUGMENTATIONS)}."
+            )
+        steps = shown_steps(config.steps, self.name)
+        train = _gathered(AUGMENTATIONS[config.augmentation](self), self.train)
+        test = _gathered(without_key(evaluation(self)), self.test)
+        return Parts(train, test, self.train_images.shape[1:], self.num_classes, steps)
+
     def __post_init__(self):
         _check_images(f"{self.name}: train_images", self.train_images)
         _check_images(f"{self.name}: test_images", self.test_images)
@@ -72,6 +95,27 @@ class Dataset:
             images, labels = getattr(self, f"{split}_images"), getattr(self, f"{split}_labels")
             check_labels(f"{self.name}: {split}_labels", labels, len(images), self.num_classes)
         _check_statistics(self.name, self.mean, self.std, train_shape[-1])
+
+
+def shown_steps(steps: int | None, name: str) -> int:
+    """For how many steps an image is shown, or spike times are divided into.
+
+    Raises:
+      ConfigError: it is not said.
+    """
+    if steps is None:
+        raise ConfigError(
+            f"--steps=None is for sequences with lengths of their own, which {name} has not. Give a number of steps."
+        )
+    return steps
+
+
+def _gathered(transform: Transform, data: tuple[np.ndarray, np.ndarray]) -> Examples:
+    def make(key: jax.Array, held: Any, indices: jax.Array) -> Made:
+        images, labels = held
+        return Made(transform(key, images[indices]), labels[indices])
+
+    return Examples(len(data[1]), make, held=data)
 
 
 def _check_images(what: str, images: np.ndarray) -> None:

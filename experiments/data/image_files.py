@@ -1,8 +1,19 @@
 """A data set too large for memory: image files that are read and decoded when their turn comes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.config import ConfigError
+from experiments.data.augment import Transform
+from experiments.data.crops import Crop, center_crop, decode, random_resized_crop
+from experiments.data.dataset import shown_steps
+from experiments.data.errors import DataCorrupt
+from experiments.data.examples import Examples, Made, Parts
+from experiments.data.recipes import Coloured, evaluation, imagenet, without_key
 
 
 class Encoded(NamedTuple):
@@ -11,6 +22,13 @@ class Encoded(NamedTuple):
     name: str
     content: bytes
     label: int
+
+
+CROPS: dict[str, tuple[Crop, Callable[[Coloured], Transform]]] = {
+    "resized_crop_flip": (random_resized_crop, imagenet),
+    "none": (center_crop, lambda dataset: without_key(evaluation(dataset))),
+}
+"""Augmentations of image files: what is done on the host to each image, and on the device to a batch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,3 +59,39 @@ class ImageFiles:
         for split in ("train", "test"):
             if not len(getattr(self, split)):
                 raise ValueError(f"{self.name}: there is no {split} image. Load at least one.")
+
+    def parts(self, config: Any) -> Parts:
+        """As of `DataSet`. Files are read, decoded and cropped on the host; batches are normalised on the device."""
+        if config.augmentation not in CROPS:
+            raise ConfigError(
+                f"--augmentation={config.augmentation} is for images of one size, but those of {self.name} have "
+                f"many. Give one of {', '.join(CROPS)}."
+            )
+        size, steps = config.image_size or self.size, shown_steps(config.steps, self.name)
+        train = self._decoded(self.train, *CROPS[config.augmentation], size)
+        test = self._decoded(self.test, *CROPS["none"], size)
+        return Parts(train, test, (size, size, 3), self.num_classes, steps)
+
+    def _decoded(
+        self, files: Sequence[Encoded], crop: Crop, transform: Callable[[Coloured], Transform], size: int
+    ) -> Examples:
+        """The files, with their pixels read on the host and what follows done on the device."""
+        finish = transform(self)
+
+        def read(index: int, steps: int | None, seed: tuple[int, ...]) -> tuple[np.ndarray, np.int32]:
+            file = files[index]
+            try:
+                image = decode(file.content)
+            except OSError as error:
+                raise DataCorrupt(f"{self.name}: {file.name} is not a complete image ({error}).") from error
+            if not 0 <= file.label < self.num_classes:
+                raise DataCorrupt(
+                    f"{self.name}: {file.name} has the label {file.label}, expected 0 .. {self.num_classes - 1}."
+                )
+            return crop(image, size, np.random.default_rng(seed)), np.int32(file.label)
+
+        def make(key: jax.Array, held: Any, rows: tuple[jax.Array, jax.Array]) -> Made:
+            images, labels = rows
+            return Made(finish(key, images), labels)
+
+        return Examples(len(files), make, read=read)

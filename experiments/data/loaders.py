@@ -9,9 +9,9 @@ from experiments.data.cache import cached
 from experiments.data.dataset import Dataset, Splits
 from experiments.data.digits import load_digits
 from experiments.data.errors import DataUnavailable
+from experiments.data.examples import DataSet
 from experiments.data.image_files import ImageFiles
 from experiments.data.randman import load_randman
-from experiments.data.spike_times import SpikeTimes
 
 # The values of the published recipes, which use CIFAR-10's for CIFAR-100 too.
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -71,7 +71,7 @@ def _folder(name: str, data_dir: Path) -> Path:
     return data_dir / "arrays" / name
 
 
-LOADERS: dict[str, Callable[[Path], Dataset | SpikeTimes | ImageFiles]] = {
+LOADERS: dict[str, Callable[[Path], DataSet]] = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
     "fashion_mnist": load_fashion_mnist,
@@ -81,7 +81,7 @@ LOADERS: dict[str, Callable[[Path], Dataset | SpikeTimes | ImageFiles]] = {
 }
 
 
-def load(name: str, data_dir: str | os.PathLike[str]) -> Dataset | SpikeTimes | ImageFiles:
+def load(name: str, data_dir: str | os.PathLike[str]) -> DataSet:
     """Loads a data set, fetching it first if it is not stored in `data_dir` yet.
 
     Args:
@@ -89,7 +89,7 @@ def load(name: str, data_dir: str | os.PathLike[str]) -> Dataset | SpikeTimes | 
       data_dir: folder of TensorFlow Datasets; decoded arrays are kept in `arrays/` below it.
 
     Returns:
-      The `Dataset`; for "randman", `SpikeTimes`; for "imagenet", `ImageFiles`.
+      Images as a `Dataset`; of "randman", `SpikeTimes`; of "imagenet", `ImageFiles`.
 
     Raises:
       ValueError: there is no data set of that name.

@@ -1,6 +1,7 @@
 """What each data set's training does to a batch of images, and what evaluation does."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 
@@ -12,11 +13,19 @@ from experiments.data.augment import (
     random_crop,
     random_flip,
 )
-from experiments.data.dataset import Dataset
-from experiments.data.image_files import ImageFiles
 
 
-def cifar(dataset: Dataset) -> Transform:
+class Coloured(Protocol):
+    """Images whose channels have a mean and a standard deviation, with 255 taken as 1."""
+
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+
+def cifar(dataset: Coloured) -> Transform:
     """CIFAR's training: crop with padding 4, flip, cutout, normalise.
 
     Returns:
@@ -27,7 +36,7 @@ def cifar(dataset: Dataset) -> Transform:
     return compose(random_crop(4), random_flip, cutout(), _normaliser(dataset))
 
 
-def fashion_mnist(dataset: Dataset) -> Transform:
+def fashion_mnist(dataset: Coloured) -> Transform:
     """Fashion-MNIST's training: crop with padding 2, flip, normalise.
 
     Returns:
@@ -36,7 +45,7 @@ def fashion_mnist(dataset: Dataset) -> Transform:
     return compose(random_crop(2), random_flip, _normaliser(dataset))
 
 
-def digits(dataset: Dataset) -> Transform:
+def digits(dataset: Coloured) -> Transform:
     """The digits' training: crop with padding 1 and normalise; a mirrored digit is none.
 
     Returns:
@@ -45,7 +54,7 @@ def digits(dataset: Dataset) -> Transform:
     return compose(random_crop(1), _normaliser(dataset))
 
 
-def imagenet(dataset: ImageFiles) -> Transform:
+def imagenet(dataset: Coloured) -> Transform:
     """ImageNet's training, after the random crop (see `experiments.data.crops`): flip and normalise.
 
     Returns:
@@ -54,7 +63,7 @@ def imagenet(dataset: ImageFiles) -> Transform:
     return compose(random_flip, _normaliser(dataset))
 
 
-def evaluation(dataset: Dataset | ImageFiles) -> Callable[[jax.Array], jax.Array]:
+def evaluation(dataset: Coloured) -> Callable[[jax.Array], jax.Array]:
     """Evaluation of every data set: normalise.
 
     Returns:
@@ -64,7 +73,21 @@ def evaluation(dataset: Dataset | ImageFiles) -> Callable[[jax.Array], jax.Array
     return lambda images: normalise(images, mean, std)
 
 
-def _normaliser(dataset: Dataset | ImageFiles) -> Transform:
+def _normaliser(dataset: Coloured) -> Transform:
     # Takes the two tuples out: a captured data set would stay in memory with the function.
     mean, std = dataset.mean, dataset.std
     return lambda key, image: normalise(image, mean, std)
+
+
+def without_key(transform: Callable[[jax.Array], jax.Array]) -> Transform:
+    """A transform that draws nothing at random."""
+    return lambda key, images: transform(images)
+
+
+AUGMENTATIONS: dict[str, Callable[[Coloured], Transform]] = {
+    "crop_flip_cutout": cifar,
+    "crop_flip": fashion_mnist,
+    "crop": digits,
+    "none": lambda dataset: without_key(evaluation(dataset)),
+}
+"""Of images of one size: what training does to them."""

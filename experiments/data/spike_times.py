@@ -1,12 +1,15 @@
 """Data in which every unit fires once: labelled spike times."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data.dataset import check_labels
+from experiments.config import ConfigError
+from experiments.data.dataset import check_labels, shown_steps
+from experiments.data.examples import Examples, Made, Parts
 
 TICKS = 2**16
 """Spike times are stored in this many equal parts of the presentation, however many steps it is shown for."""
@@ -57,6 +60,27 @@ class SpikeTimes:
         """Test times and labels."""
         return self.test_times, self.test_labels
 
+    def parts(self, config: Any) -> Parts:
+        """As of `DataSet`. The times lie on the devices as uint16; spikes are made of them there."""
+        if config.image_size is not None:
+            raise ConfigError(
+                f"--image-size={config.image_size} crops image files, such as imagenet's, but {self.name} holds spike "
+                "times. Give --image-size=None."
+            )
+        if config.augmentation != "none":
+            raise ConfigError(
+                f"--augmentation={config.augmentation} changes images, but {self.name} holds spike times. Give "
+                "--augmentation=none."
+            )
+        steps = shown_steps(config.steps, self.name)
+        if steps > TICKS:
+            raise ConfigError(
+                f"--steps={steps} is too many: the spike times of {self.name} are stored in {TICKS} parts, and a step "
+                f"has one at least. Give {TICKS} or fewer."
+            )
+        train, test = _gathered(self.train, steps), _gathered(self.test, steps)
+        return Parts(train, test, self.train_times.shape[1:], self.num_classes, None, 1 / steps)
+
 
 def spike_trains(times: jax.Array, steps: int) -> jax.Array:
     """s[t, b, i] = 1[⌊T · time[b, i] / 2^16⌋ = t]: one spike for each unit, in one of T steps of equal length.
@@ -78,6 +102,14 @@ def spike_trains(times: jax.Array, steps: int) -> jax.Array:
         )
     step = times.astype(jnp.uint32) * steps // TICKS
     return (step == jnp.arange(steps, dtype=jnp.uint32)[:, None, None]).astype(float)
+
+
+def _gathered(data: tuple[np.ndarray, np.ndarray], steps: int) -> Examples:
+    def make(key: jax.Array, held: Any, indices: jax.Array) -> Made:
+        times, labels = held
+        return Made(spike_trains(times[indices], steps), labels[indices])
+
+    return Examples(len(data[1]), make, held=data)
 
 
 def _check_times(what: str, times: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from experiments.config import Config
 from experiments.config.settings import settings
 from experiments.data import DataUnavailable
 from experiments.distribution.devices import choose
+from experiments.feed import Batch
 from experiments.losses import mean_loss
 from experiments.report.runs import Run
 from experiments.storage import workdir
@@ -54,21 +55,22 @@ def activity(run: Run, examples: int) -> Activity | str:
             return str(error)
 
 
-def _test_examples(config: Config, count: int) -> tuple[jax.Array, jax.Array, int | None]:
-    """Inputs and labels of the first test examples, and T of static ones."""
+def _test_examples(config: Config, count: int) -> tuple[Batch, int | None]:
+    """The first test examples, and T of static ones."""
     feed = make_feed(config, choose(config))
     batch = next(feed.test_batches())
     count = min(count, int(np.sum(batch.weights)))
+    labels, weights, lengths = jax.tree.map(lambda rows: rows[:count], batch[1:])
     inputs = batch.inputs[:count] if feed.steps else batch.inputs[:, :count]
-    return jnp.asarray(inputs), jnp.asarray(batch.labels[:count]), feed.steps
+    return jax.tree.map(jnp.asarray, Batch(inputs, labels, weights, lengths)), feed.steps
 
 
-def _seen(
-    run: Run, config: Config, net: nnx.Module, inputs: jax.Array, labels: jax.Array, steps: int | None
-) -> Activity:
-    inference = energy.inference(net, inputs, steps)
+def _seen(run: Run, config: Config, net: nnx.Module, batch: Batch, steps: int | None) -> Activity:
+    inputs, labels, _, lengths = batch
+    inference = energy.inference(net, inputs, steps, lengths)
     loss, rule = functools.partial(mean_loss, mse_weight=config.loss_mse), RULES[config.method]()
-    training = energy.training_multiplications(net, loss, rule, inputs, labels, steps=steps) / len(labels)
+    whole = energy.training_multiplications(net, loss, rule, inputs, labels, steps=steps, lengths=lengths)
+    training = whole / len(labels)
     spikes = {layer: np.asarray(fired) for layer, fired in inference.spikes.items()}
     # From the input up, as the records have them.
     order = list(run.records[-1]["rates"]) if run.records else list(spikes)

@@ -99,7 +99,7 @@ def _read(path: Path, name: str) -> Run:
 def _config(path: Path, problems: list[str]) -> Config | None:
     try:
         values = json.loads(path.read_text())
-        del values["input_shape"], values["num_classes"]
+        del values["input_shape"], values["num_classes"], values["input_rate"]
         return from_json(values)
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         problems.append(f"config.json is not one of this version ({_words(error)})")

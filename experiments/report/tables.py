@@ -31,7 +31,11 @@ def _result(run: Run, seen: Activity | str) -> list[str]:
     return [
         run.name,
         run.status,
-        *((config.method, _network(config), str(config.steps), str(config.seed)) if config else [NONE] * 4),
+        *(
+            (config.method, _network(config), "own" if config.steps is None else str(config.steps), str(config.seed))
+            if config
+            else [NONE] * 4
+        ),
         _number(last.get("test_accuracy"), "{:.2f}", 100),
         _number(last.get("test_loss"), "{:.4f}"),
         _number(run.seconds if run.records else None, "{:,.1f}"),
@@ -83,7 +87,7 @@ def synapses(run: Run, seen: Activity) -> str:
                 f"{synapse.dense:,}",
                 f"{synapse.rate:.1%}",
                 f"{accumulations:,.0f}",
-                f"{accumulations / len(synapse.accumulations):,.0f}",
+                f"{accumulations / synapse.steps:,.0f}",
                 f"{multiplications:,}",
                 _nanojoules(synapse.picojoules),
             ]

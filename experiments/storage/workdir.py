@@ -162,7 +162,7 @@ class Workdir:
             plots.draw_firing_rates(self.records, title, self.path / "firing_rates.png")
 
 
-def create(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Workdir:
+def create(config: Config, input_shape: tuple[int, ...], num_classes: int, input_rate: float | None = None) -> Workdir:
     """Makes the folder of a run and writes its configuration there, or opens the folder of the run to be resumed.
 
     Raises:
@@ -171,7 +171,8 @@ def create(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Wo
     try:
         claimed = claim(config)
         resolved = dataclasses.replace(config, workdir=str(claimed.path), resume=False)
-        stored = {**to_json(resolved), "input_shape": list(input_shape), "num_classes": num_classes}
+        shape = {"input_shape": list(input_shape), "num_classes": num_classes, "input_rate": input_rate}
+        stored = {**to_json(resolved), **shape}
         replace(claimed.path / "config.json", json.dumps(stored, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"the work directory cannot be written: {error}. Give another one with --workdir.") from error
@@ -187,13 +188,13 @@ def load_parameters(workdir: str | Path, which: Literal["latest", "best"] = "lat
     """
     path = Path(workdir).expanduser().absolute()
     stored = json.loads((path / "config.json").read_text())
-    input_shape, num_classes = tuple(stored.pop("input_shape")), stored.pop("num_classes")
+    shape = tuple(stored.pop("input_shape")), stored.pop("num_classes"), stored.pop("input_rate")
     snapshot = checkpoints.latest(path / "checkpoints", ["net"])
     if snapshot is None:
         raise FileNotFoundError(f"{path} has no checkpoint")
     best = snapshot.values["best"]
     if which == "best" and best is not None:
         snapshot = checkpoints.read(path / "checkpoints", best, ["net"])
-    net = build_net(from_json(stored), input_shape, num_classes)
+    net = build_net(from_json(stored), *shape)
     nnx.update(net, from_arrays(variables(net), snapshot.net))
     return net

@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from experiments import feed, trainer
+from experiments import feed
 from experiments.config import Config
 from experiments.data import DataCorrupt, Dataset, Encoded, ImageFiles, SpikeTimes
+from experiments.data.image_files import CROPS
 from experiments.distribution.devices import choose
 from experiments.feed import Feed
 from experiments.metrics import Tally
@@ -81,13 +82,11 @@ def test_no_image_files():
 
 
 def test_a_file_with_a_label_out_of_range(monkeypatch):
-    monkeypatch.setattr("experiments.streamed_feed.decode", lambda content: None)
+    monkeypatch.setattr("experiments.data.image_files.decode", lambda content: None)
+    monkeypatch.setitem(CROPS, "none", (lambda *args: np.zeros((8, 8, 3), np.uint8), CROPS["none"][1]))
     files = [Encoded(f"{i}.png", b"", i) for i in range(4)]
     config = Config(dataset="imagenet", augmentation="none", batch_size=4)
-    streamed = trainer.StreamedFeed(
-        ImageFiles("imagenet", files, files, 3, (0.5,) * 3, (0.5,) * 3, 8), config, choose(config)
-    )
-    monkeypatch.setattr(streamed, "_crop", lambda *args: np.zeros((8, 8, 3), np.uint8))
+    streamed = Feed(ImageFiles("imagenet", files, files, 3, (0.5,) * 3, (0.5,) * 3, 8), config, choose(config))
     with pytest.raises(DataCorrupt, match=r"3.png has the label 3, expected 0 .. 2"):
         next(streamed.train_batches(1))
 

@@ -9,9 +9,9 @@ import pytest
 from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman
 from experiments.config import Config, ConfigError, from_json, parse, to_json
 from experiments.data import LOADERS
-from experiments.feed import AUGMENTATIONS
+from experiments.data.image_files import CROPS
+from experiments.data.recipes import AUGMENTATIONS
 from experiments.networks import READOUTS, RESNETS, SURROGATES
-from experiments.streamed_feed import CROPS
 from safjax.rules import RULES
 
 EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman]

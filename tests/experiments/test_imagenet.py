@@ -57,7 +57,8 @@ def test_archives_to_results(network, imagenet_archives, tmp_path):
     record = json.loads((folder / "metrics.jsonl").read_text())
     assert len(record["rates"]) == neurons and (record["test_accuracy"] * VALIDATION) % 1 == 0
     config = json.loads((folder / "config.json").read_text())
-    assert (config.pop("input_shape"), config.pop("num_classes")) == ([32, 32, 3], 1000)
+    shape = [config.pop(name) for name in ("input_shape", "num_classes", "input_rate")]
+    assert shape == [[32, 32, 3], 1000, None]
     assert from_json(config).network == network
     learned = jax.tree.leaves(nnx.state(workdir.load_parameters(folder).classifier, nnx.Param))
     assert all(jnp.isfinite(leaf).all() for leaf in learned) and any(jnp.abs(leaf).max() > 0 for leaf in learned)

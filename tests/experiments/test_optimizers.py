@@ -39,6 +39,21 @@ def test_every_rule_has_the_same_rate_at_the_same_batch(method):
     np.testing.assert_allclose(got, np.broadcast_to(cosine[:, None], got.shape), rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["ottt_o", "saf_e", "bptt", "saf_f"])
+def test_sequences_of_different_lengths_have_the_rate_of_their_batch_too(method):
+    lengths = [3, 7, 2, 5, 1, 1, 4, 9]
+    rule, config = RULES[method](), dataclasses.replace(CONFIG, method=method, steps=None)
+    optimizer = make_optimizer(config, rule, BATCHES, lengths)
+    state, got = optimizer.init(jnp.zeros(())), []
+    per_batch = [rule.schedule.updates(length) for length in lengths]
+    for _ in range(sum(per_batch)):
+        update, state = optimizer.update(jnp.ones(()), state)
+        got.append(-float(update))
+    cosine = 0.25 * (1 + np.cos(np.pi * np.arange(BATCHES) / BATCHES))
+    assert len(got) == (32 if method in ("ottt_o", "saf_e") else BATCHES)
+    np.testing.assert_allclose(got, cosine.repeat(per_batch), rtol=1e-5)
+
+
 def test_rate_ends_at_zero():
     assert float(learning_rate(CONFIG, BATCHES)(BATCHES)) == 0
 

@@ -31,7 +31,7 @@ def step_program(default, *flags):
         devices = choose(config)
         feed = make_feed(config, devices)
         trainer = Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes), devices)
-        inputs, labels, _ = next(feed.train_batches(1))
+        inputs, labels, _, _ = next(feed.train_batches(1))
         text = trainer._step.lower(trainer.net, trainer._opt_state, inputs, labels).as_text()
         trained = jax.tree.leaves((variables(trainer.net), trainer._opt_state))
         return text, {leaf.dtype.name for leaf in trained if jnp.issubdtype(leaf.dtype, jnp.inexact)}

@@ -76,7 +76,7 @@ def test_batches_are_time_major_sequences(small):
     assert (batches.steps, batches.batches, batches.input_shape) == (None, 2, (5,))
     train = list(batches.train_batches(1))
     assert len(train) == 2
-    for inputs, labels, weights in train:
+    for inputs, labels, weights, _ in train:
         assert (inputs.shape, labels.shape, float(weights.sum())) == ((12, 8, 5), (8,), 8)
         # Each is a training example, with the label of that example.
         times = np.asarray(inputs).argmax(0)

@@ -255,7 +255,7 @@ def test_real_runs_that_are_killed_and_continued(tmp_path):
     assert [row.split("|")[-2].strip() for row in ended.stdout.splitlines()[2:]] == ["2 finished"] * 2
     configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")]
     for values in configs:
-        del values["input_shape"], values["num_classes"]
+        del values["input_shape"], values["num_classes"], values["input_rate"]
     assert {(from_json(values).method, values["seed"]) for values in configs} == {
         (method, seed) for method in ("saf_f", "sltt") for seed in (0, 1)
     }

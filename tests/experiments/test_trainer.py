@@ -51,7 +51,8 @@ def test_every_method_trains_and_leaves_its_results(method, finished):
     assert (summary["epochs"], summary["steps"], summary["parameters"]) == (2, 2, 438)
     assert json.loads((ended.workdir / "summary.json").read_text()) == summary
     config = json.loads((ended.workdir / "config.json").read_text())
-    assert (config.pop("input_shape"), config.pop("num_classes")) == ([16, 16, 1], 10)
+    shape = [config.pop(name) for name in ("input_shape", "num_classes", "input_rate")]
+    assert shape == [[16, 16, 1], 10, None]
     assert from_json(config).method == method
 
 
