@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from experiments.config import Data
+
 
 class Made(NamedTuple):
     """A batch as `Examples.make` gives it.
@@ -46,23 +48,33 @@ class Examples(NamedTuple):
     lengths: np.ndarray | None = None
 
 
+class Shape(NamedTuple):
+    """What a net for a data set takes and gives.
+
+    Attributes:
+      input_shape: of what it takes in one step, without the axis of the batch.
+      num_classes: what it tells apart.
+      input_rate: the mean of the inputs of sequences, of spikes their number an input and step; of images None.
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    input_rate: float | None = None
+
+
 class Parts(NamedTuple):
     """A data set, made ready for a run.
 
     Attributes:
       train, test: the two parts; the first with its augmentation.
-      input_shape: of what the net takes in one step, without the axis of the batch.
-      num_classes: what it tells apart.
+      shape: of the net.
       steps: for how many steps an image is shown; None where inputs are sequences.
-      input_rate: the mean of the inputs of sequences, of spikes their number an input and step; of images None.
     """
 
     train: Examples
     test: Examples
-    input_shape: tuple[int, ...]
-    num_classes: int
+    shape: Shape
     steps: int | None
-    input_rate: float | None = None
 
 
 class DataSet(Protocol):
@@ -73,11 +85,11 @@ class DataSet(Protocol):
         """As given to `load`."""
         ...
 
-    def parts(self, config: Any) -> Parts:
+    def parts(self, data: Data) -> Parts:
         """The two parts, as a configuration asks for them.
 
         Args:
-          config: augmentation, image size and steps are used.
+          data: augmentation, image size and steps are used.
 
         Raises:
           ConfigError: these examples cannot be augmented, cropped or divided into steps so.

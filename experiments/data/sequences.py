@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config import ConfigError
-from experiments.data.dataset import check_labels
-from experiments.data.examples import Examples, Made, Parts
+from experiments.config import ConfigError, Data
+from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.images.images import check_labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,23 +82,23 @@ class Sequences:
                 "both, so record the same units."
             )
 
-    def parts(self, config: Any) -> Parts:
+    def parts(self, data: Data) -> Parts:
         """As of `DataSet`. A batch is read on the host, filled up with zeros, and cast on the device."""
-        if config.augmentation != "none":
+        if data.augmentation != "none":
             raise ConfigError(
-                f"--augmentation={config.augmentation} changes images, but {self.name} holds sequences. Give "
+                f"--augmentation={data.augmentation} changes images, but {self.name} holds sequences. Give "
                 "--augmentation=none."
             )
-        if config.image_size is not None:
-            raise ConfigError(f"--image-size={config.image_size} crops images, but {self.name} has none. Leave it out.")
-        if config.steps is not None:
+        if data.image_size is not None:
+            raise ConfigError(f"--image-size={data.image_size} crops images, but {self.name} has none. Leave it out.")
+        if data.steps is not None:
             raise ConfigError(
-                f"--steps={config.steps} is for images and spike times, but each recording of {self.name} has as many "
+                f"--steps={data.steps} is for images and spike times, but each recording of {self.name} has as many "
                 "steps as it has. Give --steps=None."
             )
         rate = float(np.mean(self.train.values, dtype=np.float64))
-        shape = self.train.values.shape[1:]
-        return Parts(_examples(self.train), _examples(self.test), shape, self.num_classes, None, rate)
+        shape = Shape(self.train.values.shape[1:], self.num_classes, rate)
+        return Parts(_examples(self.train), _examples(self.test), shape, None)
 
 
 def _examples(recordings: Recordings) -> Examples:

@@ -20,8 +20,8 @@ import numpy as np
 from flax import nnx
 
 import safjax
-from experiments.benchmark.operations import operations
 from experiments.energy.counting import Counted, inputs_of, replaced
+from experiments.energy.operations import operations
 from safjax.nn import Synapse
 from safjax.rules import Rule
 

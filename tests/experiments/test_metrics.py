@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.losses import example_losses
-from experiments.metrics import Measured, Tally, measure
+from experiments.training.losses import example_losses
+from experiments.training.metrics import Measured, Tally, measure
 from safjax.rules import RULES
 
 LAST = {"saf_f", "spike_representation", "ide"}

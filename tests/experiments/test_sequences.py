@@ -10,23 +10,21 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import cli, feed, randman
+from experiments import randman
 from experiments.config import ConfigError, parse
 from experiments.config.settings import settings
-from experiments.data import LOADERS, Recordings, Sequences
-from experiments.data.randman import load_randman
-from experiments.distribution.devices import choose
-from experiments.feed import Feed
-from experiments.losses import example_losses
-from experiments.metrics import Tally
-from experiments.networks import build_net
-from experiments.storage import workdir
-from experiments.trainer import Trainer
+from experiments.data import Recordings, Sequences, load
+from experiments.data.events.randman import load_randman
+from experiments.training import cli, feed, trained
+from experiments.training.losses import example_losses
+from experiments.training.metrics import Tally
+from experiments.training.trainer import Trainer
+from tests.experiments.making import devices_of, feed_of, net_of, trainer_of
 from tests.experiments.test_resume import final
 from tests.experiments.test_trainer import measured
 
 FLAGS = ("--steps=None", "--layers", "32", "--batch-size=32", "--learning-rate=0.02")
-SMALL = dataclasses.replace(randman.CONFIG, batch_size=8, steps=None)
+SMALL = randman.CONFIG.changed(batch_size=8, steps=None)
 LENGTHS = (10, 18, 24)
 
 
@@ -48,7 +46,7 @@ def sequences(train=1000, test=199, classes=4, units=40):
 def of_all_lengths(monkeypatch):
     """`python -m experiments.randman` has recordings of different lengths."""
     data = sequences()
-    monkeypatch.setitem(LOADERS, "randman", lambda data_dir: data)
+    monkeypatch.setattr(feed, "load", lambda name, data_dir: data)
     return data
 
 
@@ -83,10 +81,10 @@ def test_it_learns_and_is_tested_as_one_by_one(method, tmp_path, of_all_lengths)
     assert summary["steps"] is None
     test = of_all_lengths.test
     some = Recordings(test.values[: test.lengths[:40].sum()], test.lengths[:40], test.labels[:40])
-    net = workdir.load_parameters(tmp_path / "run")
-    feed_of = Feed(dataclasses.replace(of_all_lengths, test=some), SMALL, choose(SMALL))
-    config = dataclasses.replace(SMALL, method=method)
-    *_, got = Trainer(config, feed_of, net, choose(config)).evaluate()
+    net = trained.load_parameters(tmp_path / "run")
+    fed = feed_of(dataclasses.replace(of_all_lengths, test=some), SMALL)
+    config = SMALL.changed(method=method)
+    *_, got = Trainer(config.training, fed, net, devices_of(config)).evaluate()
     loss, accuracy = alone(net, some, method == "saf_f")
     assert (got.loss, got.accuracy) == (pytest.approx(loss, rel=1e-5), accuracy)
 
@@ -130,9 +128,9 @@ def listed(batches):
 
 
 def test_batches_are_recordings_with_their_labels_filled_up_with_zeros(small):
-    fed = Feed(small, SMALL, choose(SMALL))
-    assert (fed.steps, fed.batches, fed.input_shape, fed.num_classes) == (None, 6, (5,), 3)
-    assert fed.input_rate == pytest.approx(small.train.values.mean())
+    fed = feed_of(small, SMALL)
+    assert (fed.steps, fed.batches, fed.shape[:2]) == (None, 6, ((5,), 3))
+    assert fed.shape.input_rate == pytest.approx(small.train.values.mean())
     whole = {own_steps(small.train, index)[0].tobytes(): index for index in range(50)}
     seen = []
     for inputs, labels, weights, lengths in listed(fed.train_batches(1)):
@@ -148,22 +146,20 @@ def test_batches_are_recordings_with_their_labels_filled_up_with_zeros(small):
 
 
 def test_an_epoch_goes_on_with_the_batches_that_are_left(small):
-    fed = Feed(small, SMALL, choose(SMALL))
+    fed = feed_of(small, SMALL)
     whole, rest = listed(fed.train_batches(2)), listed(fed.train_batches(2, 4))
     for one, other in zip(whole[4:], rest, strict=True):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
-    assert fed.lengths_of_batches(2)[6:].tolist() == [len(inputs) for inputs, *_ in whole]
+    assert fed.steps_of_batches(2)[6:].tolist() == [len(inputs) for inputs, *_ in whole]
 
 
 def test_rates_are_those_of_the_recordings_alone(small):
     """An epoch's firing rates count each recording's own steps, and no padding."""
-    config = dataclasses.replace(
-        SMALL, method="bptt", layers=(12,), learning_rate=1e-30, precision="float64", threshold=0.5
-    )
-    with settings(config):
-        fed = Feed(small, config, choose(config))
-        net = build_net(config, (5,), 3, fed.input_rate)
+    config = SMALL.changed(method="bptt", layers=(12,), learning_rate=1e-30, precision="float64", threshold=0.5)
+    with settings(config.net.precision):
+        fed = feed_of(small, config)
+        net = net_of(config, *fed.shape)
         expected = [0.0, 0]
         for _, _, _, lengths in (batches := listed(fed.train_batches(1))):
             expected[1] += lengths.sum()
@@ -171,7 +167,7 @@ def test_rates_are_those_of_the_recordings_alone(small):
             for member, length in enumerate(lengths):
                 (spikes,) = safjax.simulate(net, jnp.asarray(inputs[:length, [member]])).spikes.values()
                 expected[0] += float(spikes.sum()) / 12
-        trainer = Trainer(config, fed, net, choose(config))
+        trainer = trainer_of(config, fed)
         *_, got = trainer.train_epoch(1, Tally())
         (rate,) = got.rates.values()
     assert 0.05 < rate < 0.6 and rate == pytest.approx(expected[0] / expected[1], rel=1e-9)
@@ -188,14 +184,14 @@ def test_rates_are_those_of_the_recordings_alone(small):
 )
 def test_feed_refuses(change, words, small):
     with pytest.raises(ConfigError, match=words):
-        Feed(small, dataclasses.replace(SMALL, **change), choose(SMALL))
+        feed_of(small, SMALL.changed(**change))
 
 
 def test_images_and_spike_times_need_steps():
     config = parse(randman.CONFIG, "", ["--steps=None"])
     for name in ("digits", "randman"):
         with pytest.raises(ConfigError, match=f"sequences with lengths of their own, which {name} has not"):
-            Feed(LOADERS[name](None), dataclasses.replace(config, augmentation="none"), choose(config))
+            feed_of(load(name, ""), config.changed(augmentation="none"))
 
 
 VALUES, LABELS = np.zeros((6, 4), np.uint8), np.zeros(2, np.int32)

@@ -20,7 +20,7 @@ def operations(function: Callable[..., Any], *arguments: Any) -> int:
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from experiments.benchmark.operations import operations
+      >>> from experiments.energy.operations import operations
       >>> power = lambda x: jax.lax.fori_loop(0, 9, lambda _, y: x @ y, x)
       >>> operations(power, jnp.eye(4)) == 9 * 2 * 4**3
       True

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.messages import warn
+from experiments.console.messages import warn
 
 SILENT, SATURATED = 0.001, 0.99
 """Firing rates, spikes per neuron and step as the mean of an epoch, below and above which a layer is reported."""
@@ -12,7 +12,7 @@ LOUDER = "Try a lower --threshold, a --decay closer to 1, a wider --surrogate (a
 CALMER = "Try a higher --threshold, a smaller --decay, or a smaller --learning-rate."
 
 
-def warn_of_silence(records: Sequence[Mapping[str, Any]]) -> None:
+def warn_of_firing_rates(records: Sequence[Mapping[str, Any]]) -> None:
     """Warns of layers that were silent or saturated in the last of the epochs recorded, and not before."""
     before = records[-2]["rates"] if len(records) > 1 else {}
     for complaint in complaints(records[-1]["rates"], before):

@@ -1,6 +1,5 @@
 """Batches from image files: which, in which order, how cropped, and what is left undone."""
 
-import dataclasses
 import io
 import threading
 
@@ -10,12 +9,12 @@ from PIL import Image
 
 from experiments.config import Config, ConfigError
 from experiments.data import DataCorrupt, Encoded, ImageFiles
-from experiments.distribution.devices import choose
-from experiments.feed import AHEAD, Feed
+from experiments.training.feed import AHEAD, Feed
+from tests.experiments.making import devices_of
 from tests.imagenet import image
 
 COUNT = 22
-CONFIG = Config(dataset="imagenet", augmentation="resized_crop_flip", image_size=16, batch_size=4, seed=3)
+CONFIG = Config().changed(dataset="imagenet", augmentation="resized_crop_flip", image_size=16, batch_size=4, seed=3)
 
 
 class Files(list):
@@ -44,8 +43,8 @@ def dataset(**changes):
 
 
 def feed(data=None, **changes):
-    config = dataclasses.replace(CONFIG, **changes)
-    return Feed(dataset() if data is None else data, config, choose(config))
+    config = CONFIG.changed(**changes)
+    return Feed(dataset() if data is None else data, config, devices_of(config))
 
 
 def listed(batches):
@@ -111,8 +110,8 @@ def test_without_augmentation_training_sees_what_testing_sees():
 
 
 def test_size_is_that_of_the_data_unless_given():
-    assert feed().input_shape == (16, 16, 3)
-    assert feed(image_size=None).input_shape == (24, 24, 3)
+    assert feed().shape.input_shape == (16, 16, 3)
+    assert feed(image_size=None).shape.input_shape == (24, 24, 3)
 
 
 def test_a_few_batches_are_read_ahead_and_no_more():

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data import idx
-from experiments.data.dataset import Splits
 from experiments.data.errors import DataCorrupt
+from experiments.data.images import idx
+from experiments.data.images.images import Splits
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from experiments.silence import SATURATED, SILENT, complaints, warn_of_silence
+from experiments.training.firing_rates import SATURATED, SILENT, complaints, warn_of_firing_rates
 
 
 def told(now, before=None):
@@ -38,10 +38,10 @@ def test_a_dead_net_is_one_message():
 
 def test_the_last_two_records_are_compared(capsys):
     records = [{"epoch": 1, "rates": {"a": 0.2, "b": 0.5}}, {"epoch": 2, "rates": {"a": 0.0, "b": 0.5}}]
-    warn_of_silence(records)
+    warn_of_firing_rates(records)
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("warning: epoch 2: layer a is silent") and err.count("\n") == 1
-    warn_of_silence([*records, {**records[-1], "epoch": 3}])
+    warn_of_firing_rates([*records, {**records[-1], "epoch": 3}])
     assert capsys.readouterr().err == ""
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.dataset import Splits
 from experiments.data.errors import DataCorrupt
+from experiments.data.images.images import Splits
 
 
 def cached(folder: Path, make: Callable[[], Splits]) -> Splits:

@@ -9,10 +9,10 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from experiments.data import imagenet
 from experiments.data.errors import DataUnavailable
-from experiments.data.image_files import Encoded
-from experiments.data.tfds_builders import Imagenet2012
+from experiments.data.images import imagenet
+from experiments.data.images.image_files import Encoded
+from experiments.data.images.tfds_builders import Imagenet2012
 
 OPEN_FILES = 4096
 """More than the parts of the prepared data set, about a thousand, which all stay open; the usual limit is 1,024."""

@@ -5,7 +5,7 @@ from typing import Any
 from experiments.storage.checkpoints import Snapshot
 
 
-class Follower:
+class NoWorkdir:
     """Has the attributes and methods of `experiments.storage.workdir.Workdir`, and writes nothing.
 
     Attributes:
@@ -18,7 +18,7 @@ class Follower:
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
 
-    def __enter__(self) -> "Follower":
+    def __enter__(self) -> "NoWorkdir":
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -17,8 +17,8 @@ from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_build
 from tensorflow_datasets.image_classification import cifar as stock_cifar
 from tensorflow_datasets.image_classification import mnist as stock_mnist
 
-from experiments.data import cifar, idx, imagenet
-from experiments.data.fashion_mnist import FILES
+from experiments.data.images import cifar, idx, imagenet
+from experiments.data.images.fashion_mnist import FILES
 
 Examples = Iterator[tuple[int | str, dict[str, Any]]]
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.config import ConfigError
-from experiments.data.augment import Transform
-from experiments.data.examples import Examples, Made, Parts
-from experiments.data.recipes import AUGMENTATIONS, evaluation, without_key
+from experiments.config import ConfigError, Data
+from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.images.augment import Transform
+from experiments.data.images.augmentations import AUGMENTATIONS, evaluation, without_key
 
 
 class Splits(NamedTuple):
@@ -29,7 +29,7 @@ class Splits(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Images:
     """Labelled images for classification, held as arrays.
 
     Attributes:
@@ -65,22 +65,22 @@ class Dataset:
         """Test images and labels."""
         return self.test_images, self.test_labels
 
-    def parts(self, config: Any) -> Parts:
+    def parts(self, data: Data) -> Parts:
         """As of `DataSet`. The images lie on the devices as uint8; batches are gathered and augmented there."""
-        if config.image_size is not None:
+        if data.image_size is not None:
             raise ConfigError(
-                f"--image-size={config.image_size} crops image files, such as imagenet's, but the examples of "
+                f"--image-size={data.image_size} crops image files, such as imagenet's, but the examples of "
                 f"{self.name} have one size already. Give --image-size=None."
             )
-        if config.augmentation not in AUGMENTATIONS:
+        if data.augmentation not in AUGMENTATIONS:
             raise ConfigError(
-                f"--augmentation={config.augmentation} crops image files, such as imagenet's, but the examples of "
+                f"--augmentation={data.augmentation} crops image files, such as imagenet's, but the examples of "
                 f"{self.name} have one size already. Give one of {', '.join(AUGMENTATIONS)}."
             )
-        steps = shown_steps(config.steps, self.name)
-        train = _gathered(AUGMENTATIONS[config.augmentation](self), self.train)
+        steps = shown_steps(data.steps, self.name)
+        train = _gathered(AUGMENTATIONS[data.augmentation](self), self.train)
         test = _gathered(without_key(evaluation(self)), self.test)
-        return Parts(train, test, self.train_images.shape[1:], self.num_classes, steps)
+        return Parts(train, test, Shape(self.train_images.shape[1:], self.num_classes), steps)
 
     def __post_init__(self):
         _check_images(f"{self.name}: train_images", self.train_images)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.metrics import Means
+from experiments.training.metrics import Means
 
 
 class ProgressReport:

@@ -5,11 +5,12 @@ neural networks", Neural Computation 33, 2021. Every unit fires once, whatever t
 """
 
 import itertools
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data.spike_times import TICKS, SpikeTimes
+from experiments.data.events.spike_times import TICKS, SpikeTimes
 
 HIGHEST = 8  # frequency of the shortest wave
 SURVEY = 4096  # points at which the range of every coordinate is taken
@@ -66,6 +67,11 @@ def wave_vectors(dimension: int) -> np.ndarray:
     grid = itertools.product(range(-HIGHEST, HIGHEST + 1), repeat=dimension)
     zero = (0,) * dimension
     return np.array([k for k in grid if k > zero and np.linalg.norm(k) <= HIGHEST])
+
+
+def load(data_dir: Path) -> SpikeTimes:
+    """The usual one; nothing is stored."""
+    return load_randman()
 
 
 def load_randman(

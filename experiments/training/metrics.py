@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.losses import example_losses
+from experiments.training.losses import example_losses
 from safjax.lengths import going, last_of_each
 from safjax.rules import Rule
 

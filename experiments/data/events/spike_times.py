@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.config import ConfigError
-from experiments.data.dataset import check_labels, shown_steps
-from experiments.data.examples import Examples, Made, Parts
+from experiments.config import ConfigError, Data
+from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.images.images import check_labels, shown_steps
 
 TICKS = 2**16
 """Spike times are stored in this many equal parts of the presentation, however many steps it is shown for."""
@@ -60,26 +60,26 @@ class SpikeTimes:
         """Test times and labels."""
         return self.test_times, self.test_labels
 
-    def parts(self, config: Any) -> Parts:
+    def parts(self, data: Data) -> Parts:
         """As of `DataSet`. The times lie on the devices as uint16; spikes are made of them there."""
-        if config.image_size is not None:
+        if data.image_size is not None:
             raise ConfigError(
-                f"--image-size={config.image_size} crops image files, such as imagenet's, but {self.name} holds spike "
+                f"--image-size={data.image_size} crops image files, such as imagenet's, but {self.name} holds spike "
                 "times. Give --image-size=None."
             )
-        if config.augmentation != "none":
+        if data.augmentation != "none":
             raise ConfigError(
-                f"--augmentation={config.augmentation} changes images, but {self.name} holds spike times. Give "
+                f"--augmentation={data.augmentation} changes images, but {self.name} holds spike times. Give "
                 "--augmentation=none."
             )
-        steps = shown_steps(config.steps, self.name)
+        steps = shown_steps(data.steps, self.name)
         if steps > TICKS:
             raise ConfigError(
                 f"--steps={steps} is too many: the spike times of {self.name} are stored in {TICKS} parts, and a step "
                 f"has one at least. Give {TICKS} or fewer."
             )
         train, test = _gathered(self.train, steps), _gathered(self.test, steps)
-        return Parts(train, test, self.train_times.shape[1:], self.num_classes, None, 1 / steps)
+        return Parts(train, test, Shape(self.train_times.shape[1:], self.num_classes, 1 / steps), None)
 
 
 def spike_trains(times: jax.Array, steps: int) -> jax.Array:

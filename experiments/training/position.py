@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from experiments.metrics import Measured, Tally
+from experiments.training.metrics import Measured, Tally
 
 
-class Place:
+class Position:
     """A moment in a run, moving on with it.
 
     Args:
@@ -33,7 +33,7 @@ class Place:
         self.epoch, self.tally = self.epoch + 1, Tally()
 
     def values(self) -> dict[str, Any]:
-        """The place as values that JSON has; waits for the device."""
+        """The position as values that JSON has; waits for the device."""
         sums = self.tally.sums()
         return {
             "epoch": self.epoch,

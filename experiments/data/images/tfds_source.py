@@ -14,10 +14,10 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.core.download.util import DownloadError
 from tensorflow_datasets.core.hashing import Hasher
 
-from experiments.data.dataset import Splits
 from experiments.data.errors import ByHand, DataCorrupt, DataUnavailable, unavailable
+from experiments.data.images.images import Splits
+from experiments.data.images.tfds_builders import BUILDERS
 from experiments.data.probe import why_unreachable
-from experiments.data.tfds_builders import BUILDERS
 
 
 def read(name: str, data_dir: Path) -> Splits:

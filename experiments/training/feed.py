@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.config import Config, ConfigError
+from experiments.config import ConfigError, Data
 from experiments.data import DataCorrupt, DataSet, Examples, Made, Plan, Planned, load
 from experiments.distribution.devices import Devices
 
@@ -19,7 +19,7 @@ AHEAD = 3
 """Batches that are read while the device works on another."""
 
 
-def load_dataset(config: Config) -> DataSet:
+def load_dataset(name: str, data_dir: str) -> DataSet:
     """The data set of a run.
 
     Raises:
@@ -28,24 +28,24 @@ def load_dataset(config: Config) -> DataSet:
       DataCorrupt: what is stored has other shapes, dtypes or labels than it must have.
     """
     try:
-        return load(config.dataset, config.data_dir)
+        return load(name, data_dir)
     except ValueError as error:
-        raise DataCorrupt(f"the data set in --data-dir={config.data_dir} cannot be used: {error}") from error
+        raise DataCorrupt(f"the data set in --data-dir={data_dir} cannot be used: {error}") from error
     except OSError as error:
-        raise ConfigError(f"--data-dir={config.data_dir} cannot be used: {error}.") from error
+        raise ConfigError(f"--data-dir={data_dir} cannot be used: {error}.") from error
 
 
-def full_batches(config: Config, count: int) -> int:
+def full_batches(data: Data, count: int) -> int:
     """Batches of an epoch; the few examples that do not fill another are left out, other ones each time.
 
     Raises:
       ConfigError: all `count` training examples are less than one batch.
     """
-    if config.batch_size > count:
+    if data.batch_size > count:
         raise ConfigError(
-            f"--batch-size={config.batch_size} is more than all {count} training examples of {config.dataset}."
+            f"--batch-size={data.batch_size} is more than all {count} training examples of {data.dataset}."
         )
-    return count // config.batch_size
+    return count // data.batch_size
 
 
 class Batch(NamedTuple):
@@ -69,29 +69,28 @@ class Feed:
 
     Args:
       dataset: what of it is held, each device keeps whole.
-      config: batch size, seed, and what `DataSet.parts` needs are used.
+      data: batch size, and what `DataSet.parts` needs.
+      seed: of the order of the examples and of their augmentation.
       devices: each makes its part of every batch, from what its own process has read.
 
     Attributes:
       batches: batches of an epoch.
-      input_shape, num_classes: what the net takes and gives.
+      shape: what the net takes and gives.
       steps: for how many steps an image is shown; None where the inputs are sequences.
-      input_rate: the mean of inputs that are sequences.
 
     Raises:
       ConfigError: the data set is smaller than one batch, or cannot be augmented, cropped or divided into steps as
         asked for.
     """
 
-    def __init__(self, dataset: DataSet, config: Config, devices: Devices):
-        parts = dataset.parts(config)
-        self.batches = full_batches(config, parts.train.size)
-        self.input_shape, self.num_classes = parts.input_shape, parts.num_classes
-        self.steps, self.input_rate = parts.steps, parts.input_rate
+    def __init__(self, dataset: DataSet, data: Data, seed: int, devices: Devices):
+        parts = dataset.parts(data)
+        self.batches = full_batches(data, parts.train.size)
+        self.shape, self.steps = parts.shape, parts.steps
         self._train, self._test = parts.train, parts.test
         self._held = devices.replicate((parts.train.held, parts.test.held))
-        self._plans = Plan(parts.train, config.batch_size), Plan(parts.test, config.batch_size)
-        self._devices, self._seed = devices, config.seed
+        self._plans = Plan(parts.train, data.batch_size), Plan(parts.test, data.batch_size)
+        self._devices, self._seed, self._steps = devices, seed, data.steps
         self._pool = ThreadPoolExecutor(os.cpu_count(), "read")
 
     def train_batches(self, epoch: int, done: int = 0) -> Iterator[Batch]:
@@ -105,10 +104,11 @@ class Feed:
         for plan, rows in self._rows(self._test, self._plans[1].every_example(), 0):
             yield self._batch(self._test.make, self._held[1], plan, rows, (0, 0, 0))
 
-    def lengths_of_batches(self, epochs: int) -> np.ndarray | None:
-        """How many steps each batch of a run has, [epochs · batches]; None where all have as many."""
+    def steps_of_batches(self, epochs: int) -> int | np.ndarray:
+        """How many steps each batch of a run has, [epochs · batches]; one number where all have as many."""
         if self._train.lengths is None:
-            return None
+            assert self._steps is not None, "without lengths --steps says it"
+            return self._steps
         planned = (self._plans[0].epoch(self._seed, epoch) for epoch in range(1, epochs + 1))
         return np.array([plan.steps for plan in itertools.chain.from_iterable(planned)])
 

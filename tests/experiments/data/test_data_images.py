@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiments.data import DataCorrupt, Dataset
-from experiments.data.cache import cached
-from experiments.data.dataset import Splits
+from experiments.data import DataCorrupt, Images
+from experiments.data.images.cache import cached
+from experiments.data.images.images import Splits
 
 GOOD = {
     "name": "toy",
@@ -20,7 +20,7 @@ GOOD = {
 
 
 def test_good_data_passes():
-    assert Dataset(**GOOD).num_classes == 3
+    assert Images(**GOOD).num_classes == 3
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_good_data_passes():
 )
 def test_bad_data_is_explained(field, value, message):
     with pytest.raises(ValueError, match=message) as error:
-        Dataset(**GOOD | {field: value})
+        Images(**GOOD | {field: value})
     assert str(error.value).startswith("toy: ")
 
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.config import ConfigError
-from experiments.data.augment import Transform
-from experiments.data.crops import Crop, center_crop, decode, random_resized_crop
-from experiments.data.dataset import shown_steps
+from experiments.config import ConfigError, Data
 from experiments.data.errors import DataCorrupt
-from experiments.data.examples import Examples, Made, Parts
-from experiments.data.recipes import Coloured, evaluation, imagenet, without_key
+from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.images.augment import Transform
+from experiments.data.images.augmentations import Coloured, evaluation, imagenet, without_key
+from experiments.data.images.crops import Crop, center_crop, decode, random_resized_crop
+from experiments.data.images.images import shown_steps
 
 
 class Encoded(NamedTuple):
@@ -60,17 +60,17 @@ class ImageFiles:
             if not len(getattr(self, split)):
                 raise ValueError(f"{self.name}: there is no {split} image. Load at least one.")
 
-    def parts(self, config: Any) -> Parts:
+    def parts(self, data: Data) -> Parts:
         """As of `DataSet`. Files are read, decoded and cropped on the host; batches are normalised on the device."""
-        if config.augmentation not in CROPS:
+        if data.augmentation not in CROPS:
             raise ConfigError(
-                f"--augmentation={config.augmentation} is for images of one size, but those of {self.name} have "
+                f"--augmentation={data.augmentation} is for images of one size, but those of {self.name} have "
                 f"many. Give one of {', '.join(CROPS)}."
             )
-        size, steps = config.image_size or self.size, shown_steps(config.steps, self.name)
-        train = self._decoded(self.train, *CROPS[config.augmentation], size)
+        size, steps = data.image_size or self.size, shown_steps(data.steps, self.name)
+        train = self._decoded(self.train, *CROPS[data.augmentation], size)
         test = self._decoded(self.test, *CROPS["none"], size)
-        return Parts(train, test, (size, size, 3), self.num_classes, steps)
+        return Parts(train, test, Shape((size, size, 3), self.num_classes), steps)
 
     def _decoded(
         self, files: Sequence[Encoded], crop: Crop, transform: Callable[[Coloured], Transform], size: int

@@ -1,15 +1,22 @@
 """scikit-learn's handwritten digits: real images that need no download."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
-from experiments.data.dataset import Dataset
+from experiments.data.images.images import Images
 
 TEST_IMAGES = 360
 BRIGHTEST = 16  # the source counts 0 .. 16 dark pixels in each 4 × 4 block of a scan
 
 
-def load_digits(size: int = 16, seed: int = 0) -> Dataset:
+def load(data_dir: Path) -> Images:
+    """The digits by their usual size and split; nothing is stored."""
+    return load_digits()
+
+
+def load_digits(size: int = 16, seed: int = 0) -> Images:
     """The 1,797 digits of `sklearn.datasets.load_digits`, resized and split.
 
     Args:
@@ -28,7 +35,7 @@ def load_digits(size: int = 16, seed: int = 0) -> Dataset:
     images = _resized(np.asarray(pixels).reshape(-1, 8, 8), size)
     train, test = train_test_split(np.arange(len(images)), test_size=TEST_IMAGES, stratify=labels, random_state=seed)
     labels = np.asarray(labels).astype(np.int32)
-    return Dataset(
+    return Images(
         name="digits",
         train_images=images[train],
         train_labels=labels[train],

@@ -19,7 +19,7 @@ from experiments.config import Config, ConfigError, parse
 from experiments.data import DataUnavailable
 from experiments.distribution.processes import join, leave, leave_if_several, writes
 from experiments.storage.checkpoints import SaveFailed
-from experiments.trainer import NonFiniteLoss, train
+from experiments.training.run import NonFiniteLoss, train
 
 
 def main(default: Config, description: str | None, args: Sequence[str] | None = None) -> int:

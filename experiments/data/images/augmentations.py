@@ -5,7 +5,7 @@ from typing import Protocol
 
 import jax
 
-from experiments.data.augment import (
+from experiments.data.images.augment import (
     Transform,
     compose,
     cutout,
@@ -55,7 +55,7 @@ def digits(dataset: Coloured) -> Transform:
 
 
 def imagenet(dataset: Coloured) -> Transform:
-    """ImageNet's training, after the random crop (see `experiments.data.crops`): flip and normalise.
+    """ImageNet's training, after the random crop (see `experiments.data.images.crops`): flip and normalise.
 
     Returns:
       A function (key, images uint8 [B, H, W, C]) -> floats [B, H, W, C].
