@@ -9,6 +9,7 @@ DATASETS = {
     "fashion_mnist": "experiments.data.images.published:load_fashion_mnist",
     "digits": "experiments.data.images.digits:load",
     "randman": "experiments.data.events.randman:load",
+    "spoken_digits": "experiments.data.sound.spoken_digits:load",
     "imagenet": "experiments.data.images.published:load_imagenet",
 }
 """MODULE:FUNCTION of each: (folder of the data sets) ↦ an `experiments.data.DataSet`."""

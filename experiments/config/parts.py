@@ -47,6 +47,11 @@ class Data:
     their own."""
     batch_size: int = 128
     """Examples in a batch."""
+    held_out: float = 0.0
+    """Share of the training examples that is not trained on but chooses the best epoch, in [0, 1); of 0 the test does,
+    and then its best accuracy proves nothing."""
+    leave_out: str | None = None
+    """Speaker of spoken_digits whose recordings are the test; None takes the published test."""
 
     def __post_init__(self):
         check(data_ranges(self))

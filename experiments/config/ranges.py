@@ -26,6 +26,7 @@ def data_ranges(data: Any) -> list[Range]:
             steps is None or 1 <= steps <= MOST,
             "a whole number of time steps, 1 or more, or None for sequences with lengths of their own",
         ),
+        ("held_out", data.held_out, 0 <= data.held_out < 1, "a number in [0, 1), the share that is held out"),
         ("batch_size", data.batch_size, 1 <= data.batch_size <= MOST, "a whole number of examples, 1 or more"),
     ]
 

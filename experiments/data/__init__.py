@@ -19,7 +19,7 @@ from experiments.data.examples import DataSet, Examples, Made, Parts, Shape
 from experiments.data.images.image_files import Encoded, ImageFiles
 from experiments.data.images.images import Images
 from experiments.data.loaders import load
-from experiments.data.plans import Plan, Planned
+from experiments.data.plans import Plan, Planned, held_out
 from experiments.data.sequences import Recordings, Sequences
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "SpikeTimes",
     "epoch_indices",
     "evaluation_batches",
+    "held_out",
     "load",
     "spike_trains",
 ]

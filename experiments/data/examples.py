@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from experiments.config import Data
+from experiments.config import ConfigError, Data
 
 
 class Made(NamedTuple):
@@ -67,14 +67,26 @@ class Parts(NamedTuple):
 
     Attributes:
       train, test: the two parts; the first with its augmentation.
+      plain: the training examples without augmentation, as those of the test are shown: to choose by those held out.
       shape: of the net.
       steps: for how many steps an image is shown; None where inputs are sequences.
+      baseline: a test accuracy to compare with, which takes some time to compute; None without any.
     """
 
     train: Examples
     test: Examples
+    plain: Examples
     shape: Shape
     steps: int | None
+    baseline: Callable[[], float] | None = None
+
+
+def refuse_leave_out(data: Data, name: str) -> None:
+    """Raises ConfigError if a speaker is to be left out of a data set that has none."""
+    if data.leave_out is not None:
+        raise ConfigError(
+            f"--leave-out={data.leave_out!r} names a speaker of spoken_digits, but {name} has none. Do not give it."
+        )
 
 
 class DataSet(Protocol):
@@ -89,7 +101,7 @@ class DataSet(Protocol):
         """The two parts, as a configuration asks for them.
 
         Args:
-          data: augmentation, image size and steps are used.
+          data: augmentation, image size, steps and the speaker left out are used.
 
         Raises:
           ConfigError: these examples cannot be augmented, cropped or divided into steps so.

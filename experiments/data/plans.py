@@ -23,17 +23,40 @@ class Planned(NamedTuple):
     steps: int | None
 
 
+def held_out(size: int, share: float, seed: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The examples that are trained on, and those that are not but choose the epoch; (None, None) of a share of 0.
+
+    Args:
+      size: of all training examples.
+      share: that is held out, in [0, 1); one example at least, where it is not 0.
+      seed: on which it depends who they are.
+    """
+    if not share:
+        return None, None
+    order = np.random.default_rng((seed, 2**32)).permutation(size)
+    count = max(1, round(share * size))
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
 class Plan:
     """The batches of some examples.
 
     Args:
       examples: of which lengths and number are used.
       batch_size: examples in a batch.
+      among: the numbers of those that may be in a batch; None for all.
     """
 
-    def __init__(self, examples: Examples, batch_size: int):
-        self._count, self._lengths, self._batch_size = examples.size, examples.lengths, batch_size
+    def __init__(self, examples: Examples, batch_size: int, among: np.ndarray | None = None):
+        self._among = np.arange(examples.size, dtype=np.int32) if among is None else among.astype(np.int32)
+        self._count, self._batch_size = len(self._among), batch_size
+        self._lengths = None if examples.lengths is None else examples.lengths[self._among]
         self._edges = None if self._lengths is None else by_length.edges(self._lengths)
+
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return self._count
 
     def epoch(self, seed: int, epoch: int) -> list[Planned]:
         """Every example once, but for those that do not fill another batch; depends on (seed, epoch) alone."""
@@ -42,14 +65,17 @@ class Plan:
         else:
             batches = by_length.shuffled(self._lengths, seed, epoch, self._batch_size)
         weights = np.ones(self._batch_size, np.float32)
-        return [Planned(batch, weights, self._steps(batch)) for batch in batches]
+        return [Planned(self._among[batch], weights, self._steps(batch)) for batch in batches]
 
     def every_example(self) -> list[Planned]:
         """Every example once, in the order of their lengths, where they have some, else in their own."""
         indices, weights = evaluation_batches(self._count, self._batch_size)
         if self._lengths is not None:
             indices = np.argsort(self._lengths, kind="stable").astype(np.int32)[indices]
-        return [Planned(batch, weight, self._steps(batch)) for batch, weight in zip(indices, weights, strict=True)]
+        return [
+            Planned(self._among[batch], weight, self._steps(batch))
+            for batch, weight in zip(indices, weights, strict=True)
+        ]
 
     def _steps(self, batch: np.ndarray) -> int | None:
         if self._lengths is None or self._edges is None:

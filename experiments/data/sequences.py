@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
 from experiments.data.images.images import check_labels
 
 
@@ -84,6 +84,7 @@ class Sequences:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. A batch is read on the host, filled up with zeros, and cast on the device."""
+        refuse_leave_out(data, self.name)
         if data.augmentation != "none":
             raise ConfigError(
                 f"--augmentation={data.augmentation} changes images, but {self.name} holds sequences. Give "
@@ -98,7 +99,8 @@ class Sequences:
             )
         rate = float(np.mean(self.train.values, dtype=np.float64))
         shape = Shape(self.train.values.shape[1:], self.num_classes, rate)
-        return Parts(_examples(self.train), _examples(self.test), shape, None)
+        train = _examples(self.train)
+        return Parts(train, _examples(self.test), train, shape, None)
 
 
 def _examples(recordings: Recordings) -> Examples:

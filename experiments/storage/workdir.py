@@ -48,8 +48,8 @@ class Workdir:
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch of the best test accuracy so far."""
-        accuracies = [record["test_accuracy"] for record in self.records]
+        """The first epoch of the best accuracy so far: of what is held out, or else of the test."""
+        accuracies = [record.get("held_out_accuracy", record["test_accuracy"]) for record in self.records]
         return 1 + accuracies.index(max(accuracies)) if accuracies else None
 
     def __enter__(self) -> "Workdir":

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data import DataCorrupt, DataSet, Examples, Made, Plan, Planned, load
+from experiments.data import DataCorrupt, DataSet, Examples, Made, Plan, Planned, held_out, load
 from experiments.distribution.devices import Devices
 
 AHEAD = 3
@@ -77,6 +77,8 @@ class Feed:
       batches: batches of an epoch.
       shape: what the net takes and gives.
       steps: for how many steps an image is shown; None where the inputs are sequences.
+      chooses: whether training examples are held out, to choose the best epoch.
+      baseline: as of `Parts`.
 
     Raises:
       ConfigError: the data set is smaller than one batch, or cannot be augmented, cropped or divided into steps as
@@ -85,31 +87,44 @@ class Feed:
 
     def __init__(self, dataset: DataSet, data: Data, seed: int, devices: Devices):
         parts = dataset.parts(data)
-        self.batches = full_batches(data, parts.train.size)
+        trained_on, chosen_by = held_out(parts.train.size, data.held_out, seed)
+        plan = Plan(parts.train, data.batch_size, trained_on)
+        self.batches, self.baseline = full_batches(data, plan.size), parts.baseline
         self.shape, self.steps = parts.shape, parts.steps
-        self._train, self._test = parts.train, parts.test
-        self._held = devices.replicate((parts.train.held, parts.test.held))
-        self._plans = Plan(parts.train, data.batch_size), Plan(parts.test, data.batch_size)
+        self._train, self._plan = parts.train, plan
+        self._test = parts.test, Plan(parts.test, data.batch_size)
+        self._plain = None if chosen_by is None else (parts.plain, Plan(parts.plain, data.batch_size, chosen_by))
+        self._held, self._test_held = devices.replicate((parts.train.held, parts.test.held))
+        self.chooses = self._plain is not None
         self._devices, self._seed, self._steps = devices, seed, data.steps
         self._pool = ThreadPoolExecutor(os.cpu_count(), "read")
 
     def train_batches(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """The augmented batches of an epoch after the first `done`; all depend on (seed, epoch) alone."""
-        planned = self._plans[0].epoch(self._seed, epoch)[done:]
+        planned = self._plan.epoch(self._seed, epoch)[done:]
         for number, (plan, rows) in enumerate(self._rows(self._train, planned, epoch), done):
-            yield self._batch(self._train.make, self._held[0], plan, rows, (self._seed, epoch, number))
+            yield self._batch(self._train.make, self._held, plan, rows, (self._seed, epoch, number))
 
     def test_batches(self) -> Iterator[Batch]:
         """Every test example once, in batches of few shapes."""
-        for plan, rows in self._rows(self._test, self._plans[1].every_example(), 0):
-            yield self._batch(self._test.make, self._held[1], plan, rows, (0, 0, 0))
+        return self._every_example(*self._test, self._test_held)
+
+    def held_out_batches(self) -> Iterator[Batch]:
+        """Every training example that is held out, once, without augmentation."""
+        assert self._plain is not None, "nothing is held out"
+        # They lie where the training examples do.
+        return self._every_example(*self._plain, self._held)
+
+    def _every_example(self, examples: Examples, plan: Plan, held: Any) -> Iterator[Batch]:
+        for planned, rows in self._rows(examples, plan.every_example(), 0):
+            yield self._batch(examples.make, held, planned, rows, (0, 0, 0))
 
     def steps_of_batches(self, epochs: int) -> int | np.ndarray:
         """How many steps each batch of a run has, [epochs · batches]; one number where all have as many."""
         if self._train.lengths is None:
             assert self._steps is not None, "without lengths --steps says it"
             return self._steps
-        planned = (self._plans[0].epoch(self._seed, epoch) for epoch in range(1, epochs + 1))
+        planned = (self._plan.epoch(self._seed, epoch) for epoch in range(1, epochs + 1))
         return np.array([plan.steps for plan in itertools.chain.from_iterable(planned)])
 
     def _batch(self, make: Callable[..., Made], held: Any, plan: Planned, rows: Any, place: tuple[int, ...]) -> Batch:

@@ -21,6 +21,7 @@ from experiments.training.metrics import Means
 from experiments.training.networks import build_net
 from experiments.training.position import Position
 from experiments.training.progress import ProgressReport
+from experiments.training.summary import summarise
 from experiments.training.trainer import Trainer, make_feed
 
 
@@ -51,11 +52,14 @@ def train(config: Config) -> dict[str, Any]:
     feed = make_feed(config, devices)
     net = build_net(config.net, feed.shape, config.training.seed)
     trainer = Trainer(config.training, feed, net, devices)
+    baseline = feed.baseline() if feed.baseline is not None and writes() else None
     with Interrupt(Agreement(devices)) as interrupt, open_folder(config, feed) as folder:
         say(f"{config.data.dataset}, {config.training.method}, {trainer.parameters:,} parameters: {folder.path}")
+        if baseline is not None:
+            say(f"test accuracy of counts alone, without their times: {baseline:.2%} (logistic regression)")
         position = resume(trainer, folder)
         run_epochs(trainer, folder, interrupt, position, config.run.quiet)
-        summary = summarise(config, trainer, folder, interrupt, position.seconds)
+        summary = summarise(config, trainer.parameters, folder, interrupt, position.seconds, baseline)
         folder.finish(summary)
     return summary
 
@@ -106,12 +110,19 @@ def run_epoch(
     if trained is None or tested is None:
         return None
     _check_finite(tested, trainer, position.epoch, trainer.batches)
+    chosen_by: dict[str, float] = {}
+    if trainer.chooses:
+        held_out = _all(trainer.evaluate_held_out(), interrupt)
+        if held_out is None:
+            return None
+        chosen_by = {"held_out_loss": held_out.loss, "held_out_accuracy": held_out.accuracy}
     return {
         "epoch": position.epoch,
         "train_loss": trained.loss,
         "train_accuracy": trained.accuracy,
         "test_loss": tested.loss,
         "test_accuracy": tested.accuracy,
+        **chosen_by,
         "learning_rate": trainer.learning_rate(position.epoch, 1),
         "examples_per_second": trained.examples_per_second,
         "seconds": position.seconds - sum(record["seconds"] for record in folder.records),
@@ -156,27 +167,3 @@ def _check_finite(means: Means, trainer: Trainer, epoch: int, batch: int) -> Non
         f"{trainer.learning_rate(epoch, batch):.3g}. Try a --learning-rate a tenth of that, --optimizer=adam with "
         "--learning-rate=0.001, or another --surrogate."
     )
-
-
-def summarise(
-    config: Config, trainer: Trainer, folder: Workdir | NoWorkdir, interrupt: Interrupt, seconds: float
-) -> dict[str, Any]:
-    """What a run comes to, in one JSON object."""
-    training, last = config.training, folder.records[-1] if folder.records else {}
-    return {
-        "method": training.method,
-        "dataset": config.data.dataset,
-        "test_accuracy": last.get("test_accuracy"),
-        "test_loss": last.get("test_loss"),
-        "train_accuracy": last.get("train_accuracy"),
-        "train_loss": last.get("train_loss"),
-        "epochs": len(folder.records),
-        "steps": config.data.steps,
-        "seed": training.seed,
-        "parameters": trainer.parameters,
-        "seconds": seconds,
-        "examples_per_second": last.get("examples_per_second"),
-        "interrupted": len(folder.records) < training.epochs,
-        "signal": interrupt.signal and interrupt.signal.name,
-        "workdir": str(folder.path),
-    }

@@ -11,7 +11,7 @@ from experiments.distribution.devices import Devices
 from experiments.distribution.parallel import ParallelStep, predict
 from experiments.storage.arrays import from_arrays, to_arrays, variables
 from experiments.storage.checkpoints import Snapshot
-from experiments.training.feed import Feed, load_dataset
+from experiments.training.feed import Batch, Feed, load_dataset
 from experiments.training.losses import mean_loss
 from experiments.training.metrics import Means, Measured, Tally, measure
 from experiments.training.optimizers import learning_rate, make_optimizer
@@ -32,6 +32,7 @@ class Trainer:
       training: the flags of training.
       net: the net, with its parameters after the latest batch.
       batches: batches of an epoch.
+      chooses: whether training examples are held out, to choose the best epoch.
       parameters: how many numbers the net learns.
     """
 
@@ -39,7 +40,7 @@ class Trainer:
         rule = RULES[training.method]()
         self.training = training
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param)))
-        self._feed, self.batches = feed, feed.batches
+        self._feed, self.batches, self.chooses = feed, feed.batches, feed.chooses
         loss = functools.partial(mean_loss, mse_weight=training.loss_mse)
         batches = training.epochs * self.batches
         self._rate = learning_rate(training, batches)
@@ -60,7 +61,11 @@ class Trainer:
 
     def evaluate(self) -> Iterator[Means]:
         """Classifies the test examples; yields the means so far after each batch."""
-        return Tally().over(self._test_batches())
+        return Tally().over(self._evaluated(self._feed.test_batches()))
+
+    def evaluate_held_out(self) -> Iterator[Means]:
+        """As `evaluate`, of the training examples that are held out."""
+        return Tally().over(self._evaluated(self._feed.held_out_batches()))
 
     def snapshot(self, position: Position, best_epoch: int | None) -> Snapshot:
         """Copies of all that training changes, as it is after the batches of `position`."""
@@ -91,7 +96,7 @@ class Trainer:
             self.net, self._opt_state, (_, aux) = self._step(self.net, self._opt_state, inputs, labels, lengths=lengths)
             yield self._measure(aux.outputs, labels, weights, aux.rates, lengths)
 
-    def _test_batches(self) -> Iterator[Measured]:
-        for inputs, labels, weights, lengths in self._feed.test_batches():
+    def _evaluated(self, batches: Iterator[Batch]) -> Iterator[Measured]:
+        for inputs, labels, weights, lengths in batches:
             outputs = self._predict(self.net, inputs, lengths=lengths)
             yield self._measure(outputs, labels, weights, {}, lengths)

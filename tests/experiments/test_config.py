@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman
+from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman, spoken_digits
 from experiments.config import MAY_CHANGE, PART_OF, Config, ConfigError, differences, from_json, parse, to_json
 from experiments.config.datasets import DATASETS
 from experiments.data.images.augmentations import AUGMENTATIONS
@@ -14,7 +14,7 @@ from experiments.data.images.image_files import CROPS
 from experiments.training.networks import READOUTS, RESNETS, SURROGATES
 from safjax.rules import RULES
 
-EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman]
+EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman, spoken_digits]
 FLAGS = {
     "method": "ottt_a",
     "dataset": "digits",
@@ -29,6 +29,8 @@ FLAGS = {
     "readout": "instant",
     "epochs": "7",
     "batch-size": "32",
+    "held-out": "0.1",
+    "leave-out": "theo",
     "optimizer": "adamw",
     "learning-rate": "0.01",
     "momentum": "0.8",
@@ -65,6 +67,8 @@ BAD = [
     "--epochs=0",
     "--batch-size=0",
     "--batch-size=-1",
+    "--held-out=1",
+    "--held-out=-0.1",
     "--learning-rate=0",
     "--learning-rate=-0.1",
     "--learning-rate=nan",

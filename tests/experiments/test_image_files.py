@@ -9,8 +9,8 @@ from PIL import Image
 
 from experiments.config import Config, ConfigError
 from experiments.data import DataCorrupt, Encoded, ImageFiles
-from experiments.training.feed import AHEAD, Feed
-from tests.experiments.making import devices_of
+from experiments.training.feed import AHEAD
+from tests.experiments.making import feed_of
 from tests.imagenet import image
 
 COUNT = 22
@@ -44,7 +44,7 @@ def dataset(**changes):
 
 def feed(data=None, **changes):
     config = CONFIG.changed(**changes)
-    return Feed(dataset() if data is None else data, config, devices_of(config))
+    return feed_of(dataset() if data is None else data, config)
 
 
 def listed(batches):

@@ -1,7 +1,6 @@
 """`python -m experiments.imagenet` from the archives to the results, on a small net and small images."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import math
@@ -13,7 +12,7 @@ import pytest
 from flax import nnx
 
 from experiments import imagenet
-from experiments.config import from_json
+from experiments.config import from_json, to_json
 from experiments.training import cli, trained
 from safjax.nn import LIF
 from tests.experiments.making import net_of
@@ -75,7 +74,7 @@ def test_missing_archives_end_with_2_soon_and_name_both(tmp_path):
 
 
 def test_published_recipe():
-    values = dataclasses.asdict(imagenet.CONFIG)
+    values = to_json(imagenet.CONFIG)
     expected = {
         "dataset": "imagenet",
         "network": "nf_resnet34",

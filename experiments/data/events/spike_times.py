@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
 from experiments.data.images.images import check_labels, shown_steps
 
 TICKS = 2**16
@@ -62,6 +62,7 @@ class SpikeTimes:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. The times lie on the devices as uint16; spikes are made of them there."""
+        refuse_leave_out(data, self.name)
         if data.image_size is not None:
             raise ConfigError(
                 f"--image-size={data.image_size} crops image files, such as imagenet's, but {self.name} holds spike "
@@ -79,7 +80,7 @@ class SpikeTimes:
                 f"has one at least. Give {TICKS} or fewer."
             )
         train, test = _gathered(self.train, steps), _gathered(self.test, steps)
-        return Parts(train, test, Shape(self.train_times.shape[1:], self.num_classes, 1 / steps), None)
+        return Parts(train, test, train, Shape(self.train_times.shape[1:], self.num_classes, 1 / steps), None)
 
 
 def spike_trains(times: jax.Array, steps: int) -> jax.Array:

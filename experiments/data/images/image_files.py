@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.config import ConfigError, Data
 from experiments.data.errors import DataCorrupt
-from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
 from experiments.data.images.augment import Transform
 from experiments.data.images.augmentations import Coloured, evaluation, imagenet, without_key
 from experiments.data.images.crops import Crop, center_crop, decode, random_resized_crop
@@ -62,6 +62,7 @@ class ImageFiles:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. Files are read, decoded and cropped on the host; batches are normalised on the device."""
+        refuse_leave_out(data, self.name)
         if data.augmentation not in CROPS:
             raise ConfigError(
                 f"--augmentation={data.augmentation} is for images of one size, but those of {self.name} have "
@@ -70,7 +71,8 @@ class ImageFiles:
         size, steps = data.image_size or self.size, shown_steps(data.steps, self.name)
         train = self._decoded(self.train, *CROPS[data.augmentation], size)
         test = self._decoded(self.test, *CROPS["none"], size)
-        return Parts(train, test, Shape((size, size, 3), self.num_classes), steps)
+        plain = self._decoded(self.train, *CROPS["none"], size)
+        return Parts(train, test, plain, Shape((size, size, 3), self.num_classes), steps)
 
     def _decoded(
         self, files: Sequence[Encoded], crop: Crop, transform: Callable[[Coloured], Transform], size: int

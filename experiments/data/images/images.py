@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data.examples import Examples, Made, Parts, Shape
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
 from experiments.data.images.augment import Transform
 from experiments.data.images.augmentations import AUGMENTATIONS, evaluation, without_key
 
@@ -67,6 +67,7 @@ class Images:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. The images lie on the devices as uint8; batches are gathered and augmented there."""
+        refuse_leave_out(data, self.name)
         if data.image_size is not None:
             raise ConfigError(
                 f"--image-size={data.image_size} crops image files, such as imagenet's, but the examples of "
@@ -79,8 +80,9 @@ class Images:
             )
         steps = shown_steps(data.steps, self.name)
         train = _gathered(AUGMENTATIONS[data.augmentation](self), self.train)
-        test = _gathered(without_key(evaluation(self)), self.test)
-        return Parts(train, test, Shape(self.train_images.shape[1:], self.num_classes), steps)
+        plain = without_key(evaluation(self))
+        test, untouched = _gathered(plain, self.test), _gathered(plain, self.train)
+        return Parts(train, test, untouched, Shape(self.train_images.shape[1:], self.num_classes), steps)
 
     def __post_init__(self):
         _check_images(f"{self.name}: train_images", self.train_images)
