@@ -2,7 +2,7 @@
 
     dataset = load("cifar10", "~/tensorflow_datasets")     # a DataSet, whatever kind of data it holds
     parts = dataset.parts(Data(dataset="cifar10"))         # training and test examples, with their augmentation
-    for planned in Plan(parts.train, batch_size=128).epoch(seed, epoch):
+    for planned in Plan(parts.train, 128, common_edges(parts.train)).epoch(seed, epoch):
         made = parts.train.make(key, parts.train.held, planned.indices)  # inside jit
 
 What a data set must be is said in `experiments.data.examples`. Four kinds of data are there to build one of: `Images`
@@ -19,7 +19,7 @@ from experiments.data.examples import DataSet, Examples, Made, Parts, Shape
 from experiments.data.images.image_files import Encoded, ImageFiles
 from experiments.data.images.images import Images
 from experiments.data.loaders import load
-from experiments.data.plans import Plan, Planned, held_out
+from experiments.data.plans import Plan, Planned, common_edges, held_out
 from experiments.data.sequences import Recordings, Sequences
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Sequences",
     "Shape",
     "SpikeTimes",
+    "common_edges",
     "epoch_indices",
     "evaluation_batches",
     "held_out",

@@ -38,20 +38,29 @@ def held_out(size: int, share: float, seed: int) -> tuple[np.ndarray | None, np.
     return np.sort(order[count:]), np.sort(order[:count])
 
 
+def common_edges(*examples: Examples) -> np.ndarray | None:
+    """The lengths to which all of some examples are filled up; None where they have none."""
+    lengths = [each.lengths for each in examples if each.lengths is not None]
+    return by_length.edges(np.concatenate(lengths)) if lengths else None
+
+
 class Plan:
     """The batches of some examples.
 
     Args:
       examples: of which lengths and number are used.
       batch_size: examples in a batch.
+      edges: the lengths that batches may have, of `common_edges`; None without lengths.
       among: the numbers of those that may be in a batch; None for all.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, among: np.ndarray | None = None):
+    def __init__(
+        self, examples: Examples, batch_size: int, edges: np.ndarray | None = None, among: np.ndarray | None = None
+    ):
         self._among = np.arange(examples.size, dtype=np.int32) if among is None else among.astype(np.int32)
         self._count, self._batch_size = len(self._among), batch_size
         self._lengths = None if examples.lengths is None else examples.lengths[self._among]
-        self._edges = None if self._lengths is None else by_length.edges(self._lengths)
+        self._edges = edges
 
     @property
     def size(self) -> int:
@@ -78,6 +87,7 @@ class Plan:
         ]
 
     def _steps(self, batch: np.ndarray) -> int | None:
-        if self._lengths is None or self._edges is None:
+        if self._lengths is None:
             return None
+        assert self._edges is not None, "sequences of different lengths have edges"
         return by_length.filled_up(self._lengths, batch, self._edges)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data import DataCorrupt, DataSet, Examples, Made, Plan, Planned, held_out, load
+from experiments.data import DataCorrupt, DataSet, Examples, Made, Plan, Planned, common_edges, held_out, load
 from experiments.distribution.devices import Devices
 
 AHEAD = 3
@@ -42,8 +42,9 @@ def full_batches(data: Data, count: int) -> int:
       ConfigError: all `count` training examples are less than one batch.
     """
     if data.batch_size > count:
+        left = f", which --held-out={data.held_out} leaves" if data.held_out else ""
         raise ConfigError(
-            f"--batch-size={data.batch_size} is more than all {count} training examples of {data.dataset}."
+            f"--batch-size={data.batch_size} is more than all {count} training examples of {data.dataset}{left}."
         )
     return count // data.batch_size
 
@@ -88,12 +89,14 @@ class Feed:
     def __init__(self, dataset: DataSet, data: Data, seed: int, devices: Devices):
         parts = dataset.parts(data)
         trained_on, chosen_by = held_out(parts.train.size, data.held_out, seed)
-        plan = Plan(parts.train, data.batch_size, trained_on)
+        # The same of all three: what is compiled for the test serves those that are held out, too.
+        edges = common_edges(parts.train, parts.test)
+        plan = Plan(parts.train, data.batch_size, edges, trained_on)
         self.batches, self.baseline = full_batches(data, plan.size), parts.baseline
         self.shape, self.steps = parts.shape, parts.steps
         self._train, self._plan = parts.train, plan
-        self._test = parts.test, Plan(parts.test, data.batch_size)
-        self._plain = None if chosen_by is None else (parts.plain, Plan(parts.plain, data.batch_size, chosen_by))
+        self._test = parts.test, Plan(parts.test, data.batch_size, edges)
+        self._plain = None if chosen_by is None else (parts.plain, Plan(parts.plain, data.batch_size, edges, chosen_by))
         self._held, self._test_held = devices.replicate((parts.train.held, parts.test.held))
         self.chooses = self._plain is not None
         self._devices, self._seed, self._steps = devices, seed, data.steps

@@ -15,7 +15,7 @@ from experiments.config import ConfigError, parse
 from experiments.config.settings import settings
 from experiments.data import Recordings, Sequences, load
 from experiments.data.events.randman import load_randman
-from experiments.training import cli, feed, trained
+from experiments.training import cli, feed, trained, trainer
 from experiments.training.losses import example_losses
 from experiments.training.metrics import Tally
 from experiments.training.trainer import Trainer
@@ -167,10 +167,23 @@ def test_rates_are_those_of_the_recordings_alone(small):
             for member, length in enumerate(lengths):
                 (spikes,) = safjax.simulate(net, jnp.asarray(inputs[:length, [member]])).spikes.values()
                 expected[0] += float(spikes.sum()) / 12
-        trainer = trainer_of(config, fed)
-        *_, got = trainer.train_epoch(1, Tally())
+        *_, got = trainer_of(config, fed).train_epoch(1, Tally())
         (rate,) = got.rates.values()
     assert 0.05 < rate < 0.6 and rate == pytest.approx(expected[0] / expected[1], rel=1e-9)
+
+
+@pytest.mark.parametrize(("method", "updates"), [("ottt_o", "a step"), ("bptt", "a batch")])
+def test_the_optimizer_knows_how_often_each_batch_updates(method, updates, small, monkeypatch):
+    """So that the learning rate follows the batches, as of sequences of one length."""
+    config, given = SMALL.changed(method=method, epochs=2), []
+    make = trainer.make_optimizer
+    monkeypatch.setattr(trainer, "make_optimizer", lambda *args: (given.append(args[2:]), make(*args))[1])
+    fed = feed_of(small, config)
+    trainer_of(config, fed)
+    ((batches, steps),) = given
+    lengths = [len(inputs) for epoch in (1, 2) for inputs, *_ in listed(fed.train_batches(epoch))]
+    assert batches == len(lengths) == 12
+    np.testing.assert_array_equal(steps, lengths if updates == "a step" else 1)
 
 
 @pytest.mark.parametrize(

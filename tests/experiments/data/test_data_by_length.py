@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.data import Examples, Plan, epoch_indices
+from experiments.data import Examples, Plan, common_edges, epoch_indices
 from experiments.data.by_length import EDGES, FINEST, POOL, edges, shuffled
 
 LENGTHS = np.random.default_rng(0).integers(20, 201, 5000)
@@ -15,7 +15,8 @@ BATCH = 32
 
 
 def plan(lengths=LENGTHS, batch_size=BATCH):
-    return Plan(Examples(len(lengths), make=None, lengths=lengths), batch_size)
+    examples = Examples(len(lengths), make=None, lengths=lengths)
+    return Plan(examples, batch_size, common_edges(examples))
 
 
 def padding(planned, lengths=LENGTHS):
