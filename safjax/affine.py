@@ -22,7 +22,7 @@ _PRODUCT = {"mul", "dot_general", "conv_general_dilated", "ragged_dot"}
 # Linear in the first operand; the others choose or divide.
 _LINEAR_IN_FIRST = {"div", "dynamic_slice", "gather"}
 _PLAIN_NAMES = {
-    "reduce_window_max": "max pooling", "reduce_max": "a maximum over an axis", "max": "a maximum (ReLU)",
+    "reduce_window_max": "max pooling", "_max_pool": "max pooling", "reduce_max": "a maximum over an axis", "max": "a maximum (ReLU)",
     "logistic": "a sigmoid", "rsqrt": "division by a standard deviation (normalisation over the input)",
 }  # fmt: skip
 
@@ -69,7 +69,9 @@ def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
         return next((p for p in problems if p is not None), None), everything
     inner = list(core.jaxprs_in_params(eqn.params)) if name not in ("scan", "while", "cond") else []
     if inner and len(inner[0].invars) == len(flags):
-        return _scan(inner[0], flags)
+        problem, out_flags = _scan(inner[0], flags)
+        # A function that was compiled under a name that is known here is called by it.
+        return problem and _PLAIN_NAMES.get(eqn.params.get("name"), problem), out_flags
     return _PLAIN_NAMES.get(name, f"the operation '{name}'"), everything
 
 
