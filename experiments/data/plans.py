@@ -76,6 +76,11 @@ class Plan:
         weights = np.ones(self._batch_size, np.float32)
         return [Planned(self._among[batch], weights, self._steps(batch)) for batch in batches]
 
+    def some(self, count: int) -> Planned:
+        """At most so many examples, spread evenly over all."""
+        batch = np.linspace(0, self._count - 1, min(count, self._count)).astype(np.int32)
+        return Planned(self._among[batch], np.ones(len(batch), np.float32), self._steps(batch))
+
     def every_example(self) -> list[Planned]:
         """Every example once, in the order of their lengths, where they have some, else in their own."""
         indices, weights = evaluation_batches(self._count, self._batch_size)

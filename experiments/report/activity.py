@@ -3,8 +3,6 @@
 import functools
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -38,30 +36,21 @@ class Activity(NamedTuple):
 
 
 def activity(run: Run, examples: int) -> Activity | str:
-    """Shows the net that a run left the first test examples; in words, why that cannot be."""
+    """Shows the net that a run left some test examples; in words, why that cannot be."""
     if run.config is None:
         return "its configuration cannot be read"
     config = run.config.changed(devices=1, coordinator=None, processes=None, process=None)
     with settings(config.net.precision, config.run.quiet):
         try:
             net = load_parameters(run.path)
-            return _seen(run, config, net, *_test_examples(config, examples))
+            feed = make_feed(config, choose(config.run, config.data.batch_size))
+            return _seen(run, config, net, feed.some_test_examples(examples), feed.steps)
         except FileNotFoundError:
             return "it has saved no parameters yet"
         except DataUnavailable:
             return f"the data set {config.data.dataset} is not in {config.run.data_dir}"
         except (OSError, ValueError) as error:
             return str(error)
-
-
-def _test_examples(config: Config, count: int) -> tuple[Batch, int | None]:
-    """The first test examples, and T of static ones."""
-    feed = make_feed(config, choose(config.run, config.data.batch_size))
-    batch = next(feed.test_batches())
-    count = min(count, int(np.sum(batch.weights)))
-    labels, weights, lengths = jax.tree.map(lambda rows: rows[:count], batch[1:])
-    inputs = batch.inputs[:count] if feed.steps else batch.inputs[:, :count]
-    return jax.tree.map(jnp.asarray, Batch(inputs, labels, weights, lengths)), feed.steps
 
 
 def _seen(run: Run, config: Config, net: nnx.Module, batch: Batch, steps: int | None) -> Activity:

@@ -112,6 +112,12 @@ class Feed:
         """Every test example once, in batches of few shapes."""
         return self._every_example(*self._test, self._test_held)
 
+    def some_test_examples(self, count: int) -> Batch:
+        """At most so many, spread evenly over the test, in one batch; their number is a multiple of that of devices."""
+        examples, plan = self._test
+        ((planned, rows),) = self._rows(examples, [plan.some(count)], 0)
+        return self._batch(examples.make, self._test_held, planned, rows, (0, 0, 0))
+
     def held_out_batches(self) -> Iterator[Batch]:
         """Every training example that is held out, once, without augmentation."""
         assert self._plain is not None, "nothing is held out"

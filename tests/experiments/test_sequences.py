@@ -15,6 +15,8 @@ from experiments.config import ConfigError, parse
 from experiments.config.settings import settings
 from experiments.data import Recordings, Sequences, load
 from experiments.data.events.randman import load_randman
+from experiments.report.activity import activity
+from experiments.report.runs import read as read_runs
 from experiments.training import cli, feed, trained, trainer
 from experiments.training.losses import example_losses
 from experiments.training.metrics import Tally
@@ -87,6 +89,12 @@ def test_it_learns_and_is_tested_as_one_by_one(method, tmp_path, of_all_lengths)
     *_, got = Trainer(config.training, fed, net, devices_of(config)).evaluate()
     loss, accuracy = alone(net, some, method == "saf_f")
     assert (got.loss, got.accuracy) == (pytest.approx(loss, rel=1e-5), accuracy)
+    # Of a report, too, each counts with its own steps.
+    (one,) = read_runs([tmp_path / "run"])
+    seen = activity(one, 5)
+    own = test.lengths[np.linspace(0, len(test.lengths) - 1, 5).astype(int)]
+    assert [synapse.steps for synapse in seen.inference.synapses.values()] == [own.mean()] * 2
+    assert (seen.examples, len(seen.inference.outputs)) == (5, own.max()) and seen.training > 0
 
 
 def test_stopped_and_resumed_it_is_the_same_run(tmp_path, of_all_lengths, monkeypatch):
