@@ -39,9 +39,6 @@ class Neuron(SpikingModule):
     `decay` if readouts are to take theirs from it.
     """
 
-    stepwise = True
-    """Whether they can go step by step; some need the whole sequence at once."""
-
     def cell(self) -> Any:
         """The neuron's constants and transition, see `safjax.neurons`."""
         raise NotImplementedError(

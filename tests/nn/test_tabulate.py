@@ -14,12 +14,14 @@ from safjax.nn import (
     PLIF,
     PSN,
     SPSN,
+    BatchNorm,
     CurrentLIF,
     Delay,
     Dropout,
     LeakyReadout,
     Recurrent,
     Refractory,
+    StepWeights,
     Synapse,
 )
 from safjax.nn.module import SpikingModule
@@ -73,7 +75,14 @@ def sequential():
     return nnx.Sequential(Synapse(pooled), LIF(surrogate=Softened()), Synapse(lambda x: x[:, :2]), LeakyReadout())
 
 
+def normalised():
+    """Layers in a synapse that are told of the time."""
+    norms = [BatchNorm(3, over=over) for over in ("step", "time")]
+    return nnx.Sequential(Synapse(nnx.Sequential(dense().layer, *norms, StepWeights(6))), LIF(), LeakyReadout())
+
+
 NETS = {
+    "normalised": normalised,
     "sequential": sequential,
     "residual": Residual,
     "feedback": Feedback,
