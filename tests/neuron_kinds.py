@@ -154,7 +154,7 @@ def refusal(rule, kind, topology):
             "SPSN": "the whole memory of LIF and IF neurons only",
         }.get(kind)
     if rule == "sltt" and kind == "LIF, set to a learned value":
-        return "learns 'reset', which acts on the state of the next step only.*nnx.Variable"
+        return "learns 'reset'.*it would never change.*nnx.Variable"
     if kind in ("PSN", "masked PSN", "SPSN"):
         return "these neurons look at all steps at once; they are trained by rules that go layer by layer"
     return None

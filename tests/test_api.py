@@ -17,10 +17,10 @@ NAMES = {
         "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
-        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm", "CurrentLIF", "Delay",
-        "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "Refractory", "ResetTo",
-        "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "fold_batch_norms",
-        "lif_init", "scale_to_rate", "time_constants",
+        "ALIF", "AfterDecay", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm",
+        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent",
+        "Refractory", "ResetTo", "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate",
+        "fold_batch_norms", "lif_init", "scale_to_rate", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
     "safjax.data": {
@@ -43,9 +43,10 @@ NAMES = {
         "spike_count", "sum_over_time", "timed_in", "van_rossum",
     },
     "safjax.neurons": {
-        "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "RefractoryCell", "ResetTo",
-        "SPSNCell", "SlidingPSNCell", "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step",
-        "lif_sequence", "masked_weight", "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
+        "AdaptiveCell", "AfterDecay", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "RefractoryCell",
+        "ResetTo", "SPSNCell", "SlidingPSNCell", "accumulation_step", "fire", "gain_step", "leaky_filter",
+        "leaky_readout_step", "lif_sequence", "masked_weight", "psn", "run_cell", "sliding_psn", "sliding_psn_step",
+        "spsn", "spsn_potential",
     },
     "safjax.rules": {
         "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "saf_e",

@@ -1,6 +1,6 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
-from safjax.neurons import ResetTo
+from safjax.neurons import AfterDecay, ResetTo
 from safjax.nn import time_constants
 from safjax.nn.across_time import AcrossTime
 from safjax.nn.axonal_delay import AxonalDelay
@@ -30,6 +30,7 @@ __all__ = [
     "PSN",
     "SPSN",
     "AcrossTime",
+    "AfterDecay",
     "AxonalDelay",
     "BatchNorm",
     "CurrentLIF",

@@ -24,6 +24,7 @@ from safjax.nn.numbers import (
     checked_positive,
     checked_reset,
     checked_surrogate,
+    decay_of,
     reset_of,
     value_of,
 )
@@ -174,7 +175,8 @@ class LIF(Neuron):
       surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ. One that
         learns, a smooth function and not a step, is an `nnx.Module`; no rule that accumulates trains it.
       reset: ρ > 0, what a spike subtracts in units of the threshold; or `ResetTo(v)`, the value that it sets the
-        membrane to, which no rule that accumulates can train; or None for no reset.
+        membrane to, which no rule that accumulates can train; or `AfterDecay(ρ)`, where a spike subtracts from the
+        decayed membrane and λ is learned; or None for no reset.
       floor: lower clamp of u; None for none.
       max_spikes: the most spikes in a step, min(⌊u/θ⌋, n) of them; None for any number.
       scaled: let spikes travel with the height ρθ instead of 1. With a learned threshold and `spike_representation`
@@ -220,7 +222,7 @@ class LIF(Neuron):
         self.floor = checked_floor(self, floor)
         self.max_spikes = checked_count(self, max_spikes)
         self.scaled, self.decay_input = scaled, decay_input
-        check_reset(type(self).__name__, reset, threshold, max_spikes, scaled)
+        check_reset(type(self).__name__, reset, threshold, decay, max_spikes, scaled)
         check_decay_input(type(self).__name__, decay, decay_input)
 
     def cell(self) -> LIFCell:
@@ -230,7 +232,7 @@ class LIF(Neuron):
     def _lif(self) -> LIFCell:
         # What others build theirs from: in tables NNX puts wrappers around public methods, also when called by super().
         return LIFCell(
-            value_of(self.decay, DECAYS),
+            decay_of(self.decay, self.reset),
             value_of(self.threshold, THRESHOLDS),
             self.surrogate,
             reset_of(self.reset),
