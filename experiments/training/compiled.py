@@ -20,7 +20,7 @@ def keep_compiled(folder: str | None) -> None:
     Raises:
       ConfigError: nothing can be written there; not of the folder that nobody asked for.
     """
-    if folder is None or jax.config.jax_compilation_cache_dir is not None:
+    if folder is None or jax.config.read("jax_compilation_cache_dir") is not None:
         return
     path = Path(folder).expanduser().absolute() / _this_machine()
     try:
