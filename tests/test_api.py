@@ -19,7 +19,7 @@ NAMES = {
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm", "CurrentLIF", "Delay",
         "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "SequenceState",
-        "SlidingPSN", "Synapse", "WSConv", "time_constants",
+        "SlidingPSN", "Synapse", "WSConv", "concatenate", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
     "safjax.losses": {
@@ -38,7 +38,9 @@ NAMES = {
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool"},
     "safjax.models": {
-        "DVSGestureNet", "SpikingMLP", "SpikingResNet", "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "nf_resnet34",
+        "DVSGestureNet", "MSResNet", "SEWResNet", "Spikformer", "SpikingMLP", "SpikingResNet", "SpikingVGG",
+        "SpikingVGGF", "cifar_resnet18", "ms_resnet18", "ms_resnet34", "nf_resnet34", "sew_add", "sew_and", "sew_iand",
+        "sew_resnet18", "sew_resnet34",
     },
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from safjax.nn import time_constants
 from safjax.nn.across_time import AcrossTime
 from safjax.nn.axonal_delay import AxonalDelay
 from safjax.nn.batch_norm import BatchNorm
+from safjax.nn.concatenation import concatenate
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.delayed_linear import DelayedLinear
@@ -37,5 +38,6 @@ __all__ = [
     "SlidingPSN",
     "Synapse",
     "WSConv",
+    "concatenate",
     "time_constants",
 ]

@@ -161,6 +161,21 @@ def checked_whole(owner: object, name: str, value: Any, what: str) -> int:
     return value
 
 
+def checked_shape(owner: object, shape: Any) -> tuple[int, ...]:
+    """The shape of one example, whole numbers ≥ 1, as a tuple.
+
+    Raises:
+      ValueError: it is none.
+    """
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (None,)
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
+        raise ValueError(
+            f"{type(owner).__name__}(shape={shape!r}): expected the shape of one example without the batch, whole "
+            "numbers ≥ 1, for instance shape=(64,)."
+        )
+    return sizes
+
+
 def checked_surrogate(owner: object, surrogate: Any) -> Callable:
     """A spike function, as it was given.
 

@@ -96,8 +96,8 @@ class RatePropagation:
             rate = exact(rate, gain, self.longest(decay, rate.dtype))
         return Accumulation(total, gain), Rate(rate)
 
-    def synapse(self, function: SynapseFn, weights: Any, message: Rate) -> Rate:
-        return Rate(function(weights, message.value))
+    def synapse(self, function: SynapseFn, weights: Any, *messages: Rate) -> Rate:
+        return Rate(function(weights, *(message.value for message in messages)))
 
     def start(self, current: Rate, cell: LIFCell, course: Course) -> Accumulation:
         del cell, course
