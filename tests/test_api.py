@@ -19,7 +19,8 @@ NAMES = {
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm", "CurrentLIF", "Delay",
         "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "SequenceState",
-        "SlidingPSN", "Synapse", "WSConv", "concatenate", "time_constants",
+        "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "fold_batch_norms", "lif_init",
+        "scale_to_rate", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
     "safjax.losses": {

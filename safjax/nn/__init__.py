@@ -9,11 +9,15 @@ from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.delayed_linear import DelayedLinear
 from safjax.nn.dropout import Dropout
+from safjax.nn.folding import fold_batch_norms
+from safjax.nn.initialisation import lif_init
 from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
+from safjax.nn.scaling import scale_to_rate
+from safjax.nn.step_weights import StepWeights
 from safjax.nn.synapse import Synapse
 
 __all__ = [
@@ -36,8 +40,12 @@ __all__ = [
     "Recurrent",
     "SequenceState",
     "SlidingPSN",
+    "StepWeights",
     "Synapse",
     "WSConv",
     "concatenate",
+    "fold_batch_norms",
+    "lif_init",
+    "scale_to_rate",
     "time_constants",
 ]

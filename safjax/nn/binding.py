@@ -50,6 +50,7 @@ class Bound(NamedTuple):
       course: how the sequence runs.
       kind: the propagation that the neuron states are of.
       stacked: the paths of neurons that a map over layers has stacked.
+      order: the paths of neurons and readouts, in the order in which a step calls them.
     """
 
     step: Callable
@@ -63,6 +64,7 @@ class Bound(NamedTuple):
     course: Course
     kind: Propagation
     stacked: tuple[str, ...]
+    order: tuple[str, ...]
 
 
 def bind(
@@ -125,8 +127,8 @@ def bind(
     changing = {path: value for path, value in flat(rest).items() if path in paths}
     own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
     zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
-    kind, stacked = rule.propagation.inference, discovery.stacked
-    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked)
+    kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
+    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order)
     if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound

@@ -8,7 +8,7 @@ from flax import nnx
 
 import safjax
 from safjax.models import SpikingVGG
-from safjax.nn import ALIF, LIF, PSN, SPSN, Delay, Dropout, LeakyReadout, Recurrent, Synapse
+from safjax.nn import ALIF, LIF, PSN, SPSN, BatchNorm, Delay, Dropout, LeakyReadout, Recurrent, StepWeights, Synapse
 from safjax.nn.module import SpikingModule
 
 RNGS = nnx.Rngs(0)
@@ -60,7 +60,14 @@ def sequential():
     return nnx.Sequential(Synapse(pooled), LIF(surrogate=Softened()), Synapse(lambda x: x[:, :2]), LeakyReadout())
 
 
+def normalised():
+    """Layers in a synapse that are told of the time."""
+    norms = [BatchNorm(3, over=over) for over in ("step", "time")]
+    return nnx.Sequential(Synapse(nnx.Sequential(dense().layer, *norms, StepWeights(6))), LIF(), LeakyReadout())
+
+
 NETS = {
+    "normalised": normalised,
     "sequential": sequential,
     "residual": Residual,
     "feedback": Feedback,
