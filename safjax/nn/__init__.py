@@ -1,5 +1,6 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
+from safjax.neurons import ResetTo
 from safjax.nn import time_constants
 from safjax.nn.across_time import AcrossTime
 from safjax.nn.axonal_delay import AxonalDelay
@@ -16,6 +17,7 @@ from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
+from safjax.nn.refractory import Refractory
 from safjax.nn.scaling import scale_to_rate
 from safjax.nn.step_weights import StepWeights
 from safjax.nn.synapse import Synapse
@@ -38,6 +40,8 @@ __all__ = [
     "LeakyReadout",
     "Neuron",
     "Recurrent",
+    "Refractory",
+    "ResetTo",
     "SequenceState",
     "SlidingPSN",
     "StepWeights",

@@ -26,6 +26,7 @@ from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
 from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
+from safjax.nn.unlearned import refuse_unlearned
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
 from safjax.rules import Course, Propagation, Rule
@@ -93,6 +94,7 @@ def bind(
     refusals = Refusals() if refusals is None else refusals
     _refuse_feedback_to_all_steps(net, rule, refusals)
     refuse_single_steps(net, rule, refusals)
+    refuse_unlearned(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
     decay = _net_decay(net, rule, refusals)

@@ -209,6 +209,8 @@ class SpikingModule(Bindable):
 
     intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
+    carried: ClassVar[tuple[str, ...]] = ()
+    """The names of its numbers that act on the state of the next step only."""
 
     def start_sequence(self) -> None:
         """Called once before the first step of every sequence; modules that draw at random do so here."""

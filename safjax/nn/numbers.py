@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import is_message
+from safjax.neurons import ResetTo
+from safjax.neurons.resets import Reset
 from safjax.standing_in import with_gradient_of
 
 Number = float | nnx.Variable
@@ -118,6 +120,41 @@ def checked_positive(owner: object, name: str, value: Any, what: str, interval: 
             "stands in an nnx.Variable, a learned one in an nnx.Param."
         )
     return float(value)
+
+
+def checked_reset(owner: object, reset: Any) -> Any:
+    """A reset as it was given: a number ρ > 0, `ResetTo` of a number or a variable, or None.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    name = type(owner).__name__
+    if isinstance(reset, ResetTo):
+        value = reset.value
+        _refuse_inputs(owner, value)
+        if isinstance(value, nnx.Variable):
+            # Or else the variable would not be found as a part of the net.
+            return nnx.data(reset)
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise ValueError(
+                f"{name}(reset=ResetTo({value!r})): expected a finite Python number, the value that a spike sets the "
+                "membrane to. An array stands in an nnx.Variable, a learned one in an nnx.Param."
+            )
+        return ResetTo(float(value))
+    if reset is None:
+        return None
+    if isinstance(reset, bool) or not isinstance(reset, Real) or not 0 < float(reset) < math.inf:
+        raise ValueError(
+            f"{name}(reset={reset!r}): expected a positive, finite Python number, what a spike subtracts, in "
+            "thresholds; the usual one is 1.0. To set the membrane to a value, write reset=ResetTo(0.0), with ResetTo "
+            "from safjax.nn; for no reset, reset=None."
+        )
+    return float(reset)
+
+
+def reset_of(reset: Reset) -> Reset:
+    """A reset with the array that its variable holds."""
+    return ResetTo(reset.value[...]) if isinstance(reset, ResetTo) and isinstance(reset.value, nnx.Variable) else reset
 
 
 def checked_floor(owner: object, floor: Any) -> float | None:
