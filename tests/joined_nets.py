@@ -192,7 +192,7 @@ class Loop(nnx.Module):
         rngs, self.single = nnx.Rngs(5), single
         self.join = Joining(7, 9, 9, rngs)
         self.one, self.two = (Synapse(self.join.one), Synapse(self.join.two)) if single else (Synapse(self.join), None)
-        self.lif, self.delay = LIF(DECAY), Delay() if single else Delay(shape)
+        self.lif, self.delay = LIF(DECAY), Delay() if single else Delay(shape=shape)
         self.last, self.readout = Synapse(dense(9, nets.CLASSES, rngs)), LeakyReadout(DECAY)
 
     def __call__(self, x):
