@@ -69,6 +69,10 @@ MISTAKES = {
         lambda: joined(nnx.Sequential(lambda a, b: a, dense().layer), lambda a, b, x: (a,)),
         TypeError,
     ),
+    r"Synapse at 'both' was given 2 inputs, but its layer takes \(inputs: ": (
+        lambda: joined(nnx.Linear(3, 3, rngs=nnx.Rngs(0))),
+        TypeError,
+    ),
     r"Synapse at 'both' was given a float as its input 2": (
         lambda: joined(lambda a, b: a * b, lambda a, b, x: (a, 0.5)),
         TypeError,
