@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.benchmark.operations import operations
 from experiments.energy.connections import fan_out
+from experiments.energy.operations import operations
 from safjax.messages import Silence, is_message
 from safjax.nn import Synapse
 from safjax.nn.binding import bind

@@ -23,7 +23,7 @@ class Delay(SpikingModule):
 
     BPTT differentiates through it; rules that take their gradient step by step treat what comes back as a constant,
     with its trace or accumulation: OTTT hands over (s[t−1], a[t−1]), SAF a[t−1] / Λ[t]. Rules that go layer by layer
-    cannot have it.
+    cannot have it. Delays of several steps on the way forward are those of `safjax.nn.AxonalDelay`.
 
     Args:
       shape: of what is kept of one example, without the batch, (64,) or (8, 8, 16). It is found out by itself where the

@@ -23,6 +23,22 @@ class Layout(NamedTuple):
     meant: int
 
 
+def rows_of_steps(binding: Binding, layout: Layout, x: jax.Array, name: str) -> jax.Array:
+    """x[held · B, ...] as [held, B, ...].
+
+    Raises:
+      ValueError: its leading axis is another one.
+    """
+    steps, batch = binding.course.steps, binding.course.batch
+    if len(x) != layout.held * batch:
+        raise ValueError(
+            f"{name} at '{binding.path}' was given an array of shape {list(x.shape)}, but its leading axis must be the "
+            f"batch, {batch}" + f", times T = {steps} under this rule" * (layout.held > 1) + ": in another order it "
+            "could not tell the steps apart. Reshape behind it."
+        )
+    return x.reshape(layout.held, batch, *x.shape[1:])
+
+
 _IN_SYNAPSE: ContextVar[Layout | None] = ContextVar("_IN_SYNAPSE", default=None)
 _ENTERED: ContextVar[tuple[list, Any] | None] = ContextVar("_ENTERED", default=None)
 

@@ -97,8 +97,8 @@ class Discovery:
         """Before each run of the net."""
         self.read_out = False
         """Whether a readout has been called: plain arrays after it are results."""
-        self.called: set[tuple[str, str]] = set()
-        """The states that have been moved on by a step, by their modules' paths and their names."""
+        self.called: dict[tuple[str, str], None] = {}
+        """The states that have been moved on by a step, by their modules' paths and their names, in that order."""
         self.told: dict[str, tuple[str, ...]] = {}
         """The names of all that neurons can record, by the neurons' paths; if anything is recorded."""
         self.stacked: tuple[str, ...] = ()
@@ -198,14 +198,19 @@ class Bindable(nnx.Module):
                 f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
                 "Give each place in the net a module of its own."
             )
-        binding.discovering.called.add((binding.path, name))
+        binding.discovering.called[binding.path, name] = None
 
 
 class SpikingModule(Bindable):
     """Base of all modules that act differently under different rules."""
 
+    stepwise: ClassVar[bool] = True
+    """Whether it can go step by step; some need the whole sequence at once."""
+
     intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
+    carried: ClassVar[tuple[str, ...]] = ()
+    """The names of its numbers that act on the state of the next step only."""
 
     def start_sequence(self) -> None:
         """Called once before the first step of every sequence; modules that draw at random do so here."""

@@ -16,6 +16,7 @@ from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import join, split
+from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
 
 
@@ -79,7 +80,7 @@ class Synapse(SpikingModule):
         if binding.discovering is not None and others:
             refuse_batches(messages, binding.path)
         graphdef, params, rest = split(self.layer, nnx.Param)
-        changeable = not binding.propagation.accumulates and bool(jax.tree.leaves(rest))
+        changeable = not binding.propagation.accumulates and (bool(jax.tree.leaves(rest)) or tells_steps(self.layer))
         if changeable:
             messages = [self._spread(message) for message in messages]
         layout = layout_of(*messages)
@@ -111,9 +112,9 @@ class Synapse(SpikingModule):
         return binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
 
     def _spread(self, message: Any) -> Any:
-        """What comes of a quicker form of it, and over all steps where random numbers are drawn at each of them."""
+        """What comes of a quicker form of it, and over all steps where the layer gives each of them its own result."""
         message = message.computed() if isinstance(message, Kept) else message
-        if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
+        if isinstance(message, Sequence) and (nnx.state(self.layer, nnx.RngState) or tells_steps(self.layer)):
             return Sequence(message.unrolled(), message.steps, False)
         return message
 

@@ -25,6 +25,7 @@ from safjax.neurons import (
 )
 from safjax.neurons.firing import put_together, taken_apart
 from safjax.neurons.recording import Pick, Recording, recorded_sequence
+from safjax.neurons.resets import after_spikes
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
@@ -153,7 +154,7 @@ class SequencePropagation:
 
     def _records(self, current: Sequence, cell: LIFCell, potentials: jax.Array, spikes: jax.Array) -> dict:
         reset = jax.lax.stop_gradient(spikes) if self.detach_reset else spikes
-        membranes = potentials - cell.drop * reset
+        membranes = after_spikes(potentials, reset, cell.release)
         return {"spikes": spikes, "current": current.unrolled(), "potential": potentials, "membrane": membranes}
 
     def _spikes(self, state: Any, current: Sequence, cell: Any, pick: Pick | None) -> tuple[Any, jax.Array, dict]:

@@ -185,17 +185,15 @@ class TracePropagation:
         return TracedState(zeros, zeros, Gain.start(zeros))
 
     def neuron(self, state: TracedState, current: Traced, cell: LIFCell, pick: Pick | None = None) -> Fired:
-        driven = current.value + _past_resets(state, cell)
-        membrane, spikes = cell.step(state.membrane, driven)
+        before = state.membrane + _past_resets(state, cell)
+        membrane, spikes = cell.step(before, current.value)
         gain = state.gain.step(cell.decay)
         trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         trace = exact(trace, gain, self.longest(cell.decay, trace.dtype))
         message, drop = Traced(spikes, trace, gain), height(cell)
         if drop is not None:
             message = self.synapse(lambda drop, x: drop * x, drop, message)
-        # The gradient of a potential goes through the past resets too, that of the current does not.
-        own = None if pick is None else lambda records: pick({**records, "current": current.value})
-        records = recorded(own, cell, state.membrane, driven, membrane, spikes)
+        records = recorded(pick, cell, before, current.value, membrane, spikes)
         return Fired(TracedState(membrane, trace, gain), message, spikes, records)
 
     def unlearned(self, record: str) -> str | None:
@@ -223,7 +221,7 @@ class TracePropagation:
 
 
 def _past_resets(state: TracedState, cell: LIFCell) -> jax.Array | float:
-    """Zero, with the gradient −λ a[t−1] for a learned ρθ: the trace of the resets, du[t]/dρθ = −Σ λ^{t−τ} s[τ]."""
+    """Zero, with the gradient −a[t−1] for a learned ρθ: that of the resets so far, dm[t−1]/dρθ = −Σ λ^{t−1−τ} s[τ]."""
     if not isinstance(cell.drop, jax.Array):
         return 0.0
-    return -cell.decay * state.trace * (cell.drop - jax.lax.stop_gradient(cell.drop))
+    return -state.trace * (cell.drop - jax.lax.stop_gradient(cell.drop))

@@ -160,3 +160,20 @@ def test_synapse_of_several_inputs_is_named():
 
     with pytest.raises(ValueError, match="'both' cannot be counted: it has 2 inputs"):
         energy.inference(Two(), jnp.ones((1, 2)), 3)
+
+
+def test_a_padded_batch_takes_the_energy_of_its_members():
+    rngs = nnx.Rngs(0)
+    net = nnx.Sequential(Synapse(nnx.Linear(4, 8, rngs=rngs)), LIF(), Synapse(nnx.Linear(8, 3, rngs=rngs)))
+    net = nnx.Sequential(*net.layers, LeakyReadout())
+    random, lengths = np.random.default_rng(0), np.array([2, 6, 3])
+    analog = jnp.asarray(random.normal(0, 4, (6, 3, 4)), jnp.float32)
+    spikes = jnp.asarray(random.random((6, 3, 4)) < 0.5, jnp.float32)
+    for x in (analog, spikes):
+        padded = jnp.where((np.arange(6)[:, None] < lengths)[..., None], x, 0)
+        together = energy.inference(net, padded, lengths=jnp.asarray(lengths))
+        alone = [energy.inference(net, x[:n, b : b + 1]) for b, n in enumerate(lengths)]
+        assert together.picojoules == pytest.approx(np.mean([one.picojoules for one in alone]))
+        for path, synapse in together.synapses.items():
+            events = sum(one.synapses[path].events.sum() for one in alone)
+            assert 0 < synapse.rate == pytest.approx(events / (synapse.fan_out.size * lengths.sum()))
