@@ -212,3 +212,14 @@ def test_a_padded_batch_is_its_members(name):
     parts = [compute(Vector(), x[:n, [i]], nets.labels()[i : i + 1]) for i, n in enumerate(lengths)]
     np.testing.assert_allclose(value, np.mean([v for (v, _), _ in parts]), rtol=1e-12)
     nets.assert_trees_close(grads, jax.tree.map(lambda g: g / 3, total([g for _, g in parts])), rtol=1e-11)
+
+
+def test_members_begin_anew_with_both_their_inputs():
+    first, later = (jax.tree.map(lambda a, cut=cut: a[cut], two_inputs()) for cut in (slice(0, 2), slice(2, 5)))
+    net, rule = TwoInputs(), rules.ottt_a()
+    state = safjax.simulate(net, first, state=safjax.start(net, first, rule)).state
+    assert {"parts.encoder", "parts.encoder1", "meets.encoder1"} <= set(state.variables)
+    run = safjax.simulate(net, later, state=safjax.reset(state, jnp.array([True, False, False])))
+    fresh, unbroken = safjax.predict(net, later), safjax.predict(net, two_inputs())[2:]
+    np.testing.assert_allclose(run.outputs, fresh.at[:, 1:].set(unbroken[:, 1:]), rtol=1e-11)
+    assert jnp.abs(fresh - unbroken).max() > 1e-2
