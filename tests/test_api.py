@@ -18,8 +18,8 @@ NAMES = {
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
-        "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv",
-        "fold_batch_norms", "lif_init", "scale_to_rate",
+        "LeakyReadout", "Neuron", "NormalisedLIF", "Recurrent", "SequenceState", "SlidingPSN", "StepWeights",
+        "Synapse", "WSConv", "fold_batch_norms", "lif_init", "scale_to_rate",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",

@@ -53,7 +53,7 @@ class LIFCell:
     decay: Number
     threshold: Number
     surrogate: Surrogate
-    reset: float = 1.0
+    reset: Number = 1.0
     floor: float | None = None
     max_spikes: int | None = 1
     scaled: bool = False

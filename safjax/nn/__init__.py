@@ -9,6 +9,7 @@ from safjax.nn.initialisation import lif_init
 from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
+from safjax.nn.normalised import NormalisedLIF
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
 from safjax.nn.scaling import scale_to_rate
@@ -29,6 +30,7 @@ __all__ = [
     "InstantReadout",
     "LeakyReadout",
     "Neuron",
+    "NormalisedLIF",
     "Recurrent",
     "SequenceState",
     "SlidingPSN",
