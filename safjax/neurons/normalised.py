@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from safjax.neurons.cells import LIFCell, Number
+from safjax.neurons.cells import LIFCell
+from safjax.neurons.resets import Number, after_spikes
 from safjax.precision import widened
 
 
@@ -15,8 +16,10 @@ class NormalisedCell:
 
         u[t] = λ m[t−1] + I[t],   û[t] = γ (u[t] − μ) / √(σ² + ε) + β,   s[t] = H(û[t] − θ),   m[t] = u[t] − ρθ s[t]
 
+    or as `LIFCell` has it otherwise, with its reset and its decayed input.
+
     Attributes:
-      lif: λ, θ, ρ and the surrogate, which acts on û.
+      lif: λ, θ, the reset and the surrogate, which acts on û.
       scale, shift: γ, β [features], the last axis.
       epsilon: ε.
       running: (μ, σ²) [features]; None takes those of u[t], over all axes but the last.
@@ -39,17 +42,17 @@ class NormalisedCell:
 
     def step(self, state: jax.Array, current: jax.Array, detach_reset: bool = False) -> tuple[jax.Array, jax.Array]:
         """(m[t−1], I[t]) ↦ (m[t], s[t])."""
-        potential = widened(self.lif.decay * state + current)
+        potential = widened(self.lif.integrated(state, current))
         spikes = self.lif.fire(self._normalised(potential))
         reset = jax.lax.stop_gradient(spikes) if detach_reset else spikes
-        return potential - self.lif.drop * reset, spikes
+        return after_spikes(potential, reset, self.lif.release), spikes
 
     def records(
         self, before: jax.Array, current: jax.Array, after: jax.Array, spikes: jax.Array
     ) -> dict[str, jax.Array]:
         """u[t] as "potential", û[t] as "normalised", m[t] as "membrane"; in training μ and σ² too, [features]."""
         del spikes
-        potential = widened(self.lif.decay * before + current)
+        potential = widened(self.lif.integrated(before, current))
         own = {"potential": potential, "normalised": self._normalised(potential), "membrane": after}
         if self.running is not None:
             return own

@@ -39,7 +39,7 @@ class BatchNorm(StepIndexed):
 
     once a sequence (over="time") or at every step in order of time (over="step"), whatever the rule. σ² is divided by
     the number of values n, also in v, as in Flax; what PyTorch adds to its running variance is n/(n − 1) times that.
-    Its numbers taken over, γ from weight, m and v from running_mean and running_var, evaluate to the same.
+    Its numbers taken over (scale from weight, m, v from running_mean, running_var) evaluate to the same.
 
     `net.eval()` puts m and v in the place of μ and σ²: an affine map, under which rules that accumulate (OTTT, SAF, SR)
     train as well, with statistics that stay as they are. `net.train()` takes it back. For one layer alone set

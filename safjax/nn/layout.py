@@ -43,13 +43,14 @@ _IN_SYNAPSE: ContextVar[Layout | None] = ContextVar("_IN_SYNAPSE", default=None)
 _ENTERED: ContextVar[tuple[list, Any] | None] = ContextVar("_ENTERED", default=None)
 
 
-def layout_of(message: Any) -> Layout:
-    """The layout of the array that a synapse makes of a message for its layer."""
-    if isinstance(message, Sequence):
-        return Layout(1 if message.still else message.steps, message.steps)
-    if isinstance(message, Kept):
-        return Layout(len(message.kept), len(message.kept))
-    return Layout(1, 1)
+def layout_of(*messages: Any) -> Layout:
+    """The layout of the arrays that a synapse makes of messages for its layer."""
+    if not isinstance(messages[0], Sequence | Kept):
+        return Layout(1, 1)
+    still = all(isinstance(message, Sequence) and message.still for message in messages)
+    first = messages[0]
+    steps = first.steps if isinstance(first, Sequence) else len(first.kept)
+    return Layout(1 if still else steps, steps)
 
 
 @contextlib.contextmanager

@@ -12,10 +12,12 @@ from flax import nnx
 from safjax.messages import Message
 from safjax.neurons.normalised import NormalisedCell
 from safjax.neurons.recording import Records
+from safjax.neurons.resets import Reset, ResetTo
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.layout import Layout
 from safjax.nn.neurons import LIF
 from safjax.nn.numbers import Number
+from safjax.nn.wrappers import unwrapped
 from safjax.surrogate import Sigmoid
 
 NO_LEVEL = 1e-30
@@ -26,19 +28,19 @@ class NormalisedLIF(LIF):
     """LIF neurons whose potential is batch-normalised before it fires (MPBN).
 
         u[t] = λ m[t−1] + I[t],      û[t] = γ (u[t] − μ[t]) / √(σ²[t] + ε) + β
-        s[t] = H(û[t] − θ),          m[t] = u[t] − ρθ s[t]
+        s[t] = H(û[t] − θ),          m[t] = u[t] − ρθ s[t], or with reset=ResetTo(0.0) (1 − s[t]) u[t]
 
     μ[t] and σ²[t] are those of u[t], over batch and space, for each feature, the last axis; with those of one step it
     trains under bptt(), sltt() and bptt(layerwise=True), alike. Running statistics follow at every step, as of
     `BatchNorm`, and take their place after `net.eval()`. Then the neurons are plain LIF neurons with a threshold of
-    each feature, θ̃ = (θ − β) √(v + ε) / γ + m, and `fold_batch_norms` makes them such, which train under every rule.
+    each feature, θ̃ = (θ − β) √(v + ε) / γ + m, and `fold_batch_norms` makes them such.
 
-    Guo et al., "Membrane potential batch normalization for spiking neural networks", ICCV 2023. There a spike sets the
-    membrane to zero; here it subtracts ρθ, as of all neurons of this library. The membrane itself is not normalised.
+    Guo et al., "Membrane potential batch normalization for spiking neural networks", ICCV 2023. There a spike sets
+    the membrane to zero, reset=ResetTo(0.0). The membrane itself is not normalised.
 
     Args:
       features: size of the last axis.
-      decay, threshold, surrogate, reset: as of `LIF`; threshold and surrogate are those of û.
+      decay, threshold, surrogate, reset, decay_input: as of `LIF`; threshold and surrogate are those of û.
       momentum, epsilon, param_dtype: as of `BatchNorm`.
 
     Attributes:
@@ -70,22 +72,26 @@ class NormalisedLIF(LIF):
         threshold: Number = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
         *,
-        reset: float = 1.0,
+        reset: Reset = 1.0,
+        decay_input: bool = False,
         momentum: float = 0.99,
         epsilon: float = 1e-5,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
     ):
-        super().__init__(decay, threshold, surrogate, reset=reset)
+        super().__init__(decay, threshold, surrogate, reset=reset, decay_input=decay_input)
         norm = BatchNorm(features, over="step", momentum=momentum, epsilon=epsilon, param_dtype=param_dtype)
         self.norm: BatchNorm | None = nnx.data(norm)
         self.level: nnx.Variable | None = nnx.data(None)
 
     def cell(self) -> Any:
         """`NormalisedCell` of the present constants; `LIFCell` where the normalisation is folded."""
-        lif, norm = super().cell(), self.norm
+        lif, norm = self._lif(), self.norm
         if norm is None:
             assert self.level is not None
             level = self.level[...]
+            if lif.reset is None or isinstance(lif.reset, ResetTo):
+                return dataclasses.replace(lif, threshold=level)
+            # What a spike subtracts is a multiple of the threshold in `LIFCell`.
             return dataclasses.replace(lif, threshold=level, reset=lif.drop / level)
         running = (norm.mean[...], norm.var[...]) if norm.use_running_average else None
         assert norm.scale is not None and norm.bias is not None
@@ -97,7 +103,7 @@ class NormalisedLIF(LIF):
         Raises:
           ValueError: γ is not positive, so that neurons fire below a threshold.
         """
-        lif, norm = super().cell(), self.norm
+        lif, norm = self._lif(), self.norm
         if norm is None:
             return
         assert norm.scale is not None and norm.bias is not None
@@ -109,7 +115,8 @@ class NormalisedLIF(LIF):
                 f"has a scale γ that is not positive for {wrong} of its {level.size} features, whose neurons fire "
                 "below a threshold and not above one"
             )
-        # What a spike subtracts is a multiple of the threshold in `LIFCell`.
+        if isinstance(self.threshold, nnx.Param):
+            self.threshold = nnx.data(nnx.Variable(lif.threshold))
         self.level = nnx.data(nnx.Variable(jnp.where(jnp.abs(level) < NO_LEVEL, NO_LEVEL, level)))
         self.norm = nnx.data(None)
 
@@ -119,7 +126,8 @@ class NormalisedLIF(LIF):
     def _followed(self, records: Records) -> None:
         if self.norm is not None and records:
             mean, var = (records[name].reshape(-1, self.norm.features) for name in self.own_records)
-            self.norm.follow(mean, var, Layout(1, 1))
+            # In tables NNX puts wrappers around methods, which take and return arrays only.
+            unwrapped(type(self.norm).follow)(self.norm, mean, var, Layout(1, 1))
 
     def _reasons(self, cell: Any, current: Any) -> list[str]:
         if self.norm is not None:

@@ -8,7 +8,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.nn import InstantReadout, LeakyReadout, NormalisedLIF, Synapse, fold_batch_norms
+from safjax.nn import InstantReadout, LeakyReadout, NormalisedLIF, Refractory, ResetTo, Synapse, fold_batch_norms
 from tests import nets
 from tests.normalised import ACCUMULATING, assert_same, spike_trains, statistics
 
@@ -17,8 +17,9 @@ pytestmark = pytest.mark.usefixtures("x64")
 DECAY, RESET, MOMENTUM, EPSILON = 0.6, 0.8, 0.8, 1e-3
 
 
-def neurons(features, seed=0):
-    layer = NormalisedLIF(features, DECAY, 0.9, reset=RESET, momentum=MOMENTUM, epsilon=EPSILON, param_dtype=nets.DTYPE)
+def neurons(features, seed=0, reset=RESET):
+    options = {"momentum": MOMENTUM, "epsilon": EPSILON, "param_dtype": nets.DTYPE}
+    layer = NormalisedLIF(features, DECAY, 0.9, reset=reset, **options)
     rng = np.random.default_rng(seed)
     for name, (low, high) in {"scale": (0.6, 1.2), "bias": (-0.2, 0.4), "mean": (0, 1), "var": (0.5, 2)}.items():
         getattr(layer.norm, name)[...] = jnp.asarray(rng.uniform(low, high, features))
@@ -26,14 +27,14 @@ def neurons(features, seed=0):
 
 
 class Net(nnx.Module):
-    """A convolution and a dense layer."""
+    """A convolution and a dense layer; the neurons of the second are set to zero, as the paper has it."""
 
     def __init__(self):
         # A bias before a normalisation has no gradient.
         rngs, options = nnx.Rngs(0), {"use_bias": False, "param_dtype": nets.DTYPE, "rngs": nnx.Rngs(0)}
         self.first, self.lif1 = Synapse(nnx.Conv(2, 4, (3, 3), **options)), neurons(4)
         dense = nnx.Sequential(lambda x: x.reshape(len(x), -1), nnx.Linear(6 * 6 * 4, 8, **options))
-        self.second, self.lif2 = Synapse(dense), neurons(8, 1)
+        self.second, self.lif2 = Synapse(dense), neurons(8, 1, ResetTo(0.0))
         self.last, self.readout = Synapse(nets._dense(8, nets.CLASSES, rngs)), LeakyReadout(DECAY)
 
     def __call__(self, x):
@@ -56,7 +57,7 @@ def fired(lif, currents):
         m, v = u.mean(axes), u.var(axes)
         mean, var = MOMENTUM * mean + (1 - MOMENTUM) * m, MOMENTUM * var + (1 - MOMENTUM) * v
         spikes.append(lif.surrogate(norm.scale[...] * (u - m) / jnp.sqrt(v + EPSILON) + norm.bias[...] - 0.9))
-        membrane = u - RESET * 0.9 * spikes[-1]
+        membrane = u - RESET * 0.9 * spikes[-1] if lif.reset == RESET else (1 - spikes[-1]) * u
     return jnp.stack(spikes), {"mean": mean, "var": var}
 
 
@@ -147,6 +148,12 @@ def test_inputs_that_do_not_fit():
         safjax.value_and_grad(jnp.mean, rules.bptt())(plain(neurons(7)), spike_trains()[:, :1])
     with pytest.raises(ValueError, match="'layers.0.norm' is in training.*with lengths"):
         safjax.value_and_grad(jnp.mean, rules.bptt())(plain(neurons(7)), spike_trains(), lengths=jnp.array([2, 3, 5]))
+
+
+def test_it_has_no_refractory_period():
+    """Its running statistics would not follow."""
+    with pytest.raises(TypeError, match="given a NormalisedLIF"):
+        Refractory(neurons(7), 2)
 
 
 def test_records():

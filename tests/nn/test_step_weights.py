@@ -20,6 +20,7 @@ from tests.normalised import (
     MOMENTUM,
     STEPWISE,
     Net,
+    Stacked,
     assert_same,
     norm,
     spike_trains,
@@ -164,6 +165,37 @@ def test_members_count_by_themselves():
             np.testing.assert_allclose(run.outputs[:n, b], alone[:n, b], rtol=1e-12)
     later = safjax.predict(net, x[2:], state=run.state)
     np.testing.assert_allclose(later[:, 0], alone[2:, 0], rtol=1e-12)
+
+
+class Stacks(Stacked):
+    """Of `Stacked`, blocks of other layers."""
+
+    def __init__(self, scanned):
+        super().__init__("step")
+
+        def make(rngs):
+            dense = nnx.Linear(9, 9, param_dtype=nets.DTYPE, kernel_init=nnx.initializers.normal(0.6), rngs=rngs)
+            steps = StepWeights(STEPS, param_dtype=nets.DTYPE)
+            return nnx.Sequential(Synapse(nnx.Sequential(dense, lambda x: x + 0.2, steps)), LIF())
+
+        blocks = nnx.split_rngs(splits=2)(nnx.vmap(make, in_axes=(0,), out_axes=0))(nnx.Rngs(1))
+        blocks.layers[0].layer.layers[2].weight[...] = jnp.asarray(np.random.default_rng(0).uniform(0.5, 2, (2, STEPS)))
+        self.blocks, self.scanned = blocks, scanned
+        if not scanned:
+            graphdef, state = nnx.split(blocks)
+            self.blocks = nnx.List([nnx.merge(graphdef, jax.tree.map(lambda a, i=i: a[i], state)) for i in range(2)])
+
+
+def test_in_a_loop_over_layers():
+    """Also where members count by themselves."""
+    found, x = [], spike_trains()
+    for net in (Stacks(True), Stacks(False)):
+        first = outputs(net, rules.bptt(), x[:2], safjax.start(net, x[:1]))
+        state = safjax.reset(first.state, jnp.array([True, False, False]))
+        run = safjax.simulate(net, x[2:], state=state, lengths=jnp.array([3, 2, 3]))
+        nets.assert_fires({path: jnp.mean(rate) for path, rate in first.rates.items()})
+        found.append((first.outputs, run.outputs))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *found)
 
 
 def tried(net, rule, x=None):
