@@ -57,10 +57,10 @@ def scale_to_rate(net: nnx.Module, x: Any, steps: int | None = None, *, rate: fl
 
     Scaled are the kernels of the stock layers (`nnx.Conv`, `nnx.Linear`, ...) in synapses, those of `DelayedLinear` and
     the gains of `WSConv`, each once, for the first neurons that they lead to; not the last ones, behind which only a
-    readout comes, nor biases. Where the current comes in part from kernels scaled before, as on a residual stream, the branch is scaled
-    to the rate, but keeps at least half the deviation of what it is added to, so that it is not silenced: there the
-    rate may become larger, up to 0.6. In nets with feedback, earlier layers are gone through again. Dropout is off;
-    normalisation is that of `net.eval()`.
+    readout comes, nor biases. Where the current comes in part from kernels scaled before, as on a residual stream, the
+    branch is scaled to the rate, but keeps at least half the deviation of what it is added to, so that it is not
+    silenced: there the rate may become larger, up to 0.6. In nets with feedback, earlier layers are gone through again.
+    Dropout is off; normalisation is that of `net.eval()`.
 
     Args:
       net: left unchanged.
