@@ -57,6 +57,7 @@ def test_a_deep_net_for_events_fires_and_learns():
     assert len(scaled.factors) == 8, "the readout's kernel stays"
 
 
+@pytest.mark.slow
 def test_the_rates_are_those_of_the_net_that_is_returned():
     x, _ = events()
     net = vgg(param_dtype=jnp.bfloat16)

@@ -18,7 +18,6 @@ from tests.normalised import (
     EVERY,
     KINDS,
     MOMENTUM,
-    STEPWISE,
     Net,
     Stacked,
     assert_same,
@@ -186,6 +185,7 @@ class Stacks(Stacked):
             self.blocks = nnx.List([nnx.merge(graphdef, jax.tree.map(lambda a, i=i: a[i], state)) for i in range(2)])
 
 
+@pytest.mark.slow
 def test_in_a_loop_over_layers():
     """Also where members count by themselves."""
     found, x = [], spike_trains()
@@ -204,18 +204,24 @@ def tried(net, rule, x=None):
     )
 
 
-@pytest.mark.parametrize("name", ACCUMULATING)
+@pytest.mark.parametrize("name", ["ottt_a", "saf_f"])
 def test_rules_that_accumulate_refuse_it_by_name(name):
     net = nnx.Sequential(Synapse(nnx.Sequential(nets._dense(7, 4, nnx.Rngs(0)), weights())), LIF(), LeakyReadout())
     with pytest.raises(ValueError, match=rf"StepWeights\(steps=5\) at 'layers.0.layer.layers.1' changes.*'{name}'"):
         tried(net, ACCUMULATING[name])
     with pytest.raises(ValueError, match=r"BatchNorm\(steps=5\) at 'first.layer.layers.1.layers.0' changes from step"):
         tried(Small(), ACCUMULATING[name])
-    reasons = safjax.check(net, spike_trains())[name].reasons
-    assert [reason.path for reason in reasons] == ["layers.0.layer.layers.1"]
 
 
-@pytest.mark.parametrize("name", [*STEPWISE, "exodus"])
+def test_a_report_names_it_alone():
+    net = nnx.Sequential(Synapse(nnx.Sequential(nets._dense(7, 4, nnx.Rngs(0)), weights())), LIF(), LeakyReadout())
+    report = safjax.check(net, spike_trains())
+    for name in ACCUMULATING:
+        assert [reason.path for reason in report[name].reasons] == ["layers.0.layer.layers.1"]
+    assert report.trained_by == ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
+
+
+@pytest.mark.parametrize("name", ["bptt", "exodus"])
 def test_more_steps_than_it_is_made_for(name):
     for net in (Small(4), nnx.Sequential(Synapse(weights(steps=4)), LeakyReadout(0.5))):
         with pytest.raises(ValueError, match=r"\(steps=4\) at '.*sequences of 4 steps at most.* T = 5.*steps=5"):
