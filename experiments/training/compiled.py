@@ -8,6 +8,8 @@ import jax
 
 from experiments.config import ConfigError, Run
 
+FOLDER = "jax_compilation_cache_dir"
+
 QUICK = 0.5
 """Seconds; what compiles in less is not kept."""
 
@@ -20,7 +22,7 @@ def keep_compiled(folder: str | None) -> None:
     Raises:
       ConfigError: nothing can be written there; not of the folder that nobody asked for.
     """
-    if folder is None or jax.config.read("jax_compilation_cache_dir") is not None:
+    if folder is None or getattr(jax.config, FOLDER) is not None:
         return
     path = Path(folder).expanduser().absolute() / _this_machine()
     try:
@@ -32,7 +34,7 @@ def keep_compiled(folder: str | None) -> None:
             f"--compiled={folder} cannot be written ({error.strerror}). Give another folder, or --compiled=None, which "
             "compiles anew in every run."
         ) from error
-    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update(FOLDER, str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", QUICK)
 
 

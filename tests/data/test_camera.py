@@ -1,7 +1,5 @@
 """The simulated event camera: numbers of events of published settings, where they lie, and what they depend on."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits

@@ -1,6 +1,5 @@
 """The learning rate follows the progress of training, however often a rule updates."""
 
-import dataclasses
 import functools
 
 import jax.numpy as jnp
