@@ -50,7 +50,7 @@ class AfterDecay:
     times: float = 1.0
 
 
-Reset = float | ResetTo | AfterDecay | None
+Reset = Number | ResetTo | AfterDecay | None
 """ρ, what a spike subtracts in thresholds, at once or `AfterDecay`; `ResetTo` a value; or None, no reset."""
 
 SMALLEST_DECAY = 1e-3

@@ -15,6 +15,7 @@ from safjax.nn.initialisation import lif_init
 from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
+from safjax.nn.normalised import NormalisedLIF
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
 from safjax.nn.refractory import Refractory
@@ -40,6 +41,7 @@ __all__ = [
     "InstantReadout",
     "LeakyReadout",
     "Neuron",
+    "NormalisedLIF",
     "Recurrent",
     "Refractory",
     "ResetTo",

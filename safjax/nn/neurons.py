@@ -61,7 +61,9 @@ class Neuron(SpikingModule):
             return current
         state = self.read("state")
         state = binding.propagation.start(current, cell, binding.course) if state is None else state
-        fired = binding.propagation.neuron(state, current, cell, self._pick if binding.record else None)
+        pick = self._pick if binding.record or self._own() else None
+        fired = binding.propagation.neuron(state, current, cell, pick)
+        self._followed({name: fired.records[name] for name in self._own()})
         axes = None
         if binding.discovering is not None and state is not None and not binding.propagation.accumulates:
             axes = _member_axes(cell, current)
@@ -75,17 +77,26 @@ class Neuron(SpikingModule):
         # Over batch and layer; of a padded batch, of each member.
         first = binding.propagation.whole_sequence + binding.course.padded
         report = {"rate": jnp.mean(spikes, range(first, spikes.ndim))}
-        report.update(fired.records)
+        records = {name: value for name, value in fired.records.items() if name not in self._own()}
+        report.update(records)
         if binding.discovering is not None:
-            self._refuse_records(fired.records)
+            self._refuse_records(records)
         self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
 
     def _pick(self, records: Records) -> dict[str, jax.Array]:
-        """Of all that the neurons can tell what was asked for."""
-        binding = self.bound()
-        if binding.discovering is not None:
-            binding.discovering.told[binding.path] = tuple(records)
-        return {name: records[name] for name in binding.record if name in records}
+        """Of all that the neurons can tell what was asked for, and what they need themselves."""
+        binding, own = self.bound(), self._own()
+        if binding.discovering is not None and binding.record:
+            binding.discovering.told[binding.path] = tuple(name for name in records if name not in own)
+        asked = (name for name in binding.record if name not in own)
+        return {name: records[name] for name in (*asked, *own) if name in records}
+
+    def _own(self) -> tuple[str, ...]:
+        """The names of what the cell records for the neurons themselves, of the batch and not of its members."""
+        return ()
+
+    def _followed(self, records: Records) -> None:
+        """Takes what the cell has recorded for the neurons themselves, of one step or [T, ...]."""
 
     def _refuse_records(self, records: Records) -> None:
         binding = self.bound()
