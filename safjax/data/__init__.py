@@ -11,7 +11,7 @@ from safjax.data import augment, datasets
 from safjax.data.cache import BuildError, Recipe, Split, bytes_of, cached
 from safjax.data.camera import Camera, enlarged
 from safjax.data.encoders import delta, latency, level_crossing, poisson
-from safjax.data.events import BadFile, EventFile, Events, OutOfOrder, events, in_order, joined
+from safjax.data.events import BadFile, EventFile, Events, OutOfOrder, as_events, in_order, joined
 from safjax.data.formats.aedat2 import open_aedat2
 from safjax.data.formats.aedat3 import open_aedat3
 from safjax.data.formats.aedat4 import open_aedat4
@@ -48,6 +48,7 @@ __all__ = [
     "Spikes",
     "Split",
     "Trial",
+    "as_events",
     "augment",
     "by_count",
     "by_duration",
@@ -58,7 +59,6 @@ __all__ = [
     "datasets",
     "delta",
     "enlarged",
-    "events",
     "in_order",
     "joined",
     "latency",

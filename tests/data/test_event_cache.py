@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from safjax.data import BadFile, Grid, by_duration, events
+from safjax.data import BadFile, Grid, by_duration
 from safjax.data.cache import MARKER, BuildError, bytes_of, cached
 from safjax.data.datasets import Sample, Samples, nmnist
 from safjax.data.frames import Frames
@@ -241,4 +241,3 @@ def test_events_before_a_part_are_no_matter(tmp_path):
     grid = Grid((34, 34))
     found = list(EventFrames(grid, 2, 20)(path, samples))
     assert [frames.counts.sum((1, 2, 3)).tolist() for frames in found] == [[1, 1], [1, 0]]
-    assert events([1], [1], [1], [1]).t.size == 1

@@ -54,7 +54,10 @@ def test_aedat2_of_another_camera_is_refused(put):
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
 def test_headers_with_either_line_end(put, ends):
-    equal(data.open_aedat2(put(writers.aedat2(ROWS, ends.join([b"#!AER-DAT2.0", b"# \tx", b""])))).read(), ROWS)
+    equal(
+        data.open_aedat2(put(writers.aedat2(ROWS, ends.join([b"#!AER-DAT2.0", b"# \tx", b"# caf\xe9", b""])))).read(),
+        ROWS,
+    )
     head = ends.join([b"#!AER-DAT3.1", b"#Source 1: DVS128", b"#!END-HEADER", b""])
     equal(data.open_aedat3(put(writers.aedat3(ROWS, head=head))).read(), ROWS)
 
@@ -166,7 +169,12 @@ def test_columns_of_numpy_files(put):
                          ((-1, 2, 1, 3), "x = -1"), ((128, 2, 1, 3), "x = 128"),
                          ((1, 2, 1, 1e300), "finite")):  # fmt: skip
         refused(data.open_npy(saved(np.array([(1, 1, 1, 1), wrong], float))).read, first + 32, match)
-    for other in (np.zeros((4, 3)), np.zeros((3, 4), order="F"), np.zeros(4), np.zeros(3, [("t", "f8"), ("x", "i4")])):
+    rows = np.array([(1, 2, 1, 3.0), (4, 5, 0, 6.0), (7, 8, 1, 9.0)])
+    for block in (1, 2, 9):
+        found = data.joined(data.open_npy(saved(np.asfortranarray(rows)), block=block))
+        equal(found, [(3000, 1, 2, 1), (6000, 4, 5, 0), (9000, 7, 8, 1)])
+    refused(data.open_npy(saved(np.asfortranarray(rows * [1, 1, 1, np.inf]))).read, first, "finite")
+    for other in (np.zeros((4, 3)), np.zeros(4), np.zeros(3, [("t", "f8"), ("x", "i4")])):
         refused(lambda other=other: data.open_npy(saved(other)), 6, "expected records with the fields t, x, y")
 
 
@@ -279,10 +287,10 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch, library,
 
 
 def test_events_of_arrays():
-    made = data.events([1], [2], [3], [True])
+    made = data.as_events([1], [2], [3], [True])
     assert [field.dtype for field in made] == [np.int64, np.int32, np.int32, np.uint8]
     with pytest.raises(ValueError, match="other values than 0"):
-        data.events([1], [2], [3], [-1])
+        data.as_events([1], [2], [3], [-1])
     with pytest.raises(ValueError, match="one axis of the same length"):
-        data.events([1, 2], [2], [3], [1])
+        data.as_events([1, 2], [2], [3], [1])
     assert data.joined([]).t.dtype == np.int64

@@ -15,7 +15,7 @@ GRID = data.Grid((3, 5))
 
 
 def made(rows):
-    return data.events(*np.array(rows, np.int64).reshape(-1, 4).T)
+    return data.as_events(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
 @st.composite
