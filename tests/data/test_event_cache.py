@@ -3,6 +3,7 @@ other cache."""
 
 import dataclasses
 import json
+import os
 import random
 import signal
 import subprocess
@@ -152,6 +153,34 @@ def test_what_cannot_be_built(tmp_path, monkeypatch):
     wrong = Samples("x", "", ("a",), None, {"all": [Sample(GOLDEN / "cifar10dvs/cat/cifar10_cat_250.aedat", 0)]})
     with pytest.raises(BuildError, match=r"cifar10_cat_250\.aedat: ValueError: .*height 34 and width 34"):
         cached(tmp_path, wrong, EventFrames(Grid((34, 34)), 2, 1000), **QUIET)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_a_start_that_fails_at_any_step_leaves_nothing(tmp_path, monkeypatch, call):
+    """Each time that the disk is told to keep something, it does not; then the next start makes a whole cache."""
+    samples, genuine, fails = numbered(tmp_path / "raw"), getattr(os, call), True
+    for step in range(100):
+        calls = iter(range(1000))
+
+        def failing(*arguments, step=step, calls=calls, **named):
+            if next(calls) == step:
+                raise OSError("the disk is gone")
+            return genuine(*arguments, **named)
+
+        monkeypatch.setattr(os, call, failing)
+        folder = tmp_path / f"{step}"
+        try:
+            whole(cached(folder, samples, Slow(), **QUIET))
+            fails = False
+        except OSError as error:
+            assert "the disk is gone" in str(error)
+        monkeypatch.undo()
+        left = [path for path in folder.iterdir() if path.suffix != ".lock"]
+        assert len(left) <= 1 and all((path / MARKER).is_file() for path in left)
+        whole(cached(folder, samples, Slow(), **QUIET))
+        if not fails:
+            break
+    assert 1 <= step < 100
 
 
 PROGRAM = """

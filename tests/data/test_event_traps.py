@@ -101,6 +101,10 @@ def test_evt3_time_goes_round_at_any_word(put, block):
     words = struct.pack("<8H", 0x8FFE, 0x6123, 0x0005, 0x2009, 0x8FFF, 0x200A, 0x8000, 0x280B)
     found = data.open_evt3(put(b"% evt 3.0\n" + words), block=block).read()
     assert found.t.tolist() == [0xFFE123, 0xFFF123, 0x1000123]
+    # Ten seconds of silence in the second round are not a step back to the first.
+    silence = struct.pack("<4H", 0x8001, 0x2001, 0x8FA0, 0x2001)
+    found = data.open_evt3(put(b"% evt 3.0\n" + words + silence), block=block).read()
+    assert found.t.tolist()[-2:] == [0x1001123, 0x1FA0123]
 
 
 def test_events_before_the_first_time_are_left_out(put):
