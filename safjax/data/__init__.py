@@ -26,7 +26,7 @@ from safjax.data.formats.mat import open_mat
 from safjax.data.formats.npy import open_npy
 from safjax.data.frames import Frames, by_count, by_duration, by_parts, pool_time, raster
 from safjax.data.grid import Grid
-from safjax.data.recipes import EventFrames, SpikeFrames
+from safjax.data.recipes import EventFrames, SoundFrames, SpikeFrames
 from safjax.data.sound import Sound, log_mel, read_wav
 from safjax.data.stream import FrameStream
 
@@ -43,6 +43,7 @@ __all__ = [
     "OutOfOrder",
     "Recipe",
     "Sound",
+    "SoundFrames",
     "SpikeFile",
     "SpikeFrames",
     "Spikes",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ import pytest
 
 from safjax.data import BadFile, Grid, by_duration
 from safjax.data.cache import MARKER, BuildError, bytes_of, cached
-from safjax.data.datasets import Sample, Samples, nmnist
+from safjax.data.datasets import Sample, Samples, fsdd, nmnist
 from safjax.data.frames import Frames
-from safjax.data.recipes import EventFrames, SpikeFrames
+from safjax.data.recipes import EventFrames, SoundFrames, SpikeFrames
 from tests.data import writers
 from tests.data.slow_frames import Slow, numbered, whole
 from tests.data.test_golden_events import GOLDEN, needs
@@ -82,6 +83,24 @@ def test_samples_that_lie_in_one_file(tmp_path):
     for i, spikes in enumerate(files["train"].samples()):
         assert found["train"].frames[i].sum(dtype=int) == (spikes.times < 1).sum()
     assert found["train"].dropped > 0 and np.array_equal(found["train"].labels, files["train"].labels)
+
+
+def test_sounds(tmp_path):
+    """A short sound is filled up with silence behind or in front, a long one cut."""
+    rng = np.random.default_rng(0)
+    for name, samples in (("0_a_0", 2400), ("1_a_5", 16_000)):
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, samples, "NONE", ""))
+            file.writeframes((rng.standard_normal(samples) * 5000).astype("<i2").tobytes())
+    samples = fsdd(tmp_path)
+    found = cached(tmp_path / "c", samples, SoundFrames(steps=50), **QUIET)
+    late = cached(tmp_path / "c", samples, SoundFrames(steps=50, at_end=True), **QUIET)
+    assert found["test"].frames.shape == (1, 50, 32, 2) and found["train"].dropped > 0 == found["test"].dropped
+    steps = 1 + (2400 - 256) // 80
+    assert found["test"].frames[0, 0].sum() > 32, "the first step tells the first levels"
+    assert not found["test"].frames[0, steps:].any() and found["test"].frames[0, :steps].any((1, 2)).mean() > 0.9
+    np.testing.assert_array_equal(late["test"].frames[0, -steps:], found["test"].frames[0, :steps])
+    np.testing.assert_array_equal(late["train"].frames, found["train"].frames)
 
 
 def test_other_settings_make_another_cache(tmp_path):

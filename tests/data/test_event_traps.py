@@ -113,6 +113,9 @@ def test_events_before_the_first_time_are_left_out(put):
     words = struct.pack("<9H", 0x0001, 0x2001, 0x8000, 0x2002, 0x6007, 0x2803, 0x3804, 0x4801, 0x5081)
     found = data.open_evt3(put(b"% evt 3.0\n" + words)).read()
     equal(found, [(7, 3, 1, 1), (7, 4, 1, 1), (7, 15, 1, 1), (7, 16, 1, 1), (7, 23, 1, 1)])
+    words = struct.pack("<7H", 0x0001, 0x8000, 0x6007, 0x4001, 0x5003, 0x3809, 0x4001)
+    for block in (1, 99):
+        equal(data.open_evt3(put(b"% evt 3.0\n" + words), block=block).read(), [(7, 9, 1, 1)])
 
 
 def test_data_that_begins_like_a_header_is_data(put):

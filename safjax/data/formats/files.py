@@ -103,13 +103,13 @@ class Clock:
 
 
 def held(sets: np.ndarray, value: np.ndarray, before: int, at: np.ndarray) -> tuple[np.ndarray, int]:
-    """The value that was set last before each of the words `at`, and at the end of all.
+    """The value that was set last before each of the words `at`, and at the end of all; int64.
 
     Args:
       sets: bool [N], the words that set it.
-      value: int64 [N], what they set it to.
+      value: what they set it to, one each.
       before: what holds until the first of them.
-      at: indices of words.
+      at: indices of words, ascending.
     """
-    values = np.concatenate([[before], value[sets]])
+    values = np.concatenate([np.array([before], np.int64), value])
     return values[np.cumsum(sets, dtype=np.int32)[at]], int(values[-1])
