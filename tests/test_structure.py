@@ -82,7 +82,9 @@ def is_core(name):
 def test_the_files_are_found():
     """An empty list would pass everything below."""
     assert {"tests.nets", "tests.test_structure", "tests.nn.test_binding"} <= set(TESTS)
-    assert {"safjax", "safjax.nn.training", "safjax.rules", "experiments", "experiments.data.digits"} <= set(FILES)
+    assert {"safjax", "safjax.nn.training", "safjax.rules", "experiments", "experiments.data.images.digits"} <= set(
+        FILES
+    )
     assert "safjax.surrogate" in modules("safjax.models.vgg")
     assert is_core("safjax.neurons") and not is_core("safjax.nn.neurons") and not is_core("safjax.nn")
     assert is_data("safjax.data") and is_data("safjax.data.formats.evt3") and not is_core("safjax.data.events")
@@ -124,6 +126,28 @@ def test_the_data_need_numpy_only(name):
 def test_nothing_else_of_the_library_knows_the_data(name):
     """`import safjax` does not load it."""
     assert [other for other in modules(name) if is_data(other)] == []
+
+
+ROOMS = ["console", "energy", "config", "data", "storage", "distribution", "training", "sweep", "report", "benchmark"]
+"""The folders of the experiments: each knows only those before it."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_experiments_know_those_before_them(room):
+    below = {f"experiments.{other}" for other in ROOMS[: ROOMS.index(room) + 1]}
+    own = [name for name in FILES if f"{name}.".startswith(f"experiments.{room}.")]
+    read = {".".join(other.split(".")[:2]) for name in own for other in modules(name)}
+    assert own and {other for other in read if other.startswith("experiments")} <= below
+
+
+def test_at_the_top_lie_only_what_is_run():
+    """Recipes, and experiments that stand alone: nothing imports them but a recipe that is another with a change."""
+    top = [name for name in FILES if name.count(".") == 1 and FILES[name].name != "__init__.py"]
+    top = [name for name in top if name.startswith("experiments.")]
+    assert {"experiments.cifar10", "experiments.control"} <= set(top)
+    assert all('if __name__ == "__main__":' in FILES[name].read_text() for name in top)
+    readers = {name for name in FILES for other in modules(name) if other in top}
+    assert readers <= set(top)
 
 
 @pytest.mark.parametrize("path", [*FILES.values(), *TESTS.values()], ids=[*FILES, *TESTS])

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import cifar10, cli, digits, feed, trainer
+from experiments import cifar10, digits
+from experiments.config import ConfigError, Run
 from experiments.data import DataUnavailable
-from experiments.storage import workdir
+from experiments.training import cli, compiled, feed, run, trained
 
 EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits", "imagenet", "randman"]
 
@@ -73,7 +74,7 @@ def test_missing_data_ends_with_2_soon_and_nothing_written(empty_folder, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(DataUnavailable("no data"), 2), (trainer.NonFiniteLoss("nan"), 1), (KeyboardInterrupt(), 130)]
+    ("error", "code"), [(DataUnavailable("no data"), 2), (run.NonFiniteLoss("nan"), 1), (KeyboardInterrupt(), 130)]
 )
 def test_exit_codes(error, code, monkeypatch, capsys):
     def fail(config):
@@ -86,7 +87,8 @@ def test_exit_codes(error, code, monkeypatch, capsys):
 
 
 def test_pipe_that_nobody_reads():
-    program = "import sys; from experiments import cli, digits; cli.train = lambda config: print(config, flush=True); "
+    program = "import sys; from experiments import digits; from experiments.training import cli; "
+    program += "cli.train = lambda config: print(config, flush=True); "
     program += "sys.stdin.read(); sys.exit(cli.main(digits.CONFIG, '', []))"
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", program], **streams) as process:
@@ -119,5 +121,36 @@ def test_process_on_a_pipe_interrupted_by_ctrl_c(tmp_path):
     assert "\x1b" not in err and f"interrupted in epoch {len(lines) + 1}" in err
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(lines)
     assert (folder / "curves.png").exists() and (folder / "firing_rates.png").exists()
-    outputs = safjax.predict(workdir.load_parameters(folder), np.ones((2, 16, 16, 1), np.float32), 2)
+    outputs = safjax.predict(trained.load_parameters(folder), np.ones((2, 16, 16, 1), np.float32), 2)
     assert outputs.shape == (2, 2, 10) and np.all(np.isfinite(outputs))
+
+
+def compiled_by(folder, *flags):
+    """Names of what a process of its own leaves in the folder of compiled programs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    command = [sys.executable, "-m", "experiments.digits", "--layers", "4", "M", "8", "--steps=2", "--batch-size=256"]
+    command += ["--epochs=1", f"--workdir={folder / 'run'}", "--resume", *flags]
+    subprocess.run(command, env={**environment, "HOME": str(folder)}, check=True, capture_output=True)
+    return {path.name for path in folder.rglob("*-cache")}
+
+
+def test_compiled_programs_are_kept_for_the_next_run(tmp_path):
+    """A file for the training step, under a folder for machines like this one; no other for the same net again."""
+    first = compiled_by(tmp_path)
+    assert any("update" in name for name in first) and (tmp_path / ".cache" / "safjax").is_dir()
+    assert compiled_by(tmp_path, "--workdir", str(tmp_path / "again")) == first
+
+
+def test_a_folder_for_compiled_programs_that_cannot_be_written(empty_folder, monkeypatch):
+    (empty_folder / "file").write_text("")
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        with pytest.raises(ConfigError, match=r"--compiled=.*file cannot be written .*--compiled=None"):
+            compiled.keep_compiled(str(empty_folder / "file"))
+        monkeypatch.setenv("HOME", str(empty_folder / "file"))  # one's own folder is no reason to stop
+        compiled.keep_compiled(Run().compiled)
+        compiled.keep_compiled(None)
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
