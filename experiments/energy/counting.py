@@ -56,7 +56,12 @@ class Watched(SpikingModule):
     def __init__(self, synapse: Synapse, called: Callable[[], None]):
         self.synapse, self.called = synapse, called
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, *others: Any) -> Any:
+        if others:
+            raise ValueError(
+                f"The operations of the Synapse at '{self.bound().path}' cannot be counted: it "
+                f"has {len(others) + 1} inputs, and connections are counted of one."
+            )
         self.called()
         if not isinstance(x, Silence):
             self.observed = Observation({"input": x}, own_axes=(x.ndim,))

@@ -69,12 +69,13 @@ class Trial(NamedTuple):
         # With lengths and a state, see `check_padded`.
         only_stepwise = self.padded and self.going_on
         asked = {n: r for n, r in ASKED.items() if not (only_stepwise and r.propagation.whole_sequence)}
-        # Rules of one propagation take the same nets: they differ in when a gradient is taken, not in how.
+        # Of one propagation and one reach in time rules take the same nets: they differ in when a gradient is taken.
+        kinds = {name: (rule.propagation, rule.schedule.sees_all_steps) for name, rule in asked.items()}
         verdicts: dict[Any, bool] = {}
-        for rule in asked.values():
-            if rule.propagation not in verdicts:
-                verdicts[rule.propagation] = not self.reasons(rule, collecting=False)
-        return [name for name, rule in asked.items() if verdicts[rule.propagation]]
+        for name, rule in asked.items():
+            if kinds[name] not in verdicts:
+                verdicts[kinds[name]] = not self.reasons(rule, collecting=False)
+        return [name for name in asked if verdicts[kinds[name]]]
 
     def _differentiate(self, bound: Bound, rule: Rule) -> None:
         """Goes through the rule's gradient of a loss, on shapes alone."""

@@ -150,6 +150,18 @@ def test_fan_out_is_that_of_the_map_and_not_of_a_fast_formula():
     np.testing.assert_array_equal(found, np.broadcast_to(128 * np.outer(sides, sides)[..., None], (4, 4, 64)))
 
 
+def test_synapse_of_several_inputs_is_named():
+    class Two(nnx.Module):
+        def __init__(self):
+            self.both, self.lif, self.readout = Synapse(lambda a, b: a + b), LIF(), LeakyReadout()
+
+        def __call__(self, x):
+            return self.readout(self.lif(self.both(x, x)))
+
+    with pytest.raises(ValueError, match="'both' cannot be counted: it has 2 inputs"):
+        energy.inference(Two(), jnp.ones((1, 2)), 3)
+
+
 def test_a_padded_batch_takes_the_energy_of_its_members():
     rngs = nnx.Rngs(0)
     net = nnx.Sequential(Synapse(nnx.Linear(4, 8, rngs=rngs)), LIF(), Synapse(nnx.Linear(8, 3, rngs=rngs)))
