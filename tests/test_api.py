@@ -23,6 +23,21 @@ NAMES = {
         "lif_init", "scale_to_rate", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.data": {
+        "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
+        "OutOfOrder", "Recipe", "Sound", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial", "augment",
+        "by_count", "by_duration", "by_parts", "bytes_of", "cached", "cut", "datasets", "delta", "enlarged", "events",
+        "in_order", "joined", "latency", "level_crossing", "log_mel", "open_aedat2", "open_aedat3", "open_aedat4",
+        "open_bin", "open_dat", "open_events", "open_evt2", "open_evt3", "open_hdf5", "open_mat", "open_npy",
+        "poisson", "pool_time", "raster", "read_list", "read_trials", "read_wav",
+    },
+    "safjax.data.datasets": {
+        "Incomplete", "Sample", "Samples", "asldvs", "cifar10dvs", "dvslip", "fsdd", "gesture", "gesture_cut",
+        "held_out", "ncaltech101", "nmnist", "nmnist_small", "samples_of", "shd", "ssc",
+    },
+    "safjax.data.augment": {
+        "crop", "drop", "drop_area", "drop_time", "jitter_time", "mirror", "shift", "warp_time",
+    },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 300
 
 FLAX_FACE = ("safjax.models", "safjax.nn")
-"""The packages made of Flax modules. All other modules are the core, which also serves people with plain functions."""
+"""The packages made of Flax modules. All other modules but the data's are the core, which also serves people with plain
+functions."""
+
+DATA = "safjax.data"
+"""Files, frames and encoders: NumPy, and libraries of formats where a file needs them. It and the rest stand apart."""
+OF_FORMATS = {"aedat", "h5py"}
 
 EXPERIMENTS_ONLY = {"matplotlib", "orbax", "rich", "sklearn", "tensorflow", "tensorflow_datasets", "tyro"}
 
@@ -66,8 +71,12 @@ def is_flax_face(name):
     return f"{name}.".startswith(tuple(f"{package}." for package in FLAX_FACE))
 
 
+def is_data(name):
+    return f"{name}.".startswith(f"{DATA}.")
+
+
 def is_core(name):
-    return name.startswith("safjax.") and not is_flax_face(name)
+    return name.startswith("safjax.") and not is_flax_face(name) and not is_data(name)
 
 
 def test_the_files_are_found():
@@ -78,6 +87,7 @@ def test_the_files_are_found():
     )
     assert "safjax.surrogate" in modules("safjax.models.vgg")
     assert is_core("safjax.neurons") and not is_core("safjax.nn.neurons") and not is_core("safjax.nn")
+    assert is_data("safjax.data") and is_data("safjax.data.formats.evt3") and not is_core("safjax.data.events")
 
 
 def test_imports_have_no_circle():
@@ -101,7 +111,36 @@ def test_the_core_needs_jax_only(name):
     assert [other for other in modules(name) if not is_core(other)] == []
 
 
-ROOMS = ["console", "energy", "config", "data", "storage", "distribution", "training", "sweep", "report", "benchmark"]
+@pytest.mark.parametrize("name", [name for name in FILES if is_data(name)])
+def test_the_data_need_numpy_only(name):
+    """Neither JAX nor anything else of safjax; libraries of single formats are imported when a file is of theirs."""
+    assert libraries(name) <= {"numpy"} | OF_FORMATS
+    assert [other for other in modules(name) if not is_data(other)] == []
+    top = {
+        target.partition(".")[0] for node in ast.parse(FILES[name].read_text()).body for target in imported(name, node)
+    }
+    assert top & OF_FORMATS == set()
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.partition(".")[0] == "safjax" and not is_data(name)])
+def test_nothing_else_of_the_library_knows_the_data(name):
+    """`import safjax` does not load it."""
+    assert [other for other in modules(name) if is_data(other)] == []
+
+
+ROOMS = [
+    "console",
+    "energy",
+    "config",
+    "data",
+    "storage",
+    "distribution",
+    "training",
+    "events",
+    "sweep",
+    "report",
+    "benchmark",
+]
 """The folders of the experiments: each knows only those before it."""
 
 
@@ -140,9 +179,9 @@ def normal(name):
 @pytest.mark.parametrize("package", ["safjax", "experiments"])
 def test_every_library_in_use_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    allowed = declared(project["dependencies"])
+    extras = project["optional-dependencies"]
+    allowed = declared(project["dependencies"] + extras["events"])
     if package == "experiments":
-        extras = project["optional-dependencies"]
         allowed |= declared(extras["experiments"] + extras["peers"])
     providers = importlib.metadata.packages_distributions()
     used = {library for name in FILES if name.partition(".")[0] == package for library in libraries(name)}
