@@ -27,9 +27,9 @@ NAMES = {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
         "OutOfOrder", "Recipe", "Sound", "SoundFrames", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial",
         "as_events", "augment", "by_count", "by_duration", "by_parts", "bytes_of", "cached", "cut", "datasets", "delta",
-        "enlarged", "events", "in_order", "joined", "latency", "level_crossing", "log_mel", "open_aedat2",
-        "open_aedat3", "open_aedat4", "open_bin", "open_dat", "open_events", "open_evt2", "open_evt3", "open_hdf5",
-        "open_mat", "open_npy", "poisson", "pool_time", "raster", "read_list", "read_trials", "read_wav",
+        "enlarged", "in_order", "joined", "latency", "level_crossing", "log_mel", "open_aedat2", "open_aedat3",
+        "open_aedat4", "open_bin", "open_dat", "open_events", "open_evt2", "open_evt3", "open_hdf5", "open_mat",
+        "open_npy", "poisson", "pool_time", "raster", "read_list", "read_trials", "read_wav",
     },
     "safjax.data.datasets": {
         "Incomplete", "Sample", "Samples", "asldvs", "cifar10dvs", "dvslip", "fsdd", "gesture", "gesture_cut",
