@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.mixing import apart
 from safjax.nn.layout import Layout, enter, layout_in_synapse
 from safjax.nn.module import Bindable
 from safjax.nn.numbers import checked_whole
@@ -137,7 +138,9 @@ class BatchNorm(Bindable):
         rows = x.reshape(layout.held if self.over == "step" else 1, -1, *x.shape[1:])
         mean, var = self._statistics(rows)
         self._follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout)
-        return self._normalised(rows, mean, var).reshape(x.shape)
+        result = self._normalised(rows, mean, var).reshape(x.shape)
+        # That steps lie in the batch it knows; whoever looks for layers that do not is told so.
+        return result if self.bound().discovering is None else apart(result)
 
     def _layout(self, x: jax.Array) -> Layout:
         """The steps of x; refuses to train where they do not tell the statistics."""

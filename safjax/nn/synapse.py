@@ -1,5 +1,6 @@
 """The synapse: everything that stands between two neurons."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import Kept, Sequence, Silence
+from safjax.mixing import mixing_operation
 from safjax.nn.calls import layer_call
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.layout import Layout, laid_out, layout_of
@@ -16,6 +18,7 @@ from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import join, split
+from safjax.nn.statistics import is_unnamed
 
 
 class Synapse(SpikingModule):
@@ -26,15 +29,17 @@ class Synapse(SpikingModule):
         Synapse(lambda x: 2.74 * x)
 
     Under rules that exchange spikes (BPTT, EXODUS, SLAYER, SLTT) it is the layer itself; layer by layer it sees a batch
-    of all steps, so a layer that takes statistics of its batch has to know them, as `BatchNorm` does. Under rules that
-    accumulate (OTTT, SAF, SR) the layer must be affine in its input and the same at every step: convolutions, dense
-    layers, average pooling, reshapes, sums.
+    of all steps, so a layer that takes statistics of its batch has to know them, as `BatchNorm` does, and a function
+    that mixes the members of its batch in another way (a softmax over axis 0, a roll) is refused there. Under rules
+    that accumulate (OTTT, SAF, SR) the layer must be affine in its input and the same at every step: convolutions,
+    dense layers, average pooling, reshapes, sums.
 
     Args:
       layer: an `nnx.Module` or a function, from [B, ...] to [B, ...].
 
     Raises (when a rule meets the net):
-      ValueError: the rule accumulates and the layer is not affine, or it changes its own state from step to step.
+      ValueError: the rule accumulates and the layer is not affine, or it changes its own state from step to step; the
+        layer mixes the members of its batch, where time steps lie in it, or members have lengths of their own.
 
     Example:
       >>> import jax.numpy as jnp
@@ -77,6 +82,8 @@ class Synapse(SpikingModule):
         def function(params, rest, x):
             return called(nnx.merge(graphdef, params, rest, copy=True), x)
 
+        if binding.discovering is not None and not binding.discovering.naming:
+            self._refuse_mixing(called, graphdef, params, rest, message)
         if not binding.propagation.accumulates:
             if changeable:
                 # It may change its own state, batch statistics for instance, which must come out of the call.
@@ -110,6 +117,29 @@ class Synapse(SpikingModule):
                     "synapse is what stands between neurons; put neurons, readouts and dropout beside it, not inside.",
                 )
 
+    def _refuse_mixing(self, called: Callable, graphdef: Any, params: Any, rest: Any, message: Any) -> None:
+        """Where the batch holds more than the members of one step, all of which go on, a function must not mix it."""
+        binding = self.bound()
+        if binding.discovering is None or (layout_of(message).held == 1 and not binding.course.padded):
+            return
+        x = jax.tree.leaves(message)[0]
+        lead = 2 if isinstance(message, Kept) or (isinstance(message, Sequence) and not message.still) else 1
+        folded = jax.ShapeDtypeStruct((math.prod(x.shape[:lead]), *x.shape[lead:]), x.dtype)
+
+        def function(params, rest, x):
+            layer = nnx.merge(graphdef, params, rest, copy=True)
+            return called(layer, x), split(layer, is_unnamed)[1]
+
+        with binding.discovering.aside():
+            closed = jax.make_jaxpr(function)(params, rest, folded)
+        *inputs, _ = closed.jaxpr.invars
+        if any(all(after is not before for before in inputs) for after in closed.jaxpr.outvars[1:]):
+            # These are refused by their own name.
+            return
+        operation = mixing_operation(closed, [False] * len(inputs) + [True])
+        if operation is not None:
+            binding.refuse(_mixing_told(binding, operation))
+
     def _refuse_nonaffine(self, function, weights, x) -> None:
         operation = nonaffine_operation(function, weights, x)
         if operation is not None:
@@ -136,6 +166,20 @@ class Synapse(SpikingModule):
                 f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but "
                 f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}."
             )
+
+
+def _mixing_told(binding: Binding, operation: str) -> str:
+    told = f"The function in the Synapse at '{binding.path}' mixes the members of its batch, by {operation}. "
+    if binding.course.padded:
+        return (
+            f"{told}With lengths some members have ended where others go on, so that what stands beyond a member's end "
+            "would reach the others. Keep the members apart, or give the net sequences of one length, without lengths."
+        )
+    return (
+        f"{told}Under the rule '{binding.rule}' all time steps lie in that batch, one after the other, so that steps "
+        "would be mixed as well. For statistics of a batch write safjax.nn.BatchNorm(features, over='step'), which "
+        "knows of time; everything else of the kind is trained by bptt() and sltt(), step by step."
+    )
 
 
 def _paths(rest: Any) -> list[str]:
