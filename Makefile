@@ -26,7 +26,7 @@ format: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'safjax needs Python 3.11 or newer; set PYTHON=')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[experiments,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[experiments,events,dev]"
 	touch $@
 
 clean:

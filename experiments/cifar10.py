@@ -13,21 +13,13 @@ are fetched once, or taken from the archive placed by hand where the message say
 
 import sys
 
-from experiments import cli
-from experiments.config import Config
+from experiments.config import Config, Data, Net, Training
+from experiments.training import cli
 
 CONFIG = Config(
-    dataset="cifar10",
-    augmentation="crop_flip_cutout",
-    layers=(64, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512),
-    steps=6,
-    decay=0.5,
-    epochs=300,
-    batch_size=128,
-    optimizer="sgd",
-    learning_rate=0.1,
-    momentum=0.9,
-    loss_mse=0.05,
+    data=Data(dataset="cifar10", augmentation="crop_flip_cutout", steps=6, batch_size=128),
+    net=Net(layers=(64, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512), decay=0.5),
+    training=Training(epochs=300, optimizer="sgd", learning_rate=0.1, momentum=0.9, loss_mse=0.05),
 )
 
 if __name__ == "__main__":

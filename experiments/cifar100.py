@@ -7,12 +7,12 @@ Xiao et al., "Online training through time for spiking neural networks", 2022 (a
 2310.02772), hold the accuracies to compare with; none has been measured here.
 """
 
-import dataclasses
 import sys
 
-from experiments import cifar10, cli
+from experiments import cifar10
+from experiments.training import cli
 
-CONFIG = dataclasses.replace(cifar10.CONFIG, dataset="cifar100")
+CONFIG = cifar10.CONFIG.changed(dataset="cifar100")
 
 if __name__ == "__main__":
     sys.exit(cli.main(CONFIG, __doc__))

@@ -11,18 +11,13 @@ is installed, else they are fetched once.
 
 import sys
 
-from experiments import cli
-from experiments.config import Config
+from experiments.config import Config, Data, Net, Training
+from experiments.training import cli
 
 CONFIG = Config(
-    dataset="fashion_mnist",
-    augmentation="crop",
-    layers=(24, "M", 48, "M", 96, "M", 192),
-    steps=4,
-    epochs=5,
-    batch_size=64,
-    optimizer="adam",
-    learning_rate=1e-2,
+    data=Data(dataset="fashion_mnist", augmentation="crop", steps=4, batch_size=64),
+    net=Net(layers=(24, "M", 48, "M", 96, "M", 192)),
+    training=Training(epochs=5, optimizer="adam", learning_rate=1e-2),
 )
 
 if __name__ == "__main__":

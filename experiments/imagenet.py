@@ -17,23 +17,13 @@ archives are not needed any more. Images are decoded as they are used, on all co
 
 import sys
 
-from experiments import cli
-from experiments.config import Config
+from experiments.config import Config, Data, Net, Training
+from experiments.training import cli
 
 CONFIG = Config(
-    dataset="imagenet",
-    augmentation="resized_crop_flip",
-    image_size=224,
-    network="nf_resnet34",
-    steps=6,
-    decay=0.5,
-    epochs=100,
-    batch_size=256,
-    optimizer="sgd",
-    learning_rate=0.1,
-    momentum=0.9,
-    weight_decay=2e-5,
-    loss_mse=0.0,
+    data=Data(dataset="imagenet", augmentation="resized_crop_flip", image_size=224, steps=6, batch_size=256),
+    net=Net(network="nf_resnet34", decay=0.5),
+    training=Training(epochs=100, optimizer="sgd", learning_rate=0.1, momentum=0.9, weight_decay=2e-5, loss_mse=0.0),
 )
 
 if __name__ == "__main__":

@@ -28,21 +28,13 @@ large, but Adam's update does not shrink with its gradient; at 5e-3 saf_e fails 
 
 import sys
 
-from experiments import cli
-from experiments.config import Config
+from experiments.config import Config, Data, Net, Training
+from experiments.training import cli
 
 CONFIG = Config(
-    method="exodus",
-    dataset="randman",
-    augmentation="none",
-    layers=(128, 128),
-    steps=100,
-    decay=0.95,
-    epochs=8,
-    batch_size=128,
-    optimizer="adam",
-    learning_rate=5e-3,
-    loss_mse=0.0,
+    data=Data(dataset="randman", augmentation="none", steps=100, batch_size=128),
+    net=Net(layers=(128, 128), decay=0.95),
+    training=Training(method="exodus", epochs=8, optimizer="adam", learning_rate=5e-3, loss_mse=0.0),
 )
 
 if __name__ == "__main__":

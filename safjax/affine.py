@@ -1,4 +1,4 @@
-"""Checks from its program whether a function is affine in its input.
+"""Checks from its program whether a function is affine in its input, of several inputs in all of them together.
 
 Rules that forward accumulated spikes rely on f(Σ λᵏ x) / Λ = Σ λᵏ f(x) / Λ, which holds for affine f only. A wrong
 synapse would train on wrong numbers without any sign of it, so it is refused when a rule meets a net. The check reads
@@ -22,14 +22,18 @@ _PRODUCT = {"mul", "dot_general", "conv_general_dilated", "ragged_dot"}
 # Linear in the first operand; the others choose or divide.
 _LINEAR_IN_FIRST = {"div", "dynamic_slice", "gather"}
 _PLAIN_NAMES = {
-    "reduce_window_max": "max pooling", "reduce_max": "a maximum over an axis", "max": "a maximum (ReLU)",
+    "reduce_window_max": "max pooling", "_max_pool": "max pooling",
+    "reduce_max": "a maximum over an axis", "max": "a maximum (ReLU)",
+    "mul": "a product of two values that both depend on what comes in",
+    "dot_general": "a matrix product of two values that both depend on what comes in",
     "logistic": "a sigmoid", "rsqrt": "division by a standard deviation (normalisation over the input)",
 }  # fmt: skip
 
 
-def nonaffine_operation(function: Callable[..., Any], weights: Any, x: jax.Array) -> str | None:
+def nonaffine_operation(function: Callable[..., Any], weights: Any, x: Any) -> str | None:
     """The first operation through which `function(weights, x)` is not affine in x, in words; None if there is none.
 
+    x is an array, or a tree of arrays, in which the function is to be affine jointly: a product of two of them is not.
     The answer is conservative: an operation that is not known to be affine counts as not affine.
     """
     closed = jax.make_jaxpr(function)(weights, x)
@@ -69,7 +73,9 @@ def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
         return next((p for p in problems if p is not None), None), everything
     inner = list(core.jaxprs_in_params(eqn.params)) if name not in ("scan", "while", "cond") else []
     if inner and len(inner[0].invars) == len(flags):
-        return _scan(inner[0], flags)
+        problem, out_flags = _scan(inner[0], flags)
+        # A function that was compiled under a name that is known here is called by it.
+        return problem and _PLAIN_NAMES.get(eqn.params.get("name"), problem), out_flags
     return _PLAIN_NAMES.get(name, f"the operation '{name}'"), everything
 
 

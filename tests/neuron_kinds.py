@@ -16,6 +16,8 @@ from safjax.nn import (
     Delay,
     LeakyReadout,
     Recurrent,
+    Refractory,
+    ResetTo,
     SlidingPSN,
     Synapse,
 )
@@ -26,6 +28,7 @@ STEPS, DECAY, UNITS = 12, 0.7, 10
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
+CLAMPED = [name for name in ACCUMULATE if RULES[name].propagation == rules.spike_representation().propagation]
 STEPWISE = [name for name in RULES if name not in LAYERWISE]
 
 
@@ -52,6 +55,16 @@ NEURONS = {
     "SlidingPSN": lambda: SlidingPSN(4, param_dtype=jnp.float64),
     "SPSN": lambda: SPSN(0.5, param(0.6), rngs=nnx.Rngs(0)),
     "IF": lambda: IF(),
+    "LIF, set to a learned value": lambda: LIF(DECAY, param(1.1), reset=ResetTo(param(np.linspace(-0.2, 0.2, UNITS)))),
+    "LIF, no reset": lambda: LIF(DECAY, param(1.4), reset=None),
+    "LIF, decayed input": lambda: LIF(DECAY, param(0.3), decay_input=True),
+    "PLIF, decayed input": lambda: PLIF(DECAY, 0.3, param_dtype=jnp.float64, decay_input=True),
+    "CurrentLIF, set to zero, decayed input": lambda: CurrentLIF(
+        0.4, param(DECAY), 0.45, reset=ResetTo(0.0), decay_input=True
+    ),
+    "ALIF, set to zero": lambda: ALIF(DECAY, reset=ResetTo(0.0)),
+    "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
+    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
 }
 
 
@@ -100,6 +113,19 @@ class Net(nnx.Module):
         return self.readout((1 / len(currents)) * total)
 
 
+class Resting(nnx.Module):
+    """Neurons with a refractory period, held and integrating: not in closed form."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(3)
+        self.first, self.held = Synapse(nets._dense(7, 12, rngs)), Refractory(LIF(0.6, 0.6, reset=ResetTo(0.0)), 2)
+        self.second, self.integrating = Synapse(nets._dense(12, 9, rngs)), Refractory(LIF(0.6, 0.3), 1, integrate=True)
+        self.last, self.readout = Synapse(nets._dense(9, nets.CLASSES, rngs)), LeakyReadout()
+
+    def __call__(self, x):
+        return self.readout(self.last(self.integrating(self.second(self.held(self.first(x))))))
+
+
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
     if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":
@@ -107,19 +133,28 @@ def refusal(rule, kind, topology):
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
-        closed = rule != "bptt, layerwise"
-        return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if kind == "ALIF" and closed else None
+        closed = rule != "bptt, layerwise" and ("ALIF" in kind or "refractory" in kind)
+        return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",
+            "LIF, set to a learned value": r"a membrane that spikes set to a value forgets.*write reset=1\.0",
+            "LIF, no reset": r"without reset they subtract nothing; write reset=1\.0" if rule in CLAMPED else None,
             "PLIF": "one constant decay for the whole net",
+            "PLIF, decayed input": "one constant decay for the whole net",
             "CurrentLIF": "the whole memory of LIF and IF neurons only",
+            "CurrentLIF, set to zero, decayed input": "one constant decay for the whole net",
             "ALIF": "one decay for the whole net|the whole memory of LIF and IF neurons only",
+            "ALIF, set to zero": "the whole memory of LIF and IF neurons only",
+            "refractory LIF, set to zero": "Refractory at .* the whole memory of LIF and IF neurons only",
+            "refractory ALIF, integrating": "Refractory at .* the whole memory of LIF and IF neurons only",
             "PSN": "the whole memory of LIF and IF neurons only",
             "masked PSN": "the whole memory of LIF and IF neurons only",
             "SlidingPSN": "the whole memory of LIF and IF neurons only",
             "SPSN": "the whole memory of LIF and IF neurons only",
         }.get(kind)
+    if rule == "sltt" and kind == "LIF, set to a learned value":
+        return "learns 'reset', which acts on the state of the next step only.*nnx.Variable"
     if kind in ("PSN", "masked PSN", "SPSN"):
         return "these neurons look at all steps at once; they are trained by rules that go layer by layer"
     return None

@@ -24,7 +24,8 @@ def norm(features, over, seed=0, **options):
     layer, rng = BatchNorm(features, over=over, param_dtype=nets.DTYPE, **options), np.random.default_rng(seed)
     ranges = {"scale": (0.6, 1.2), "bias": (-0.1, 0.9), "mean": (-1, 1), "var": (1, 2)}
     for name, (low, high) in ranges.items():
-        getattr(layer, name)[...] = jnp.asarray(rng.uniform(low, high, features))
+        if getattr(layer, name) is not None:
+            getattr(layer, name)[...] = jnp.asarray(rng.uniform(low, high, features))
     return layer
 
 

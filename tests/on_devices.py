@@ -111,6 +111,27 @@ def test_each_device_runs_the_net(kind, name):
 
 
 @pytest.mark.parametrize("name", RULES)
+def test_each_device_runs_sequences_of_its_own_lengths(name):
+    """The devices have other numbers of steps: values, gradients and rates are those of all members together."""
+    lengths = np.arange(nets.BATCH) // 4 + 1
+    net, rule = nets.Dense(), RULES[name]()
+    x, labels = spike_trains(), nets.labels()
+    whole = safjax.train_step(nets.loss, rule, momentum(), outputs="all")
+    net, opt_state, expected = whole(net, whole.init(net), x, labels, lengths=lengths)
+    nets.assert_fires(expected[1].rates)
+    step = ParallelStep(nets.loss, rule, momentum(), None, DEVICES)
+    placed, state = step.init(nets.Dense())
+    own = divided(lengths, 0)
+    before = np.asarray(predict(placed, divided(x, 1), None, DEVICES, own))
+    np.testing.assert_allclose(before, safjax.predict(nets.Dense(), x, lengths=lengths), rtol=1e-10, atol=1e-12)
+    placed, state, got = step(placed, state, divided(x, 1), divided(labels, 0), lengths=own)
+    actual, wanted = (
+        (nnx.as_pure(nnx.state(n)), s, r) for n, s, r in ((placed, state, got), (net, opt_state, expected))
+    )
+    assert_same(actual, jax.tree.map(np.asarray, wanted))
+
+
+@pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("kind", NETS)
 def test_one_exchange_an_update(kind, name):
     build, inputs, steps, axis = NETS[kind]

@@ -55,8 +55,9 @@ AFFINE = {
 NOT_AFFINE = {
     "ReLU": (lambda x: nnx.relu(x), "maximum"),
     "max pooling": (lambda x: nnx.max_pool(x, (2, 2)), "max pooling"),
-    "square": (lambda x: x * x, "mul"),
-    "product of two maps": (lambda x: x * x.mean(), "mul"),
+    "square": (lambda x: x * x, "a product of two values"),
+    "product of two maps": (lambda x: x * x.mean(), "a product of two values"),
+    "matrix product of two maps": (lambda x: x @ x.mT, "a matrix product of two values"),
     "softmax": (lambda x: jax.nn.softmax(x), "maximum"),
     "layer norm": (nnx.LayerNorm(3, rngs=nnx.Rngs(0)), "operation"),
     "sign": (jnp.sign, "sign"),

@@ -17,25 +17,47 @@ NAMES = {
         "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
-        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "BatchNorm", "CurrentLIF", "Delay", "Dropout", "InstantReadout",
-        "LeakyReadout", "Neuron", "Recurrent", "SequenceState", "SlidingPSN", "Synapse", "WSConv",
+        "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AxonalDelay", "BatchNorm", "CurrentLIF", "Delay",
+        "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "Recurrent", "Refractory", "ResetTo",
+        "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "fold_batch_norms",
+        "lif_init", "scale_to_rate", "time_constants",
+    },
+    "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.data": {
+        "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
+        "OutOfOrder", "Recipe", "Sound", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial", "augment",
+        "by_count", "by_duration", "by_parts", "bytes_of", "cached", "cut", "datasets", "delta", "enlarged", "events",
+        "in_order", "joined", "latency", "level_crossing", "log_mel", "open_aedat2", "open_aedat3", "open_aedat4",
+        "open_bin", "open_dat", "open_events", "open_evt2", "open_evt3", "open_hdf5", "open_mat", "open_npy",
+        "poisson", "pool_time", "raster", "read_list", "read_trials", "read_wav",
+    },
+    "safjax.data.datasets": {
+        "Incomplete", "Sample", "Samples", "asldvs", "cifar10dvs", "dvslip", "fsdd", "gesture", "gesture_cut",
+        "held_out", "ncaltech101", "nmnist", "nmnist_small", "samples_of", "shd", "ssc",
+    },
+    "safjax.data.augment": {
+        "crop", "drop", "drop_area", "drop_time", "jitter_time", "mirror", "shift", "warp_time",
     },
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",
     },
     "safjax.neurons": {
-        "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "SPSNCell", "SlidingPSNCell",
-        "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step", "lif_sequence", "masked_weight",
-        "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
+        "AdaptiveCell", "Cell", "CurrentCell", "CurrentState", "LIFCell", "PSNCell", "RefractoryCell", "ResetTo",
+        "SPSNCell", "SlidingPSNCell", "accumulation_step", "fire", "gain_step", "leaky_filter", "leaky_readout_step",
+        "lif_sequence", "masked_weight", "psn", "run_cell", "sliding_psn", "sliding_psn_step", "spsn", "spsn_potential",
     },
     "safjax.rules": {
         "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "saf_e",
         "saf_f", "slayer", "sltt", "spike_representation",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
-    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool"},
-    "safjax.models": {"SpikingMLP", "SpikingResNet", "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "nf_resnet34"},
+    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
+    "safjax.models": {
+        "DVSGestureNet", "MSResNet", "SEWResNet", "Spikformer", "SpikingMLP", "SpikingRNN", "SpikingResNet",
+        "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "ms_resnet18", "ms_resnet34", "nf_resnet34", "sew_add",
+        "sew_and", "sew_iand", "sew_resnet18", "sew_resnet34",
+    },
 }  # fmt: skip
 
 CONSTRUCTORS = [

@@ -12,8 +12,19 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.nn import LIF, BatchNorm, CurrentLIF, Dropout, LeakyReadout, Recurrent, SlidingPSN, Synapse
+from safjax.nn import (
+    LIF,
+    BatchNorm,
+    CurrentLIF,
+    Dropout,
+    LeakyReadout,
+    Recurrent,
+    ResetTo,
+    SlidingPSN,
+    Synapse,
+)  # fmt: skip
 from tests import nets
+from tests.neuron_kinds import Resting
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -46,13 +57,13 @@ class Recurring(nnx.Module):
 
 
 class Mixed(nnx.Module):
-    """Neurons with a filter, a window, and a readout with a decay for each class: no rule that accumulates takes it."""
+    """A filter, a reset to a value, and a readout with a decay for each class: no rule that accumulates takes it."""
 
     def __init__(self):
         rngs = nnx.Rngs(3)
         self.first, self.current = dense((7, 12), rngs), CurrentLIF(0.4, 0.6, 1.5)
         self.dropout = Dropout(0.2, rngs=rngs)
-        self.second, self.lif = dense((12, 9), rngs), LIF(0.8)
+        self.second, self.lif = dense((12, 9), rngs), LIF(0.8, reset=ResetTo(-0.2))
         self.last = dense((9, nets.CLASSES), rngs)
         self.readout = LeakyReadout(nnx.Param(jnp.linspace(0.3, 0.9, nets.CLASSES)))
 
@@ -83,6 +94,7 @@ TOPOLOGIES = {
     "recurrent, dropout": (Recurring, vectors),
     "filter, dropout, decays": (Mixed, vectors),
     "window": (Windowed, vectors),
+    "refractory": (Resting, vectors),
 }
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
@@ -91,6 +103,8 @@ LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequ
 def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
         return name not in LAYERWISE
+    if topology == "refractory":
+        return name in ("bptt", "sltt", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
         return name not in ACCUMULATE
     return True

@@ -128,6 +128,17 @@ def test_targets_that_change_in_time_and_lengths_within_jit():
     np.testing.assert_allclose(run(jnp.asarray([2, 9, 2])), run(jnp.asarray(LENGTHS)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("lengths", [LENGTHS, jnp.asarray(LENGTHS)], ids=["NumPy", "JAX"])
+def test_lengths_may_be_known_where_the_inputs_are_not(lengths):
+    """Of a compiled function they may be a constant; then, too, such as do not fit are refused."""
+    net, compute = nets.Dense(), safjax.value_and_grad(nets.loss, rules.ottt_a())
+    (expected, _), _ = compute(net, vectors(), nets.labels(), lengths=jnp.asarray(LENGTHS))
+    closed = jax.jit(lambda x: compute(net, x, nets.labels(), lengths=lengths)[0][0])
+    np.testing.assert_allclose(closed(padded(vectors(), np.nan)), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="between 2 and 9.*T = 5"):
+        jax.jit(lambda x: compute(net, x, nets.labels(), lengths=np.array([2, 9, 2]))[0][0])(vectors())
+
+
 @pytest.mark.parametrize("name", ["ottt_o", "saf_e", "bptt", "saf_f"])
 def test_training_steps_take_lengths(name):
     step = safjax.train_step(nets.loss, RULES[name], optax.adam(1e-2))
@@ -151,6 +162,7 @@ class Counting(nnx.Module):
 
 REFUSED = {
     "a mask": (nets.Dense, "bptt", {"lengths": jnp.ones((5, 3), bool)}, TypeError, r"lengths = mask.sum\(0\)"),
+    "a list": (nets.Dense, "bptt", {"lengths": [5, 3, 1]}, TypeError, r"was a list: write lengths=jnp.array"),
     "too few": (nets.Dense, "bptt", {"lengths": jnp.ones(2, int)}, ValueError, r"lengths has the shape \[2\].*B = 3"),
     "too long": (nets.Dense, "saf_f", {"lengths": jnp.array([6, 1, 1])}, ValueError, "between 1 and 6.*T = 5"),
     "none": (nets.Dense, "saf_f", {"lengths": jnp.array([0, 1, 1])}, ValueError, "without any step"),

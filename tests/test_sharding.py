@@ -24,11 +24,11 @@ def pytest_on(devices, folder, *args):
 
 
 def test_two_devices(tmp_path):
-    ended = pytest_on(2, tmp_path, "-k", "(dense and (ottt_o or exodus)) or (asks_for and ottt_o)")
-    assert ended.returncode == 0 and "8 passed" in ended.stdout, ended.stdout
+    ended = pytest_on(2, tmp_path, "-k", "((dense or lengths) and (ottt_o or exodus)) or (asks_for and ottt_o)")
+    assert ended.returncode == 0 and "10 passed" in ended.stdout, ended.stdout
 
 
 @pytest.mark.slow
 def test_eight_devices_under_every_rule(tmp_path):
     ended = pytest_on(8, tmp_path)
-    assert ended.returncode == 0 and "74 passed" in ended.stdout, ended.stdout
+    assert ended.returncode == 0 and "84 passed" in ended.stdout, ended.stdout

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 300
 
 FLAX_FACE = ("safjax.models", "safjax.nn")
-"""The packages made of Flax modules. All other modules are the core, which also serves people with plain functions."""
+"""The packages made of Flax modules. All other modules but the data's are the core, which also serves people with plain
+functions."""
+
+DATA = "safjax.data"
+"""Files, frames and encoders: NumPy, and libraries of formats where a file needs them. It and the rest stand apart."""
+OF_FORMATS = {"aedat", "h5py"}
 
 EXPERIMENTS_ONLY = {"matplotlib", "orbax", "rich", "sklearn", "tensorflow", "tensorflow_datasets", "tyro"}
 
@@ -66,16 +71,23 @@ def is_flax_face(name):
     return f"{name}.".startswith(tuple(f"{package}." for package in FLAX_FACE))
 
 
+def is_data(name):
+    return f"{name}.".startswith(f"{DATA}.")
+
+
 def is_core(name):
-    return name.startswith("safjax.") and not is_flax_face(name)
+    return name.startswith("safjax.") and not is_flax_face(name) and not is_data(name)
 
 
 def test_the_files_are_found():
     """An empty list would pass everything below."""
     assert {"tests.nets", "tests.test_structure", "tests.nn.test_binding"} <= set(TESTS)
-    assert {"safjax", "safjax.nn.training", "safjax.rules", "experiments", "experiments.data.digits"} <= set(FILES)
+    assert {"safjax", "safjax.nn.training", "safjax.rules", "experiments", "experiments.data.images.digits"} <= set(
+        FILES
+    )
     assert "safjax.surrogate" in modules("safjax.models.vgg")
     assert is_core("safjax.neurons") and not is_core("safjax.nn.neurons") and not is_core("safjax.nn")
+    assert is_data("safjax.data") and is_data("safjax.data.formats.evt3") and not is_core("safjax.data.events")
 
 
 def test_imports_have_no_circle():
@@ -99,6 +111,45 @@ def test_the_core_needs_jax_only(name):
     assert [other for other in modules(name) if not is_core(other)] == []
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if is_data(name)])
+def test_the_data_need_numpy_only(name):
+    """Neither JAX nor anything else of safjax; libraries of single formats are imported when a file is of theirs."""
+    assert libraries(name) <= {"numpy"} | OF_FORMATS
+    assert [other for other in modules(name) if not is_data(other)] == []
+    top = {
+        target.partition(".")[0] for node in ast.parse(FILES[name].read_text()).body for target in imported(name, node)
+    }
+    assert top & OF_FORMATS == set()
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.partition(".")[0] == "safjax" and not is_data(name)])
+def test_nothing_else_of_the_library_knows_the_data(name):
+    """`import safjax` does not load it."""
+    assert [other for other in modules(name) if is_data(other)] == []
+
+
+ROOMS = ["console", "energy", "config", "data", "storage", "distribution", "training", "sweep", "report", "benchmark"]
+"""The folders of the experiments: each knows only those before it."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_of_the_experiments_know_those_before_them(room):
+    below = {f"experiments.{other}" for other in ROOMS[: ROOMS.index(room) + 1]}
+    own = [name for name in FILES if f"{name}.".startswith(f"experiments.{room}.")]
+    read = {".".join(other.split(".")[:2]) for name in own for other in modules(name)}
+    assert own and {other for other in read if other.startswith("experiments")} <= below
+
+
+def test_at_the_top_lie_only_what_is_run():
+    """Recipes, and experiments that stand alone: nothing imports them but a recipe that is another with a change."""
+    top = [name for name in FILES if name.count(".") == 1 and FILES[name].name != "__init__.py"]
+    top = [name for name in top if name.startswith("experiments.")]
+    assert {"experiments.cifar10", "experiments.control"} <= set(top)
+    assert all('if __name__ == "__main__":' in FILES[name].read_text() for name in top)
+    readers = {name for name in FILES for other in modules(name) if other in top}
+    assert readers <= set(top)
+
+
 @pytest.mark.parametrize("path", [*FILES.values(), *TESTS.values()], ids=[*FILES, *TESTS])
 def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
@@ -116,9 +167,9 @@ def normal(name):
 @pytest.mark.parametrize("package", ["safjax", "experiments"])
 def test_every_library_in_use_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    allowed = declared(project["dependencies"])
+    extras = project["optional-dependencies"]
+    allowed = declared(project["dependencies"] + extras["events"])
     if package == "experiments":
-        extras = project["optional-dependencies"]
         allowed |= declared(extras["experiments"] + extras["peers"])
     providers = importlib.metadata.packages_distributions()
     used = {library for name in FILES if name.partition(".")[0] == package for library in libraries(name)}

@@ -13,9 +13,9 @@ import optax
 from flax import nnx
 
 import safjax
-from experiments.benchmark.operations import operations
 from experiments.benchmark.work import INPUT_RATE, Prepared, Program, Work
-from experiments.losses import mean_loss
+from experiments.energy.operations import operations
+from experiments.training.losses import mean_loss
 from safjax.nn import LIF, LeakyReadout, Synapse
 from safjax.ops import avg_pool, global_avg_pool
 from safjax.rules import RULES, Rule, bptt
@@ -80,7 +80,7 @@ def step_of(work: Work, method: str) -> safjax.nn.training.TrainStep:
 
 
 def operations_of(work: Work, method: str) -> int:
-    """Of one training step, see `experiments.benchmark.operations`."""
+    """Of one training step, see `experiments.energy.operations`."""
     net, step = net_of(work), step_of(work, method)
     opt_state = step.init(net)
 

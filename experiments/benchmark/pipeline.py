@@ -10,11 +10,10 @@ from PIL import Image
 
 from experiments.benchmark.rows import BATCHES
 from experiments.benchmark.work import CLASSES, Prepared, Work
-from experiments.config import Config
-from experiments.data import Dataset, Encoded, ImageFiles
+from experiments.config import Data, Run
+from experiments.data import Encoded, ImageFiles, Images
 from experiments.distribution import devices
-from experiments.feed import Feed
-from experiments.streamed_feed import StreamedFeed
+from experiments.training.feed import Feed
 
 CIFAR = 50_000
 """Training images of CIFAR-10."""
@@ -50,23 +49,23 @@ def _in_memory(work: Work) -> Feed:
     rng, count = np.random.default_rng(0), max(CIFAR, BATCHES * work.batch_size)
     images = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
     labels = rng.integers(0, 10, count, np.int32)
-    dataset = Dataset("cifar10", images, labels, images[:1], labels[:1], 10, MEAN, STD)
-    config = Config(augmentation="crop_flip_cutout", batch_size=work.batch_size, steps=work.steps)
-    return Feed(dataset, config, devices.choose(config))
+    dataset = Images("cifar10", images, labels, images[:1], labels[:1], 10, MEAN, STD)
+    data = Data(augmentation="crop_flip_cutout", batch_size=work.batch_size, steps=work.steps)
+    return Feed(dataset, data, 0, devices.choose(Run(), data.batch_size))
 
 
-def _files(work: Work) -> StreamedFeed:
+def _files(work: Work) -> Feed:
     """JPEG files held in memory, in ImageNet's recipe, as many as a turn needs: none is decoded before its turn."""
     train = _photos(BATCHES * work.batch_size)
     dataset = ImageFiles("imagenet", train, train[:1], CLASSES["resnet"], MEAN, STD, work.image_size)
-    config = Config(
+    data = Data(
         dataset="imagenet",
         augmentation="resized_crop_flip",
         batch_size=work.batch_size,
         steps=work.steps,
         image_size=work.image_size,
     )
-    return StreamedFeed(dataset, config, devices.choose(config))
+    return Feed(dataset, data, 0, devices.choose(Run(), data.batch_size))
 
 
 def _photos(count: int) -> Sequence[Encoded]:

@@ -77,7 +77,7 @@ class Work:
 
     @property
     def mse_weight(self) -> float:
-        """Of the loss of a step, see `experiments.losses`."""
+        """Of the loss of a step, see `experiments.training.losses`."""
         return 0.05 if self.network == "vgg" else 0.0
 
     @property

@@ -11,55 +11,90 @@ WIDEST = 2**16
 """Channels of a layer. More than any net has, and more make weights that no memory holds."""
 
 
-def ranges(config: Any) -> list[tuple[str, bool, str]]:
-    """(field, whether its value is possible, what it may be) of every field that not all values of its type suit."""
+Range = tuple[str, object, bool, str]
+"""A field, its value, whether that is possible, and what it may be."""
+
+
+def data_ranges(data: Any) -> list[Range]:
+    """Of every field of this part that not all values of its type suit; so of the other parts."""
+    size, steps = data.image_size, data.steps
     return [
-        ("layers", _are_layers(config.layers), f"channels, each in 1 .. {WIDEST}, and M, with one convolution or more"),
+        ("image_size", size, size is None or 1 <= size <= WIDEST, "a number of pixels, 1 or more"),
         (
-            "width",
-            _positive(config.width) and _widest(config) <= WIDEST,
-            f"a number above 0, for {WIDEST} channels or fewer",
+            "steps",
+            steps,
+            steps is None or 1 <= steps <= MOST,
+            "a whole number of time steps, 1 or more, or None for sequences with lengths of their own",
         ),
-        ("image_size", config.image_size is None or 1 <= config.image_size <= WIDEST, "a number of pixels, 1 or more"),
-        ("steps", 1 <= config.steps <= MOST, "a whole number of time steps, 1 or more"),
-        ("decay", 0 <= config.decay <= 1, "a number in [0, 1]; for a time constant of N steps, 1 - 1/N"),
-        ("threshold", _positive(config.threshold), NUMBER),
-        ("epochs", 1 <= config.epochs <= MOST, "a whole number of epochs, 1 or more"),
-        ("batch_size", 1 <= config.batch_size <= MOST, "a whole number of examples, 1 or more"),
-        ("learning_rate", _positive(config.learning_rate), NUMBER),
-        ("momentum", 0 <= config.momentum < 1, "a number in [0, 1)"),
-        (
-            "weight_decay",
-            config.weight_decay == 0 or (_positive(config.weight_decay) and config.optimizer != "adam"),
-            "0, or a number above 0 with sgd or adamw, which is adam with weight decay",
-        ),
-        ("loss_mse", 0 <= config.loss_mse <= 1, "a number in [0, 1], the weight of the squared error"),
-        ("seed", 0 <= config.seed < 2**32, "a whole number in 0 .. 2^32 - 1"),
-        ("data_dir", _is_folder_name(config.data_dir), "the name of a folder; ~ is one's own home"),
-        (
-            "workdir",
-            config.workdir is None or _is_folder_name(config.workdir),
-            "the name of a folder; ~ is one's own home",
-        ),
-        ("keep", config.keep >= 1, "a whole number of checkpoints, 1 or more"),
-        ("save_every", config.save_every is None or config.save_every >= 1, "a whole number of batches, 1 or more"),
-        ("accumulate", 1 <= config.accumulate <= MOST, "a whole number of batches, 1 or more"),
-        ("devices", config.devices is None or config.devices >= 1, "a whole number of devices, 1 or more"),
-        *_launch_ranges(config.coordinator, config.processes, config.process),
+        ("held_out", data.held_out, 0 <= data.held_out < 1, "a number in [0, 1), the share that is held out"),
+        ("batch_size", data.batch_size, 1 <= data.batch_size <= MOST, "a whole number of examples, 1 or more"),
     ]
 
 
-def _launch_ranges(coordinator: str | None, processes: int | None, process: int | None) -> list[tuple[str, bool, str]]:
-    """As `ranges`, of the flags with which several processes are started."""
+def net_ranges(net: Any) -> list[Range]:
+    """As `data_ranges`."""
+    channels = f"channels, each in 1 .. {WIDEST}, and M, with one convolution or more"
+    narrow = _positive(net.width) and _widest(net) <= WIDEST
+    return [
+        ("layers", net.layers, _are_layers(net.layers), channels),
+        ("width", net.width, narrow, f"a number above 0, for {WIDEST} channels or fewer"),
+        ("decay", net.decay, 0 <= net.decay <= 1, "a number in [0, 1]; for a time constant of N steps, 1 - 1/N"),
+        ("threshold", net.threshold, _positive(net.threshold), NUMBER),
+    ]
+
+
+def training_ranges(training: Any) -> list[Range]:
+    """As `data_ranges`."""
+    decay, rate, accumulate = training.weight_decay, training.learning_rate, training.accumulate
+    return [
+        ("epochs", training.epochs, 1 <= training.epochs <= MOST, "a whole number of epochs, 1 or more"),
+        ("learning_rate", rate, _positive(rate), NUMBER),
+        ("momentum", training.momentum, 0 <= training.momentum < 1, "a number in [0, 1)"),
+        (
+            "weight_decay",
+            decay,
+            decay == 0 or (_positive(decay) and training.optimizer != "adam"),
+            "0, or a number above 0 with sgd or adamw, which is adam with weight decay",
+        ),
+        (
+            "loss_mse",
+            training.loss_mse,
+            0 <= training.loss_mse <= 1,
+            "a number in [0, 1], the weight of the squared error",
+        ),
+        ("accumulate", accumulate, 1 <= accumulate <= MOST, "a whole number of batches, 1 or more"),
+        ("seed", training.seed, 0 <= training.seed < 2**32, "a whole number in 0 .. 2^32 - 1"),
+    ]
+
+
+def run_ranges(run: Any) -> list[Range]:
+    """As `data_ranges`."""
+    folder = "the name of a folder; ~ is one's own home"
+    every, devices = run.save_every, run.devices
+    return [
+        ("data_dir", run.data_dir, _is_folder_name(run.data_dir), folder),
+        ("workdir", run.workdir, run.workdir is None or _is_folder_name(run.workdir), folder),
+        ("keep", run.keep, run.keep >= 1, "a whole number of checkpoints, 1 or more"),
+        ("save_every", every, every is None or every >= 1, "a whole number of batches, 1 or more"),
+        ("devices", devices, devices is None or devices >= 1, "a whole number of devices, 1 or more"),
+        *_launch_ranges(run.coordinator, run.processes, run.process),
+    ]
+
+
+def _launch_ranges(coordinator: str | None, processes: int | None, process: int | None) -> list[Range]:
+    """As `data_ranges`, of the flags with which several processes are started."""
     if coordinator in (None, "auto"):
         expected = "none, but with --coordinator=HOST:PORT"
-        return [("processes", processes is None, expected), ("process", process is None, expected)]
+        return [
+            ("processes", processes, processes is None, expected),
+            ("process", process, process is None, expected),
+        ]
     host, _, port = coordinator.rpartition(":")
     count, number = processes or 0, -1 if process is None else process
     return [
-        ("coordinator", bool(host) and port.isdecimal() and 0 < int(port) < 2**16, "HOST:PORT, or auto"),
-        ("processes", count >= 1, "how many processes meet at --coordinator, 1 or more"),
-        ("process", 0 <= number < count, f"which of them this one is, in 0 .. {count - 1}"),
+        ("coordinator", coordinator, bool(host) and port.isdecimal() and 0 < int(port) < 2**16, "HOST:PORT, or auto"),
+        ("processes", processes, count >= 1, "how many processes meet at --coordinator, 1 or more"),
+        ("process", process, 0 <= number < count, f"which of them this one is, in 0 .. {count - 1}"),
     ]
 
 
@@ -77,8 +112,8 @@ def _are_layers(layers: Sequence[int | str]) -> bool:
     return bool(channels) and all(isinstance(entry, int) and 1 <= entry <= WIDEST for entry in channels)
 
 
-def _widest(config: Any) -> float:
-    return config.width * max(_channels(config.layers), default=0)
+def _widest(net: Any) -> float:
+    return net.width * max(_channels(net.layers), default=0)
 
 
 def _is_folder_name(name: str) -> bool:

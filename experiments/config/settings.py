@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from experiments import messages
 from experiments.config import Config
+from experiments.console import messages
 
 
 def with_settings(run: Callable[[Config], Any]) -> Callable[[Config], Any]:
@@ -16,20 +16,20 @@ def with_settings(run: Callable[[Config], Any]) -> Callable[[Config], Any]:
 
     @functools.wraps(run)
     def run_with_settings(config: Config) -> Any:
-        with settings(config):
+        with settings(config.net.precision, config.run.quiet):
             return run(config)
 
     return run_with_settings
 
 
 @contextlib.contextmanager
-def settings(config: Config) -> Iterator[None]:
+def settings(precision: str, quiet: bool = False) -> Iterator[None]:
     """Enables 64-bit numbers for --precision=float64, and hushes `say` for --quiet; afterwards all is as before."""
     before = jax.config.values["jax_enable_x64"]
     # Not the context manager of JAX, which holds for one thread: arrays are made in those of orbax too.
-    jax.config.update("jax_enable_x64", config.precision == "float64" or before)
+    jax.config.update("jax_enable_x64", precision == "float64" or before)
     try:
-        with messages.hushed(config.quiet):
+        with messages.hushed(quiet):
             yield
     finally:
         jax.config.update("jax_enable_x64", before)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.config import Config, ConfigError
+from experiments.config import ConfigError, Run
 from experiments.storage.arrays import is_key
 
 AXIS = "data"
@@ -55,14 +55,14 @@ class Devices:
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
 
-def choose(config: Config) -> Devices:
-    """The devices that a configuration asks for.
+def choose(run: Run, batch_size: int) -> Devices:
+    """The devices that a configuration asks for, to divide batches of so many examples among them.
 
     Raises:
       ConfigError: there are fewer, or a batch cannot be divided among them.
     """
-    devices = Devices(Mesh(_chosen(config.devices), (AXIS,)))
-    _check_batch(config, devices.mesh.size)
+    devices = Devices(Mesh(_chosen(run.devices), (AXIS,)))
+    _check_batch(batch_size, devices.mesh.size)
     return devices
 
 
@@ -80,12 +80,12 @@ def _chosen(count: int | None) -> list[jax.Device]:
     return [device for local in per_process for device in local[:count]]
 
 
-def _check_batch(config: Config, devices: int) -> None:
-    if config.batch_size % devices:
-        below = config.batch_size // devices * devices
+def _check_batch(batch_size: int, devices: int) -> None:
+    if batch_size % devices:
+        below = batch_size // devices * devices
         near = " or ".join(str(size) for size in (below, below + devices) if size)
         raise ConfigError(
-            f"--batch-size={config.batch_size} cannot be divided among {devices} devices into equal parts. Give {near} "
+            f"--batch-size={batch_size} cannot be divided among {devices} devices into equal parts. Give {near} "
             "examples, or another number of --devices."
         )
 

@@ -66,21 +66,21 @@ class ParallelStep:
         self._devices = devices
         self._step = step = safjax.train_step(loss, rule, averaged(optimizer), steps, outputs="all")
 
-        def local(graph, params, rest, opt_state, x, labels, key):
+        def local(graph, params, rest, opt_state, x, labels, key, lengths):
             net = graph.merge(params, _own(rest, devices))
-            net, opt_state, (value, aux) = step(net, opt_state, x, labels, key=key)
+            net, opt_state, (value, aux) = step(net, opt_state, x, labels, key=key, lengths=lengths)
             _, params, after = split_net(net)
-            mean, rates = jax.lax.pmean((value, aux.rates), AXIS)
+            mean, rates = jax.lax.pmean((value, _weighed(aux.rates, lengths)), AXIS)
             return params, jax.tree.map(_common, rest, after), opt_state, aux._replace(rates=rates), mean
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
-        def update(graph, params, rest, opt_state, x, labels, key):
+        def update(graph, params, rest, opt_state, x, labels, key, lengths):
             return _on_each(
                 devices.mesh,
                 functools.partial(local, graph),
-                (WHOLE, WHOLE, WHOLE, _rows(steps), ROWS, WHOLE),
+                (WHOLE, WHOLE, WHOLE, _rows(steps), ROWS, WHOLE, ROWS),
                 (WHOLE, WHOLE, WHOLE, _SPECS, WHOLE),
-            )(params, rest, opt_state, x, labels, key)
+            )(params, rest, opt_state, x, labels, key, lengths)
 
         self._update = update
 
@@ -92,24 +92,46 @@ class ParallelStep:
         return graph.merge(*variables), opt_state
 
     def lower(
-        self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array, key: jax.Array | None = None
+        self,
+        net: nnx.Module,
+        opt_state: Any,
+        x: jax.Array,
+        labels: jax.Array,
+        key: jax.Array | None = None,
+        lengths: jax.Array | None = None,
     ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`."""
-        return self._update.lower(*split_net(net), opt_state, x, labels, key)
+        return self._update.lower(*split_net(net), opt_state, x, labels, key, lengths)
 
     def __call__(
-        self, net: nnx.Module, opt_state: Any, x: jax.Array, labels: jax.Array, key: jax.Array | None = None
+        self,
+        net: nnx.Module,
+        opt_state: Any,
+        x: jax.Array,
+        labels: jax.Array,
+        key: jax.Array | None = None,
+        lengths: jax.Array | None = None,
     ) -> tuple[nnx.Module, Any, tuple[jax.Array, safjax.Aux]]:
         """One step on one batch; the net and the state given, both from here, are used up.
 
-        The random time steps of sltt(sampled=K), which `key` gives, are the same on all devices.
+        The random time steps of sltt(sampled=K), which `key` gives, are the same on all devices. `lengths` [B] are as
+        of `safjax.TrainStep`, divided among the devices as the labels are; rates are those of all steps of all members.
         """
         graph, params, rest = split_net(net)
-        params, rest, opt_state, aux, value = self._update(graph, params, rest, opt_state, x, labels, key)
+        params, rest, opt_state, aux, value = self._update(graph, params, rest, opt_state, x, labels, key, lengths)
         return graph.merge(params, rest), opt_state, (value, aux)
 
 
 _SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE, WHOLE)  # type: ignore[arg-type]
+
+
+def _weighed(rates: dict[str, jax.Array], lengths: jax.Array | None) -> dict[str, jax.Array]:
+    """A device's firing rates, such that their mean over the devices is that over all steps of all members."""
+    if lengths is None:
+        return rates
+    steps = jax.numpy.sum(lengths)
+    share = steps / jax.lax.pmean(steps, AXIS)
+    return {layer: (rate * share).astype(rate.dtype) for layer, rate in rates.items()}
 
 
 def _own(rest: Any, devices: Devices) -> Any:
@@ -135,17 +157,19 @@ def _common(before: jax.Array, after: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _predict(graph, variables, x, steps, mesh):
-    def local(variables, x):
-        return safjax.predict(graph.merge(*variables), x, steps)
+def _predict(graph, variables, x, steps, mesh, lengths):
+    def local(variables, x, lengths):
+        return safjax.predict(graph.merge(*variables), x, steps, lengths=lengths)
 
-    return _on_each(mesh, local, (WHOLE, _rows(steps)), TIME_AND_ROWS)(variables, x)
+    return _on_each(mesh, local, (WHOLE, _rows(steps), ROWS), TIME_AND_ROWS)(variables, x, lengths)
 
 
-def predict(net: nnx.Module, x: jax.Array, steps: int | None, devices: Devices) -> jax.Array:
+def predict(
+    net: nnx.Module, x: jax.Array, steps: int | None, devices: Devices, lengths: jax.Array | None = None
+) -> jax.Array:
     """As `safjax.predict`, of a batch that is divided among devices."""
     graph, *variables = split_net(net)
-    return _predict(graph, variables, x, steps, devices.mesh)
+    return _predict(graph, variables, x, steps, devices.mesh, lengths)
 
 
 def _on_each(mesh: Mesh, function: Callable, in_specs: Any, out_specs: Any) -> Callable:

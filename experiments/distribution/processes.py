@@ -5,7 +5,6 @@ at once. For the rest JAX's coordinator sees to it: at once when it is process 0
 last sign of life, all others are ended with a message (exit code 134). Started again with --resume, they go on.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -17,8 +16,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.config import Config, ConfigError, to_json
-from experiments.messages import say
+from experiments.config import Config, ConfigError, Run, to_json
+from experiments.console.messages import say
 
 OWN = ("process", "data_dir", "workdir", "quiet")
 """Fields that each process may have its own of."""
@@ -33,12 +32,12 @@ def join(config: Config) -> Config:
     Raises:
       ConfigError: the processes do not find each other, or were started with different flags.
     """
-    if config.coordinator is None:
+    if config.run.coordinator is None:
         return config
     if not jax.distributed.is_initialized():
-        _initialise(config)
+        _initialise(config.run)
     _check_flags(config)
-    return config if writes() else dataclasses.replace(config, quiet=True)
+    return config if writes() else config.changed(quiet=True)
 
 
 def writes() -> bool:
@@ -65,18 +64,18 @@ def leave_if_several() -> None:
         leave(1)
 
 
-def _initialise(config: Config) -> None:
+def _initialise(run: Run) -> None:
     # It would take SIGTERM for itself, on which a run saves and stops.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        if config.coordinator == "auto":
+        if run.coordinator == "auto":
             jax.distributed.initialize()
         else:
-            say(f"process {config.process} waits for all {config.processes} at {config.coordinator}")
-            jax.distributed.initialize(config.coordinator, config.processes, config.process)
+            say(f"process {run.process} waits for all {run.processes} at {run.coordinator}")
+            jax.distributed.initialize(run.coordinator, run.processes, run.process)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"--coordinator={config.coordinator}: the processes did not find each other ({error}). Start the same "
+            f"--coordinator={run.coordinator}: the processes did not find each other ({error}). Start the same "
             "command once for each process, with --coordinator=HOST:PORT of process 0, a port that is free there, and "
             "--processes=N --process=0 .. N - 1; auto is for Slurm, Open MPI, Kubernetes and Cloud TPUs."
         ) from error

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.benchmark.operations import operations
 from experiments.energy.connections import fan_out
+from experiments.energy.operations import operations
 from safjax.messages import Silence, is_message
 from safjax.nn import Synapse
 from safjax.nn.binding import bind
@@ -56,7 +56,12 @@ class Watched(SpikingModule):
     def __init__(self, synapse: Synapse, called: Callable[[], None]):
         self.synapse, self.called = synapse, called
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, *others: Any) -> Any:
+        if others:
+            raise ValueError(
+                f"The operations of the Synapse at '{self.bound().path}' cannot be counted: it "
+                f"has {len(others) + 1} inputs, and connections are counted of one."
+            )
         self.called()
         if not isinstance(x, Silence):
             self.observed = Observation({"input": x}, own_axes=(x.ndim,))

@@ -20,8 +20,8 @@ import numpy as np
 from flax import nnx
 
 import safjax
-from experiments.benchmark.operations import operations
 from experiments.energy.counting import Counted, inputs_of, replaced
+from experiments.energy.operations import operations
 from safjax.nn import Synapse
 from safjax.rules import Rule
 
@@ -37,7 +37,8 @@ class Operations:
       dense: MAC of the same synapse in a net of real numbers: one pass over one example, as a program has them.
       events: inputs that were not 0, [T, B].
       accumulations: AC of each step and example, [T, B]; 0 where the input is no spikes.
-      multiplications: MAC of each step, of every example alike, [T].
+      multiplications: MAC of each step, the mean over the examples, [T].
+      steps: of an example, the mean over the examples: T, where all have as many.
     """
 
     fan_out: np.ndarray
@@ -45,6 +46,7 @@ class Operations:
     events: np.ndarray
     accumulations: np.ndarray
     multiplications: np.ndarray
+    steps: float
 
     @property
     def connections(self) -> int:
@@ -54,7 +56,7 @@ class Operations:
     @property
     def rate(self) -> float:
         """Inputs that are not 0, as a fraction of all inputs, steps and examples."""
-        return float(self.events.mean() / self.fan_out.size)
+        return float(self.events.sum(0).mean() / (self.fan_out.size * self.steps))
 
     @property
     def picojoules(self) -> float:
@@ -76,13 +78,14 @@ class Inference(NamedTuple):
         return sum(synapse.picojoules for synapse in self.synapses.values())
 
 
-def inference(net: nnx.Module, x: jax.Array, steps: int | None = None) -> Inference:
+def inference(net: nnx.Module, x: jax.Array, steps: int | None = None, lengths: jax.Array | None = None) -> Inference:
     """Runs the net as a spiking net and counts; it is the same whatever rule trained it.
 
     Args:
       net: every synapse must be affine.
       x: as of `safjax.predict`. A static image is analog, and so is a sequence with entries other than 0 and 1.
       steps: T of a static image.
+      lengths: of a padded batch of sequences, how many steps each has, [B]; what is beyond takes no energy.
 
     Raises:
       ValueError: a synapse is not affine; the message names it.
@@ -91,24 +94,33 @@ def inference(net: nnx.Module, x: jax.Array, steps: int | None = None) -> Infere
     net.eval()
     inputs = inputs_of(net, x, steps)
     counted = replaced(net, Synapse, lambda path, one: Counted(one, inputs[path].fan_out))
-    run = safjax.simulate(counted, x, steps)
+    run = safjax.simulate(counted, x, steps, lengths=lengths)
     length, batch = jax.tree.leaves(run.outputs)[0].shape[:2]
+    own = np.full(batch, length) if lengths is None else np.asarray(lengths)
+    going = np.mean(np.arange(length)[:, None] < own, axis=1)
     synapses = {}
     for path, sees in inputs.items():
         counted_here = (run.records[name][path] for name in ("events", "accumulations"))
         events, accumulations = (np.asarray(n, np.int64).reshape(-1, batch) for n in counted_here)
-        multiplications = np.zeros(length, np.int64)
+        multiplications = np.zeros(length)
         if not sees.spikes:
-            multiplications[: 1 if steps else length] = sees.fan_out.sum()
+            computed = 1 if steps else length
+            multiplications[:computed] = sees.fan_out.sum() * going[:computed]
             accumulations = np.zeros((1, 1), np.int64)
         shape = (length, batch)
         counts = np.broadcast_to(events, shape), np.broadcast_to(accumulations, shape)
-        synapses[path] = Operations(sees.fan_out, sees.dense, *counts, multiplications)
+        synapses[path] = Operations(sees.fan_out, sees.dense, *counts, multiplications, float(own.mean()))
     return Inference(run.outputs, run.spikes, synapses)
 
 
 def training_multiplications(
-    net: nnx.Module, loss: Callable[..., jax.Array], rule: Rule, x: Any, *targets: Any, steps: int | None = None
+    net: nnx.Module,
+    loss: Callable[..., jax.Array],
+    rule: Rule,
+    x: Any,
+    *targets: Any,
+    steps: int | None = None,
+    lengths: jax.Array | None = None,
 ) -> int:
     """MAC of one training step under a rule: forward pass and gradient, of the whole batch, as the program has them.
 
@@ -116,7 +128,7 @@ def training_multiplications(
 
     Args:
       loss, rule, steps: as of `safjax.value_and_grad`.
-      x, targets: a batch.
+      x, targets, lengths: a batch; the padding of a padded one is computed, too.
     """
     value_and_grad = safjax.value_and_grad(loss, rule, steps)
-    return operations(lambda x, *targets: value_and_grad(net, x, *targets), x, *targets) // 2
+    return operations(lambda x, *targets: value_and_grad(net, x, *targets, lengths=lengths), x, *targets) // 2

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Config, ConfigError, from_json
+from experiments.config import Config, ConfigError
+from experiments.data import Shape
+from experiments.training.trained import read_config
 
 NUMBERS = (
     *("train_loss", "train_accuracy", "test_loss", "test_accuracy"),
@@ -26,7 +28,7 @@ class Run:
     Attributes:
       path: the folder.
       name: on the page, another one for each run.
-      config: None if it cannot be read.
+      config, shape: None if they cannot be read.
       records: the lines of `metrics.jsonl`.
       summary: None if the run has not ended by itself.
       problem: why it is broken, in words; None if it is not.
@@ -35,6 +37,7 @@ class Run:
     path: Path
     name: str
     config: Config | None
+    shape: Shape | None
     records: list[dict[str, Any]]
     summary: dict[str, Any] | None
     problem: str | None = None
@@ -44,8 +47,8 @@ class Run:
         """Finished, unfinished or broken, in words."""
         if self.problem is not None or self.config is None:
             return "broken"
-        if len(self.records) < self.config.epochs:
-            return f"unfinished: {len(self.records)} of {self.config.epochs} epochs"
+        if len(self.records) < self.config.training.epochs:
+            return f"unfinished: {len(self.records)} of {self.config.training.epochs} epochs"
         return "finished" if self.summary is not None else "all epochs are there, but no summary"
 
     @property
@@ -90,20 +93,18 @@ def _read(path: Path, name: str) -> Run:
             "runs/digits-saf_f-0."
         )
     problems: list[str] = []
-    config = _config(path / "config.json", problems)
+    config, shape = _config(path / "config.json", problems)
     records = _records(path / "metrics.jsonl", problems)
     summary = _summary(path / "summary.json", problems)
-    return Run(path, name, config, records, summary, "; ".join(problems) or None)
+    return Run(path, name, config, shape, records, summary, "; ".join(problems) or None)
 
 
-def _config(path: Path, problems: list[str]) -> Config | None:
+def _config(path: Path, problems: list[str]) -> tuple[Config | None, Shape | None]:
     try:
-        values = json.loads(path.read_text())
-        del values["input_shape"], values["num_classes"]
-        return from_json(values)
+        return read_config(json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         problems.append(f"config.json is not one of this version ({_words(error)})")
-        return None
+        return None, None
 
 
 def _records(path: Path, problems: list[str]) -> list[dict[str, Any]]:

@@ -1,11 +1,10 @@
 """The tables of the page."""
 
-import dataclasses
 import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from experiments.config import Config, to_json
+from experiments.config import PART_OF, Config, Net, to_json
 from experiments.energy import PICOJOULES
 from experiments.report.activity import Activity
 from experiments.report.runs import Run
@@ -31,7 +30,7 @@ def _result(run: Run, seen: Activity | str) -> list[str]:
     return [
         run.name,
         run.status,
-        *((config.method, _network(config), str(config.steps), str(config.seed)) if config else [NONE] * 4),
+        *(_settings(run, config) if config else [NONE] * 4),
         _number(last.get("test_accuracy"), "{:.2f}", 100),
         _number(last.get("test_loss"), "{:.4f}"),
         _number(run.seconds if run.records else None, "{:,.1f}"),
@@ -60,10 +59,16 @@ def _nanojoules(picojoules: float) -> str:
     return f"{picojoules / 1000:,.1f}"
 
 
-def _network(config: Config) -> str:
-    layers = "-".join(map(str, config.layers))
-    name = layers if config.dataset == "randman" else f"vgg {layers}" if config.network == "vgg" else config.network
-    return name if config.width == 1 else f"{name} × {config.width:g}"
+def _settings(run: Run, config: Config) -> tuple[str, str, str, str]:
+    steps, training = config.data.steps, config.training
+    return training.method, _network(run, config.net), "own" if steps is None else str(steps), str(training.seed)
+
+
+def _network(run: Run, net: Net) -> str:
+    layers = "-".join(map(str, net.layers))
+    of_units = run.shape is not None and len(run.shape.input_shape) == 1
+    name = layers if of_units else f"vgg {layers}" if net.network == "vgg" else net.network
+    return name if net.width == 1 else f"{name} × {net.width:g}"
 
 
 def _number(value: Any, form: str, factor: float = 1) -> str:
@@ -83,7 +88,7 @@ def synapses(run: Run, seen: Activity) -> str:
                 f"{synapse.dense:,}",
                 f"{synapse.rate:.1%}",
                 f"{accumulations:,.0f}",
-                f"{accumulations / len(synapse.accumulations):,.0f}",
+                f"{accumulations / synapse.steps:,.0f}",
                 f"{multiplications:,}",
                 _nanojoules(synapse.picojoules),
             ]
@@ -101,7 +106,7 @@ def configurations(runs: Sequence[Run]) -> str:
     if not known:
         return "<p>No configuration can be read.</p>"
     values = [to_json(run.config) for run in known if run.config is not None]
-    names = [field.name for field in dataclasses.fields(Config) if field.name not in UNCOMPARED]
+    names = [name for name in PART_OF if name not in UNCOMPARED]
     differing = [name for name in names if any(value[name] != values[0][name] for value in values)]
     rows = [[_flag(name), *(_shown(value[name]) for value in values)] for name in differing]
     shared = [[_flag(name), _shown(values[0][name])] for name in names if name not in differing]

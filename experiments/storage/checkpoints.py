@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import orbax.checkpoint as ocp
 
 from experiments.config import ConfigError
-from experiments.messages import warn
+from experiments.console.messages import warn
 from experiments.storage.arrays import Arrays
 from experiments.storage.folders import replace
-from experiments.storage.noise import quiet_orbax
+from experiments.storage.quiet_orbax import quiet_orbax
 
 SUMS = "SHA256SUMS"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from experiments.config import Config, ConfigError, differences
-from experiments.messages import warn
+from experiments.console.messages import warn
 
 LOCK = "lock"
 BEGINNINGS = {LOCK, ".config.json.new"}
@@ -35,7 +35,7 @@ def claim(config: Config) -> Claim:
       ConfigError: the folder holds something else, another process trains in it, or the run there is another one.
       OSError: the folder cannot be written.
     """
-    check = _check_run if config.resume else _check_empty
+    check = _check_run if config.run.resume else _check_empty
     path = _folder(config) or _next_number(config)
     path.mkdir(parents=True, exist_ok=True)
     # Before the lock, so that nothing is written where something else is; and after it, since only then nobody writes.
@@ -54,7 +54,7 @@ def finished(config: Config) -> dict[str, Any] | None:
     Raises:
       ConfigError: the run there is another one.
     """
-    path = _folder(config) if config.resume else None
+    path = _folder(config) if config.run.resume else None
     summary = None if path is None else summary_of(path)
     if path is None or summary is None or summary["interrupted"]:
         return None
@@ -94,9 +94,9 @@ def replace(path: Path, text: str) -> None:
 
 def _folder(config: Config) -> Path | None:
     """The folder that is given, or the one to be resumed; None if a new number is to be taken."""
-    if config.workdir is not None:
-        return Path(config.workdir).expanduser().absolute()
-    if not config.resume:
+    if config.run.workdir is not None:
+        return Path(config.run.workdir).expanduser().absolute()
+    if not config.run.resume:
         return None
     there = list(itertools.takewhile(Path.is_dir, _numbers(config)))
     unfinished = [path for path in there if (summary_of(path) or {"interrupted": True})["interrupted"]]
@@ -104,7 +104,7 @@ def _folder(config: Config) -> Path | None:
 
 
 def _numbers(config: Config) -> Iterator[Path]:
-    name = f"{config.dataset}-{config.method}-{config.seed}"
+    name = f"{config.data.dataset}-{config.training.method}-{config.training.seed}"
     for number in itertools.count(1):
         yield Path("runs").absolute() / (name if number == 1 else f"{name}-{number}")
 

@@ -13,6 +13,8 @@ NAMES = {
     "test_loss": "loss/test",
     "train_accuracy": "accuracy/train",
     "test_accuracy": "accuracy/test",
+    "held_out_loss": "loss/held_out",
+    "held_out_accuracy": "accuracy/held_out",
     "learning_rate": "learning_rate",
     "examples_per_second": "examples_per_second",
 }
@@ -69,7 +71,7 @@ class Scalars:
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of `metrics.jsonl` by their TensorBoard names."""
     rates = {f"firing_rate/{layer}": rate for layer, rate in record["rates"].items()}
-    return {tag: record[name] for name, tag in NAMES.items()} | rates
+    return {tag: record[name] for name, tag in NAMES.items() if name in record} | rates
 
 
 def _tensorboardx() -> tuple[Any, Any, Any]:

@@ -13,19 +13,14 @@ A folder holds one run and is never written over: one that is given must be new 
 first name that is free. Only --resume continues the run that a folder holds.
 """
 
-import dataclasses
 import json
 import time
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from flax import nnx
-
-from experiments.config import Config, ConfigError, from_json, to_json
-from experiments.messages import warn
-from experiments.networks import Net, build_net
+from experiments.config import Config, ConfigError, to_json
+from experiments.console.messages import warn
+from experiments.data import Shape
 from experiments.storage import checkpoints
-from experiments.storage.arrays import from_arrays, variables
 from experiments.storage.checkpoints import Checkpoints, SaveFailed, Snapshot
 from experiments.storage.folders import Claim, check_same, claim, replace
 from experiments.storage.tensorboard import Scalars
@@ -46,15 +41,15 @@ class Workdir:
         self.path, self._lock = claimed.path, claimed.lock
         self.records: list[dict[str, Any]] = []
         self._config, self._stored = config, stored
-        self._checkpoints = Checkpoints(self.path / "checkpoints", config.keep)
+        self._checkpoints = Checkpoints(self.path / "checkpoints", config.run.keep)
         self._saved, self._saved_at = 0, time.monotonic()
         self._metrics, self._metrics_torn = self.path / "metrics.jsonl", False
         self._scalars = Scalars(self.path / "tensorboard")
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch of the best test accuracy so far."""
-        accuracies = [record["test_accuracy"] for record in self.records]
+        """The first epoch of the best accuracy so far: of what is held out, or else of the test."""
+        accuracies = [record.get("held_out_accuracy", record["test_accuracy"]) for record in self.records]
         return 1 + accuracies.index(max(accuracies)) if accuracies else None
 
     def __enter__(self) -> "Workdir":
@@ -84,7 +79,7 @@ class Workdir:
         """Whether it is time for another checkpoint within the epoch."""
         if self._checkpoints.busy:
             return False
-        every = self._config.save_every
+        every = self._config.run.save_every
         return step - self._saved >= every if every else time.monotonic() - self._saved_at >= SAVE_SECONDS
 
     def save(self, snapshot: Snapshot) -> None:
@@ -155,14 +150,14 @@ class Workdir:
     def _draw(self) -> None:
         if self.records:
             # matplotlib takes a second to import, and only this needs it.
-            from experiments import plots
+            from experiments.storage import plots
 
-            title = f"{self._config.dataset}, {self._config.method}"
+            title = f"{self._config.data.dataset}, {self._config.training.method}"
             plots.draw_curves(self.records, title, self.path / "curves.png")
             plots.draw_firing_rates(self.records, title, self.path / "firing_rates.png")
 
 
-def create(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Workdir:
+def create(config: Config, shape: Shape) -> Workdir:
     """Makes the folder of a run and writes its configuration there, or opens the folder of the run to be resumed.
 
     Raises:
@@ -170,30 +165,9 @@ def create(config: Config, input_shape: tuple[int, ...], num_classes: int) -> Wo
     """
     try:
         claimed = claim(config)
-        resolved = dataclasses.replace(config, workdir=str(claimed.path), resume=False)
-        stored = {**to_json(resolved), "input_shape": list(input_shape), "num_classes": num_classes}
+        resolved = config.changed(workdir=str(claimed.path), resume=False)
+        stored = {**to_json(resolved), **shape._asdict(), "input_shape": list(shape.input_shape)}
         replace(claimed.path / "config.json", json.dumps(stored, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"the work directory cannot be written: {error}. Give another one with --workdir.") from error
     return Workdir(claimed, config, stored)
-
-
-def load_parameters(workdir: str | Path, which: Literal["latest", "best"] = "latest") -> Net:
-    """The net of a run, with the parameters of its latest checkpoint, or of that with the best test accuracy.
-
-    Raises:
-      FileNotFoundError: there is no run in `workdir`, or it has saved no parameters.
-      ConfigError: all its checkpoints are damaged.
-    """
-    path = Path(workdir).expanduser().absolute()
-    stored = json.loads((path / "config.json").read_text())
-    input_shape, num_classes = tuple(stored.pop("input_shape")), stored.pop("num_classes")
-    snapshot = checkpoints.latest(path / "checkpoints", ["net"])
-    if snapshot is None:
-        raise FileNotFoundError(f"{path} has no checkpoint")
-    best = snapshot.values["best"]
-    if which == "best" and best is not None:
-        snapshot = checkpoints.read(path / "checkpoints", best, ["net"])
-    net = build_net(from_json(stored), input_shape, num_classes)
-    nnx.update(net, from_arrays(variables(net), snapshot.net))
-    return net

@@ -26,8 +26,8 @@ from pathlib import Path
 import tyro
 
 from experiments.config import Config, ConfigError, DatasetName
-from experiments.interrupt import Interrupt
-from experiments.messages import say, warn
+from experiments.console.interrupt import Interrupt
+from experiments.console.messages import say, warn
 from experiments.storage.folders import replace
 from experiments.sweep import grid
 from experiments.sweep.cells import Result, known, run

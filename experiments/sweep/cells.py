@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from experiments.config import ConfigError
-from experiments.interrupt import Interrupt
-from experiments.messages import warn
+from experiments.console.interrupt import Interrupt
+from experiments.console.messages import warn
 from experiments.storage import folders
 from experiments.sweep.grid import Cell, folder
 

@@ -48,8 +48,8 @@ def cells(default: Config, description: str, flags: Sequence[str]) -> list[Cell]
         _check(config)
         cell = Cell(_name(config, default), config, args)
         found.setdefault(cell.name, cell)
-    seeds = list(dict.fromkeys(cell.config.seed for cell in found.values()))
-    return sorted(found.values(), key=lambda cell: seeds.index(cell.config.seed))
+    seeds = list(dict.fromkeys(cell.config.training.seed for cell in found.values()))
+    return sorted(found.values(), key=lambda cell: seeds.index(cell.config.training.seed))
 
 
 def varying(configs: Sequence[Config]) -> list[str]:
@@ -90,18 +90,16 @@ def _axes(flags: Sequence[str]) -> Iterator[list[list[str]]]:
 
 
 def _check(config: Config) -> None:
-    if config.resume:
+    if config.run.resume:
         raise ConfigError("--resume is for one run. A sweep always resumes: give the same command again without it.")
-    if config.coordinator is not None:
+    if config.run.coordinator is not None:
         raise ConfigError("--coordinator is for one run on several hosts. A sweep starts runs of one process each.")
 
 
 def _name(config: Config, default: Config) -> str:
     now, before = to_json(config), to_json(default)
-    other = [
-        name for name in now if name not in MAY_CHANGE and (now[name] != before[name] or name in ("method", "seed"))
-    ]
-    name = ",".join(f"{name}={shown(now[name])}" for name in other)
+    other = [name for name in now if name not in (*MAY_CHANGE, "method", "seed") and now[name] != before[name]]
+    name = ",".join(f"{name}={shown(now[name])}" for name in ("method", *other, "seed"))
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self
 
 import jax
@@ -40,11 +40,10 @@ class Message(abc.ABC):
     @property
     def _of_two(self) -> str:
         return (
-            "A plain array, such as the net's input, is added as Synapse(lambda x: x)(array). Two of [B, m] and [B, n] "
-            "are concatenated as first(a) + second(b), first = Synapse(lambda a: jnp.pad(a, ((0, 0), (0, n)))) and "
-            "second = Synapse(lambda b: jnp.pad(b, ((0, 0), (m, 0)))). A product of two (a logical AND, a gate) is not "
-            "available under this rule: it works under bptt() and sltt(), step by step, where spikes travel as plain "
-            "arrays."
+            "So does a function of two of them, both = Synapse(lambda a, b: a * b), which is called as both(a, b) and "
+            "takes plain arrays too, such as the net's input; under rules that accumulate it is affine in all its "
+            "inputs together, a sum but no product. safjax.nn.concatenate(a, b) joins them along their last axis. "
+            "A plain array is added as Synapse(lambda x: x)(array)."
         )
 
     @property
@@ -103,8 +102,7 @@ class Message(abc.ABC):
         # Python's sum() starts from 0.
         if isinstance(other, Silence) or (isinstance(other, int) and other == 0):
             return self
-        if not isinstance(other, self.peers):
-            raise self._outside(f"Adding {_named(other)}")
+        self.refuse_others("Adding", [other])
         return self.map_linear(lambda a, b: a + b, other)
 
     __radd__ = __add__
@@ -116,11 +114,20 @@ class Message(abc.ABC):
 
     __rmul__ = __mul__
 
+    def refuse_others(self, what: str, parts: Iterable[Any]) -> None:
+        """Refuses to do this, a participle, with parts that are not of its kind.
+
+        Raises:
+          TypeError: there is one.
+        """
+        for part in parts:
+            if not isinstance(part, self.peers):
+                raise self._outside(f"{what} {_named(part)}")
+
     def __sub__(self, other) -> Self:
         if isinstance(other, Silence):
             return self
-        if not isinstance(other, self.peers):
-            raise self._outside(f"Subtracting {_named(other)}")
+        self.refuse_others("Subtracting", [other])
         return self.map_linear(lambda a, b: a - b, other)
 
     def __neg__(self) -> Self:
@@ -143,7 +150,7 @@ class Silence(Message):
 
     @property
     def _of_two(self) -> str:
-        return "No function takes it together with something else; a product with it is not available."
+        return "So does a function of it and something else, both = Synapse(lambda a, b: a * b)."
 
     @property
     def __jax_array__(self):

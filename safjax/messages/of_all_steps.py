@@ -36,13 +36,17 @@ class Sequence(Message):
             raise self._stacked(path, self.value.shape, f"[{', '.join(map(str, expected))}, ...]")
 
     def map_linear(self, function, *others):
-        # A still value broadcasts along the leading axis of time.
         inputs = [self, *(o.computed() for o in others)]
-        return Sequence(function(*(x.value for x in inputs)), self.steps, all(x.still for x in inputs))
+        still = all(x.still for x in inputs)
+        return Sequence(function(*(x.value if still else x.unrolled() for x in inputs)), self.steps, still)
 
     def computed(self) -> "Sequence":
         """Itself."""
         return self
+
+    def to_be_kept(self) -> "Kept":
+        """All steps of it as a `Kept` that is nothing but its values."""
+        return Kept(self.unrolled(), (), _as_it_is)
 
     @property
     def still_steps(self) -> int | None:
@@ -84,6 +88,15 @@ class Kept(Message):
     def map_linear(self, function, *others):
         return self.computed().map_linear(function, *(o.computed() for o in others))
 
+    def to_be_kept(self) -> "Kept":
+        """Itself."""
+        return self
+
     def computed(self) -> Sequence:
         """The message itself."""
         return Sequence(self.release(self.constants, self.kept), len(self.kept), False)
+
+
+def _as_it_is(constants: tuple, kept: jax.Array) -> jax.Array:
+    del constants
+    return kept

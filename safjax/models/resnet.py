@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from math import inf, sqrt
+from math import sqrt
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.models.stages import WIDTHS, check_stages, scaled_widths
 from safjax.models.vgg import SPIKE_GAIN
 from safjax.nn import LIF, InstantReadout, LeakyReadout, Synapse, WSConv
 from safjax.ops import avg_pool, global_avg_pool
@@ -16,8 +17,6 @@ from safjax.surrogate import Sigmoid
 
 # α: each block adds α² to the variance of the stream.
 BRANCH_SCALE = 0.2
-
-WIDTHS = (64, 128, 256, 512)
 
 
 class SpikingResNet(nnx.Module):
@@ -75,7 +74,7 @@ class SpikingResNet(nnx.Module):
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        _check(num_classes, stages, widths)
+        check_stages(self, num_classes, stages, widths)
         lif = functools.partial(LIF, decay, threshold, surrogate)
         options: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         dense = nnx.Linear(widths[-1], num_classes, kernel_init=nnx.initializers.zeros, **options)
@@ -175,7 +174,7 @@ def nf_resnet34(
     Raises:
       ValueError: num_classes or width not positive.
     """
-    widths = _scaled(width)
+    widths = scaled_widths("SpikingResNet", width)
     layers: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     convolution = WSConv(in_features, widths[0], (7, 7), 2, padding=((3, 3), (3, 3)), **layers)
     stem = nnx.Sequential(convolution, lambda x: avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))))
@@ -196,30 +195,7 @@ def cifar_resnet18(
 
     Arguments and errors are those of `nf_resnet34`: 16 layers of neurons, 11,173,970 parameters for 10 classes.
     """
-    widths = _scaled(width)
+    widths = scaled_widths("SpikingResNet", width)
     layers: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     stem = WSConv(in_features, widths[0], **layers)
     return SpikingResNet(num_classes, stem, stages=(2, 2, 2, 2), widths=widths, **layers, **options)
-
-
-def _scaled(width: float) -> tuple[int, ...]:
-    if not 0 < width < inf:
-        raise ValueError(
-            f"SpikingResNet: width is {width!r}; expected a positive factor for all channels, such as 0.5."
-        )
-    return tuple(max(1, round(width * channels)) for channels in WIDTHS)
-
-
-def _check(num_classes, stages, widths) -> None:
-    if not _is_count(num_classes):
-        raise ValueError(f"SpikingResNet(num_classes={num_classes!r}): expected a whole number of classes ≥ 1.")
-    if not stages or len(stages) != len(widths) or not all(map(_is_count, (*stages, *widths))):
-        raise ValueError(
-            f"SpikingResNet(stages={tuple(stages)!r}, widths={tuple(widths)!r}): expected the blocks and the channels "
-            "of each stage, as many of the one as of the other and all whole numbers ≥ 1, for instance "
-            f"stages=(3, 4, 6, 3), widths={WIDTHS}."
-        )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -5,11 +5,15 @@ Notation of the whole library: u membrane potential before the reset, m membrane
 """
 
 from safjax.neurons.accumulation import accumulation_step, gain_step, leaky_readout_step
-from safjax.neurons.cells import AdaptiveCell, Cell, CurrentCell, CurrentState, LIFCell, run_cell
+from safjax.neurons.adaptive import AdaptiveCell
+from safjax.neurons.cells import Cell, LIFCell, run_cell
 from safjax.neurons.closed_form import lif_sequence
+from safjax.neurons.current import CurrentCell, CurrentState
 from safjax.neurons.filters import leaky_filter
 from safjax.neurons.firing import fire
 from safjax.neurons.psn import PSNCell, SlidingPSNCell, masked_weight, psn, sliding_psn, sliding_psn_step
+from safjax.neurons.refractory import RefractoryCell
+from safjax.neurons.resets import ResetTo
 from safjax.neurons.stochastic import SPSNCell, spsn, spsn_potential
 
 __all__ = [
@@ -19,6 +23,8 @@ __all__ = [
     "CurrentState",
     "LIFCell",
     "PSNCell",
+    "RefractoryCell",
+    "ResetTo",
     "SPSNCell",
     "SlidingPSNCell",
     "accumulation_step",

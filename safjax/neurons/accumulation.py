@@ -8,7 +8,8 @@ the spikes of `LIFCell`.
 import jax
 import jax.numpy as jnp
 
-from safjax.neurons.cells import LIFCell, Number
+from safjax.neurons.cells import LIFCell
+from safjax.neurons.resets import Number
 from safjax.precision import widened
 
 
@@ -31,15 +32,16 @@ def accumulation_step(
     Args:
       accumulation: a[t−1], the neuron's own weighted spike count.
       gain: Λ[t].
-      potential: v[t] = (Σ_{τ≤t} λ^{t−τ} I[τ]) / Λ[t], the weighted mean current, in the number format it came in.
-      cell: λ, θ, ρ and the spike function; without floor.
+      potential: v[t] = (Σ_{τ≤t} λ^{t−τ} I[τ]) / Λ[t], the weighted mean current, in the number format it came in; the
+        cell's `decay_input` is applied to it here.
+      cell: λ, θ, ρ and the spike function; without floor, and not reset to a value.
 
     Returns:
       (a[t], s[t]).
     """
     kept = cell.decay * jax.lax.stop_gradient(accumulation)
     lost = jax.lax.stop_gradient(slack(potential, gain, cell))
-    spikes = cell.fire(gain * widened(potential) - cell.drop * kept + lost)
+    spikes = cell.fire(gain * widened(cell.driven(potential)) - cell.drop * kept + lost)
     return kept + spikes, spikes
 
 
@@ -62,7 +64,7 @@ def resolution(dtype: jnp.dtype, decay: Number) -> float:
 def slack(potential: jax.Array, gain: jax.Array, cell: LIFCell) -> jax.Array:
     """What rounding may have taken from Λ v where it meets the threshold: resolution · Λ · max(|v|, θ)."""
     part = resolution(potential.dtype, cell.decay)
-    return part * gain * jnp.maximum(jnp.abs(widened(potential)), cell.threshold)
+    return part * gain * jnp.maximum(jnp.abs(widened(cell.driven(potential))), cell.threshold)
 
 
 def leaky_readout_step(

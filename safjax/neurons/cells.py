@@ -7,15 +7,14 @@ spikes are of float32 or wider, also where the currents are of bfloat16.
 """
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from safjax.neurons.firing import Surrogate, fire
-from safjax.precision import wide_zeros
-
-Number = float | jax.Array
+from safjax.neurons.resets import Number, Reset, ResetTo, after_spikes, check_decay_input, check_reset, released
+from safjax.precision import wide_zeros, widened
 
 
 class Cell(Protocol):
@@ -29,39 +28,58 @@ class Cell(Protocol):
         """(state[t−1], I[t]) ↦ (state[t], s[t]); `detach_reset` makes the reset's spike a constant.
 
         A cell may also have a method records(state[t−1], I[t], state[t], s[t]) ↦ {name: [B, ...]}: what `simulate` can
-        record of it by these names, and losses can be given, beside "spikes" and "current".
+        record of it by these names, and losses can be given, beside "spikes" and "current". And a method
+        silent(state[t−1], I[t], held) ↦ state[t] of a step in which it may not fire, for `RefractoryCell`.
         """
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class LIFCell:
-    """Leaky integrate-and-fire with subtractive reset.
+    """Leaky integrate-and-fire.
 
         u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ),   m[t] = u[t] − ρθ s[t]
+
+    or, reset to a value v, m[t] = (1 − s[t]) u[t] + s[t] v; and, with decayed input, u[t] = λ m[t−1] + (1 − λ) I[t].
 
     Attributes:
       decay: λ ∈ [0, 1]; 1 is no leak.
       threshold: θ > 0.
       surrogate: the spike function x ↦ H(x).
-      reset: ρ, what a spike subtracts in units of the threshold.
+      reset: ρ, what a spike subtracts in units of the threshold; `ResetTo(v)`; or None, no reset.
       floor: lower clamp of u; None for none. Where it holds, no gradient passes.
       max_spikes: the most spikes in a step, see `fire`; None for any number.
       scaled: whether spikes travel with the height ρθ instead of 1; s itself is counted in spikes.
+      decay_input: whether the current is multiplied by 1 − λ.
+
+    Raises:
+      ValueError: a reset to a value together with several spikes a step, or with scaled ones; decayed input without
+        leak.
     """
 
     decay: Number
     threshold: Number
     surrogate: Surrogate
-    reset: float = 1.0
+    reset: Reset = 1.0
     floor: float | None = None
     max_spikes: int | None = 1
     scaled: bool = False
+    decay_input: bool = False
+
+    def __post_init__(self) -> None:
+        check_reset(type(self).__name__, self.reset, self.threshold, self.max_spikes, self.scaled)
+        check_decay_input(type(self).__name__, self.decay, self.decay_input)
+
+    @property
+    def release(self) -> Any:
+        """What a spike does to the membrane, for `after_spikes`."""
+        return released(self.reset, self.threshold)
 
     @property
     def drop(self) -> Number:
-        """ρθ, what a spike takes from the membrane."""
-        return self.reset * self.threshold
+        """ρθ, what a spike takes from a membrane that is not reset to a value."""
+        assert not isinstance(self.reset, ResetTo)
+        return self.release
 
     def fire(self, potential: jax.Array) -> jax.Array:
         """s[t] from u[t]."""
@@ -72,117 +90,35 @@ class LIFCell:
         # Not jnp.maximum, whose gradient at a tie is a half; a silent neuron may tie at every step.
         return potential if self.floor is None else jnp.where(potential <= self.floor, self.floor, potential)
 
+    def driven(self, current: jax.Array) -> jax.Array:
+        """What a current adds to the membrane: I, or (1 − λ) I."""
+        return (1 - self.decay) * widened(current) if self.decay_input else current
+
+    def integrated(self, membrane: jax.Array, current: jax.Array) -> jax.Array:
+        """u[t] from m[t−1] and I[t]."""
+        return self.clamped(self.decay * membrane + self.driven(current))
+
     def start(self, current: jax.Array) -> jax.Array:
         """m[0] = 0."""
         return wide_zeros(current)
 
     def step(self, state: jax.Array, current: jax.Array, detach_reset: bool = False) -> tuple[jax.Array, jax.Array]:
         """(m[t−1], I[t]) ↦ (m[t], s[t])."""
-        potential = self.clamped(self.decay * state + current)
+        potential = self.integrated(state, current)
         spikes = self.fire(potential)
         reset = jax.lax.stop_gradient(spikes) if detach_reset else spikes
-        return potential - self.drop * reset, spikes
+        return after_spikes(potential, reset, self.release), spikes
+
+    def silent(self, state: jax.Array, current: jax.Array, held: bool) -> jax.Array:
+        """m[t] of a step in which it may not fire: m[t−1] where it is held, else u[t]."""
+        return state if held else self.integrated(state, current)
 
     def records(
         self, before: jax.Array, current: jax.Array, after: jax.Array, spikes: jax.Array
     ) -> dict[str, jax.Array]:
         """u[t] as "potential", m[t] as "membrane"."""
         del spikes
-        return {"potential": self.clamped(self.decay * before + current), "membrane": after}
-
-
-class CurrentState(NamedTuple):
-    """Synaptic current and membrane."""
-
-    current: jax.Array
-    membrane: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class CurrentCell:
-    """Current-based LIF: a synaptic filter before the membrane.
-
-        i[t] = α i[t−1] + I[t],   then `LIFCell` on i[t]
-
-    Attributes:
-      lif: the membrane.
-      synaptic_decay: α ∈ [0, 1].
-    """
-
-    lif: LIFCell
-    synaptic_decay: Number
-
-    def start(self, current: jax.Array) -> CurrentState:
-        """i[0] = m[0] = 0."""
-        return CurrentState(wide_zeros(current), self.lif.start(current))
-
-    def step(
-        self, state: CurrentState, current: jax.Array, detach_reset: bool = False
-    ) -> tuple[CurrentState, jax.Array]:
-        """((i, m)[t−1], I[t]) ↦ ((i, m)[t], s[t])."""
-        filtered = self.synaptic_decay * state.current + current
-        membrane, spikes = self.lif.step(state.membrane, filtered, detach_reset)
-        return CurrentState(filtered, membrane), spikes
-
-    def records(
-        self, before: CurrentState, current: jax.Array, after: CurrentState, spikes: jax.Array
-    ) -> dict[str, jax.Array]:
-        """i[t] as "synaptic_current", and those of the membrane."""
-        del current
-        own = self.lif.records(before.membrane, after.current, after.membrane, spikes)
-        return {"synaptic_current": after.current, **own}
-
-
-class AdaptiveState(NamedTuple):
-    """Membrane and adaptation."""
-
-    membrane: jax.Array
-    adaptation: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class AdaptiveCell:
-    """LIF whose threshold rises with its own firing.
-
-        b[t] = κ b[t−1] + s[t−1],   u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ − β b[t]),   m[t] = u[t] − θ s[t]
-
-    Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking neurons", 2020, Eq. (8)–(10).
-
-    Attributes:
-      decay: λ ∈ [0, 1].
-      threshold: θ > 0, at rest.
-      adaptation_decay: κ ∈ [0, 1].
-      strength: β ≥ 0.
-      surrogate: the spike function.
-    """
-
-    decay: Number
-    threshold: Number
-    adaptation_decay: Number
-    strength: Number
-    surrogate: Surrogate
-
-    def start(self, current: jax.Array) -> AdaptiveState:
-        """m[0] = b[1] = 0."""
-        return AdaptiveState(wide_zeros(current), wide_zeros(current))
-
-    def step(
-        self, state: AdaptiveState, current: jax.Array, detach_reset: bool = False
-    ) -> tuple[AdaptiveState, jax.Array]:
-        """(m[t−1], b[t]; I[t]) ↦ (m[t], b[t+1]; s[t])."""
-        potential = self.decay * state.membrane + current
-        spikes = self.surrogate(potential - self.threshold - self.strength * state.adaptation)
-        reset = jax.lax.stop_gradient(spikes) if detach_reset else spikes
-        adaptation = self.adaptation_decay * state.adaptation + spikes
-        return AdaptiveState(potential - self.threshold * reset, adaptation), spikes
-
-    def records(
-        self, before: AdaptiveState, current: jax.Array, after: AdaptiveState, spikes: jax.Array
-    ) -> dict[str, jax.Array]:
-        """u[t] as "potential", m[t] as "membrane", b[t] as "adaptation"."""
-        del spikes
-        potential = self.decay * before.membrane + current
-        return {"potential": potential, "membrane": after.membrane, "adaptation": before.adaptation}
+        return {"potential": self.integrated(before, current), "membrane": after}
 
 
 def run_cell(

@@ -1,10 +1,17 @@
 """The LIF neuron over a whole sequence, with its gradient in closed form.
 
 With u the potential before the reset, σ[t] = ds[t]/du[t], g[t] = dL/ds[t], e[t] = dL/dI[t], and ρθ what a spike takes
-from the membrane, the gradient is one first-order recurrence per neuron, backward in time:
+from the membrane, or v the value that it sets it to, the gradient is one first-order recurrence per neuron, backward in
+time:
 
-    e[t] = σ[t] g[t] + J[t] e[t+1]       J[t] = λ (1 − ρθ σ[t])   through the reset: EXODUS, the exact gradient
-                                         J[t] = λ                 reset held constant: SLAYER
+    e[t] = σ[t] g[t] + J[t] e[t+1]       through the reset: EXODUS, the exact gradient
+                                           J[t] = λ (1 − ρθ σ[t])                     m = u − ρθ s
+                                           J[t] = λ (1 − s[t] − (u[t] − v) σ[t])      m = (1 − s) u + s v
+                                         the reset's spike held constant: SLAYER
+                                           J[t] = λ                                   m = u − ρθ s
+                                           J[t] = λ (1 − s[t])                        m = (1 − s) u + s v
+
+that is, J = λ (∂m/∂u + σ ∂m/∂s) and J = λ ∂m/∂u. Where the current is multiplied by 1 − λ, autodiff does that.
 
 Bauer et al., "EXODUS: stable and efficient training of spiking neural networks", arXiv 2205.10242, where the implicit
 function theorem gives the same result; Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018.
@@ -19,15 +26,16 @@ import jax.numpy as jnp
 
 from safjax.neurons.cells import LIFCell
 from safjax.neurons.firing import fire, put_together, taken_apart
+from safjax.neurons.resets import after_spikes, slope_after_spikes
 from safjax.precision import widened
 
 
 class _Constants(NamedTuple):
-    """λ, θ, ρθ and what the surrogate learns, as arrays: what a gradient may flow into."""
+    """λ, θ, what a spike does to the membrane and what the surrogate learns, in arrays that gradients may flow into."""
 
     decay: jax.Array
     threshold: jax.Array
-    drop: jax.Array
+    release: Any
     surrogate: list[jax.Array]
 
 
@@ -44,7 +52,7 @@ class _Form:
 
     def cell(self, constants: _Constants) -> LIFCell:
         surrogate = put_together(constants.surrogate, self.surrogate)
-        return LIFCell(constants.decay, constants.threshold, surrogate, 1.0, self.floor, self.max_spikes)
+        return LIFCell(constants.decay, constants.threshold, surrogate, None, self.floor, self.max_spikes)
 
     def fire(self, potential: jax.Array, threshold: jax.Array, learned: list[jax.Array]) -> jax.Array:
         return fire(potential, threshold, put_together(learned, self.surrogate), self.max_spikes)
@@ -59,7 +67,7 @@ def lif_sequence(
     through_reset: bool = True,
     parallel: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """LIF neurons over a sequence; gradients for currents, membrane, λ, θ and ρθ in closed form.
+    """LIF neurons over a sequence; gradients for currents, membrane, λ, θ, ρθ and v in closed form.
 
     So are those of arrays that the surrogate holds, where it is a pytree.
 
@@ -87,17 +95,18 @@ def lif_sequence(
       >>> spikes.ravel().tolist()
       [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     """
-    currents = widened(currents)
+    currents = widened(cell.driven(currents))
     if membrane is None:
         membrane = cell.start(currents if steps is not None else currents[0])
-    decay, threshold, drop = (jnp.asarray(c, currents.dtype) for c in (cell.decay, cell.threshold, cell.drop))
     learned, surrogate = taken_apart(cell.surrogate)
-    constants = _Constants(decay, threshold, drop, learned)
+    numbers = cell.decay, cell.threshold, cell.release
+    decay, threshold, release = jax.tree.map(lambda number: jnp.asarray(number, currents.dtype), numbers)
+    constants = _Constants(decay, threshold, release, learned)
     form = _Form(surrogate, cell.floor, cell.max_spikes, steps, through_reset, parallel)
     potentials = _potentials(form, currents, membrane, constants)
     spikes = cell.fire(potentials)
     last = spikes[-1] if through_reset else jax.lax.stop_gradient(spikes[-1])
-    return spikes, potentials, potentials[-1] - constants.drop * last
+    return spikes, potentials, after_spikes(potentials[-1], last, constants.release)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -106,14 +115,13 @@ def _potentials(form: _Form, currents, membrane, constants: _Constants):
     cell = form.cell(constants)
 
     def step(potential, current):
-        membrane = potential - constants.drop * cell.fire(potential)
-        return cell.clamped(cell.decay * membrane + current)
+        return cell.integrated(after_spikes(potential, cell.fire(potential), constants.release), current)
 
     def in_place(potential, t, current):
         potential = step(potential, current)
         return potential, potential
 
-    first = cell.clamped(cell.decay * membrane + (currents[0] if form.steps is None else currents))
+    first = cell.integrated(membrane, currents[0] if form.steps is None else currents)
     if form.steps is None:
         return _scan_in_place(in_place, first, currents.at[0].set(first), range(1, len(currents)))[1]
     _, later = jax.lax.scan(lambda u, _: in_place(u, None, currents), first, None, form.steps - 1)
@@ -164,20 +172,19 @@ def _solve_in_order(form, potentials, membrane, constants, to_potentials):
 def _step(form, constants, later, gradients, potential, to_potential):
     """e[t] from e[t+1], and what step t adds to the gradients of the constants (λ: its share of step t + 1)."""
     spikes, pull_back = jax.vjp(form.fire, potential, constants.threshold, constants.surrogate)
-    to_membrane = constants.decay * later
-    error = to_potential + to_membrane
+    membrane, pull_through = jax.vjp(after_spikes, potential, spikes, constants.release)
+    kept, to_spikes, to_release = pull_through(constants.decay * later)
+    error = to_potential + kept
     to_threshold, to_surrogate = _nothing(constants)
     if form.through_reset:
-        by_reset, to_threshold, to_surrogate = pull_back(-constants.drop * to_membrane)
+        by_reset, to_threshold, to_surrogate = pull_back(to_spikes)
         error = error + by_reset
     if form.floor is not None:
         error = jnp.where(potential <= form.floor, 0, error)
-    membrane = potential - constants.drop * spikes
     return error, _Constants(
         gradients.decay + _sum_to(later * membrane, constants.decay.shape),
         gradients.threshold + to_threshold,
-        gradients.drop - _sum_to(to_membrane * spikes, constants.drop.shape),
-        jax.tree.map(jnp.add, gradients.surrogate, to_surrogate),
+        *jax.tree.map(jnp.add, (gradients.release, gradients.surrogate), (to_release, to_surrogate)),
     )
 
 
@@ -185,23 +192,21 @@ def _solve_in_parallel(form, potentials, membrane, constants, to_potentials):
     """All steps at once; the recurrence by an associative scan over its coefficients."""
     spikes, pull_back = jax.vjp(form.fire, potentials, constants.threshold, constants.surrogate)
     slope = pull_back(jnp.ones_like(spikes))[0] if form.through_reset else 0.0
-    factor = jnp.broadcast_to(constants.decay * (1 - constants.drop * slope), potentials.shape)
+    by_potentials = slope_after_spikes(potentials, spikes, slope, constants.release)
+    factor = jnp.broadcast_to(constants.decay * by_potentials, potentials.shape)
     source = to_potentials
     if form.floor is not None:
         factor, source = (jnp.where(potentials <= form.floor, 0, x) for x in (factor, source))
     _, errors = jax.lax.associative_scan(_compose, (factor, source), reverse=True)
-    membranes = potentials - constants.drop * spikes
     to_membranes = constants.decay * jnp.concatenate([errors[1:], jnp.zeros_like(errors[:1])])
+    membranes, pull_through = jax.vjp(after_spikes, potentials, spikes, constants.release)
     before = jnp.concatenate([membrane[None], membranes[:-1]])
+    _, to_spikes, to_release = pull_through(to_membranes)
     to_threshold, to_surrogate = _nothing(constants)
     if form.through_reset:
-        _, to_threshold, to_surrogate = pull_back(-constants.drop * to_membranes)
-    gradients = _Constants(
-        _sum_to(errors * before, constants.decay.shape),
-        to_threshold,
-        -_sum_to(to_membranes * spikes, constants.drop.shape),
-        to_surrogate,
-    )
+        _, to_threshold, to_surrogate = pull_back(to_spikes)
+    decay = _sum_to(errors * before, constants.decay.shape)
+    gradients = _Constants(decay, to_threshold, to_release, to_surrogate)
     return errors.sum(0) if form.steps is not None else errors, errors[0], gradients
 
 

@@ -1,7 +1,7 @@
 """Batch normalisation that says which time steps its statistics are of.
 
 Published variants are made of the two: tdBN is the one over time, TEBN gives it a learned weight for each step, and
-BNTT gives the one at each step parameters and running statistics for each. The last two are not here yet.
+BNTT gives the one at each step learned weights and running statistics for each; see `StepWeights`.
 """
 
 import math
@@ -12,14 +12,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.mixing import apart
-from safjax.nn.layout import Layout, enter, layout_in_synapse
-from safjax.nn.module import Bindable
+from safjax.nn.calls import layer_call
+from safjax.nn.layout import Layout, enter, layout_in_synapse, rows_of_steps
 from safjax.nn.numbers import checked_whole
 from safjax.nn.statistics import RunningStatistic
+from safjax.nn.step_index import StepIndexed
 from safjax.precision import widened
 
 
-class BatchNorm(Bindable):
+class BatchNorm(StepIndexed):
     """Batch normalisation of currents, over all steps (tdBN) or at each step, the same under every rule that can do it.
 
         y[t] = γ d (x[t] − μ) / √(σ² + ε) + β,   one γ, β, μ, σ² for each feature, the last axis
@@ -38,7 +39,8 @@ class BatchNorm(Bindable):
         m ← ν m + (1 − ν) μ,   v ← ν v + (1 − ν) σ²
 
     once a sequence (over="time") or at every step in order of time (over="step"), whatever the rule. σ² is divided by
-    the number of values n, also in v, as in Flax; PyTorch's running variance is n/(n − 1) times that.
+    the number of values n, also in v, as in Flax; what PyTorch adds to its running variance is n/(n − 1) times that.
+    Its numbers taken over (scale from weight, m, v from running_mean, running_var) evaluate to the same.
 
     `net.eval()` puts m and v in the place of μ and σ²: an affine map, under which rules that accumulate (OTTT, SAF, SR)
     train as well, with statistics that stay as they are. `net.train()` takes it back. For one layer alone set
@@ -51,6 +53,10 @@ class BatchNorm(Bindable):
     Args:
       features: size of the last axis.
       over: "time" or "step".
+      steps: T, for running statistics of each step, m and v [T, features], as of BNTT: step t is evaluated by those of
+        step t, of a sequence that goes on beyond T by the last. Only with over="step". Rules that accumulate cannot
+        have it, for such a map changes from step to step; all else of such steps is said at `StepWeights`. None
+        evaluates all steps by the same.
       deviation: d, the standard deviation that currents get; α V_th of tdBN, where the paper has α = 1, or 1/√2 for
         currents that are added to those of a shortcut.
       momentum: ν in [0, 1], the part of the running statistics that stays; 0.9 is PyTorch's momentum of 0.1.
@@ -90,6 +96,7 @@ class BatchNorm(Bindable):
         features: int,
         *,
         over: str,
+        steps: int | None = None,
         deviation: float = 1.0,
         momentum: float = 0.99,
         epsilon: float = 1e-5,
@@ -102,6 +109,7 @@ class BatchNorm(Bindable):
     ):
         self.features = checked_whole(self, "features", features, "the size of the input's last axis")
         self.over = _checked_over(over)
+        self.steps = _checked_steps(self, over, steps)
         self.deviation = _checked_positive("deviation", deviation, "the standard deviation of what comes out")
         self.momentum = _checked_momentum(momentum)
         self.epsilon = _checked_positive("epsilon", epsilon, "which is added to the variance")
@@ -111,9 +119,11 @@ class BatchNorm(Bindable):
         self.scale = nnx.Param(jnp.ones((features,), param_dtype)) if use_scale else None
         self.bias = nnx.Param(jnp.zeros((features,), param_dtype)) if use_bias else None
         wide = jnp.promote_types(param_dtype, jnp.float32)
-        self.mean = RunningStatistic(jnp.zeros((features,), wide))
-        self.var = RunningStatistic(jnp.ones((features,), wide))
+        shape = (features,) if steps is None else (steps, features)
+        self.mean = RunningStatistic(jnp.zeros(shape, wide))
+        self.var = RunningStatistic(jnp.ones(shape, wide))
 
+    @layer_call
     def __call__(self, x: jax.Array) -> jax.Array:
         """x[B, ..., features] ↦ the same shape."""
         if x.ndim < 2 or x.shape[-1] != self.features:
@@ -122,7 +132,7 @@ class BatchNorm(Bindable):
                 f"[B, ..., {self.features}]: the batch first, the features last."
             )
         if self.use_running_average:
-            return self._normalised(x, self.mean[...], self.var[...])
+            return self._evaluated(x)
         binding = self.bound()
         if layout_in_synapse() is not None and binding.propagation.accumulates:
             binding.refuse(
@@ -131,30 +141,42 @@ class BatchNorm(Bindable):
                 "Call net.eval() before to train with its running statistics as they are, or use weight "
                 "standardisation (safjax.nn.WSConv) in its place."
             )
-            return self._normalised(x, self.mean[...], self.var[...])
+            return self._evaluated(x)
         layout = self._layout(x)
         # Of two calls, layer by layer all steps of the first would come before those of the second.
         self.once()
         rows = x.reshape(layout.held if self.over == "step" else 1, -1, *x.shape[1:])
         mean, var = self._statistics(rows)
-        self._follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout)
+        index = None if self.steps is None else self._of_all_members(self.rows_and_steps(x)[1])
+        self._follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout, index)
         result = self._normalised(rows, mean, var).reshape(x.shape)
         # That steps lie in the batch it knows; whoever looks for layers that do not is told so.
         return result if self.bound().discovering is None else apart(result)
 
+    def _evaluated(self, x: jax.Array) -> jax.Array:
+        """By the running statistics."""
+        if self.steps is None:
+            return self._normalised(x, self.mean[...], self.var[...])
+        rows, index = self.rows_and_steps(x)
+        mean, var = (self.at(statistic[...], index, rows) for statistic in (self.mean, self.var))
+        return self._normalised(rows, mean, var).reshape(x.shape)
+
+    def _of_all_members(self, index: jax.Array) -> jax.Array:
+        """The steps [held], if all members are at the same; refuses to train where they are not."""
+        if index.shape[1] > 1:
+            self.bound().refuse(
+                f"{self._name()} is in training and keeps statistics of each step, but after safjax.reset members of "
+                "the batch are at different steps. Let all of them begin together, or leave steps out."
+            )
+        return index[:, 0]
+
     def _layout(self, x: jax.Array) -> Layout:
         """The steps of x; refuses to train where they do not tell the statistics."""
         binding, layout = self.bound(), layout_in_synapse()
-        steps, batch = binding.course.steps, binding.course.batch
         if layout is None:
             layout = self._layout_outside(len(x))
-        if len(x) != layout.held * batch:
-            raise ValueError(
-                f"{self._name()} was given an array of shape {list(x.shape)}, but its leading axis must be the batch, "
-                f"{batch}" + f", times T = {steps} under this rule" * (layout.held > 1) + ": in another order it could "
-                "not tell the steps apart. Reshape after the normalisation."
-            )
-        if self.over == "time" and layout.meant < steps:
+        rows_of_steps(binding, layout, x, f"BatchNorm(over='{self.over}')")
+        if self.over == "time" and layout.meant < binding.course.steps:
             # Right where x is the same at every step, which binding finds out from the whole step.
             enter(binding, x)
         return layout
@@ -186,17 +208,24 @@ class BatchNorm(Bindable):
     def _over_devices(self, mean: jax.Array) -> jax.Array:
         return mean if self.axis_name is None else jax.lax.pmean(mean, self.axis_name)
 
-    def _follow(self, mean: jax.Array, var: jax.Array, layout: Layout) -> None:
-        """Moves the running statistics by those of one row after the other, [rows, features]."""
+    def _follow(self, mean: jax.Array, var: jax.Array, layout: Layout, index: jax.Array | None) -> None:
+        """Moves the running statistics by those of one row after the other, [rows, features].
+
+        Args:
+          index: of which steps the rows are, where each step has statistics of its own; else None.
+        """
         # An input that stands for several steps moves them as often; of T calls with one sequence's statistics, each
         # makes its part of one move.
         times = layout.meant / (layout.held if self.over == "step" else self.bound().course.steps)
         kept, rows = self.momentum**times, len(mean)
         weights = jnp.asarray([[(1 - kept) * kept ** (rows - 1 - i)] for i in range(rows)], mean.dtype)
         for variable, new in ((self.mean, mean), (self.var, var)):
-            value = variable[...]
-            # No matrix product, which accelerators round to fewer digits.
-            moved = kept**rows * value + jnp.sum(weights * jax.lax.stop_gradient(new), 0)
+            value, new = variable[...], jax.lax.stop_gradient(new)
+            if index is None:
+                # No matrix product, which accelerators round to fewer digits.
+                moved = kept**rows * value + jnp.sum(weights * new, 0)
+            else:
+                moved = _moved_in_order(value, index, new, kept)
             variable.set_value(moved.astype(value.dtype))
 
     def _normalised(self, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
@@ -215,6 +244,16 @@ class BatchNorm(Bindable):
         return f"BatchNorm(over='{self.over}'){where}"
 
 
+def _moved_in_order(value: jax.Array, index: jax.Array, new: jax.Array, kept: float) -> jax.Array:
+    """The running statistics of each step [T, features], moved by new[rows, features] of the steps index[rows]."""
+
+    def one(value, row):
+        at, of_row = row
+        return value.at[at].set((kept * value[at] + (1 - kept) * of_row).astype(value.dtype)), None
+
+    return jax.lax.scan(one, value, (index, new))[0]
+
+
 def needs_all_steps(module: nnx.Module) -> bool:
     """Whether a module's result at one step needs its input at all steps."""
     return isinstance(module, BatchNorm) and module.over == "time" and not module.use_running_average
@@ -227,6 +266,17 @@ def _checked_over(over: Any) -> str:
             "those of each."
         )
     return over
+
+
+def _checked_steps(owner: object, over: str, steps: Any) -> int | None:
+    if steps is None:
+        return None
+    if over != "step":
+        raise ValueError(
+            f"BatchNorm(over={over!r}, steps={steps!r}): running statistics of each step go with statistics of each "
+            "step, over='step'."
+        )
+    return checked_whole(owner, "steps", steps, "for how many steps there are running statistics")
 
 
 def _checked_positive(name: str, value: Any, what: str) -> float:

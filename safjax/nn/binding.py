@@ -22,11 +22,13 @@ from safjax.nn.discovery import discover, discover_loops, finished, start_of, ze
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.past_steps import refuse_single_steps
 from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
 from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
+from safjax.nn.unlearned import refuse_unlearned
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
 from safjax.rules import Course, Propagation, Rule
@@ -51,6 +53,7 @@ class Bound(NamedTuple):
       course: how the sequence runs.
       kind: the propagation that the neuron states are of.
       stacked: the paths of neurons that a map over layers has stacked.
+      order: the paths of neurons and readouts, in the order in which a step calls them.
       program: what the step was traced to, with the parameters among its inputs; None where no loop could carry what
         it returns.
     """
@@ -66,6 +69,7 @@ class Bound(NamedTuple):
     course: Course
     kind: Propagation
     stacked: tuple[str, ...]
+    order: tuple[str, ...]
     program: core.Jaxpr | None
 
 
@@ -94,6 +98,8 @@ def bind(
     """
     refusals = Refusals() if refusals is None else refusals
     _refuse_feedback_to_all_steps(net, rule, refusals)
+    refuse_single_steps(net, rule, refusals)
+    refuse_unlearned(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
     decay = _net_decay(net, rule, refusals)
@@ -128,8 +134,8 @@ def bind(
     changing = {path: value for path, value in flat(rest).items() if path in paths}
     own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
     zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
-    kind, stacked = rule.propagation.inference, discovery.stacked
-    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, traced)
+    kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
+    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, traced)
     if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound
@@ -161,13 +167,14 @@ def _refuse_changes(net: nnx.Module, rule: Rule, changing: set, refusals: Refusa
 
 def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
     feedback = [join(path) for path, module in nnx.iter_modules(net) if isinstance(module, Delay)]
-    whole = [join(path) for path, module in nnx.iter_modules(net) if not getattr(module, "stepwise", True)]
+    modules = nnx.iter_modules(net)
+    whole = [f"{type(m).__name__} at '{join(p)}'" for p, m in modules if not getattr(m, "stepwise", True)]
     if feedback and whole:
         refusals.refuse(
             feedback[0],
-            f"Neither the rule '{rule.name}' nor another can train this net: the neurons at '{whole[0]}' look at all "
+            f"Neither the rule '{rule.name}' nor another can train this net: the {whole[0]} has to look at all "
             f"steps of a sequence at once, but the Delay at '{feedback[0]}' feeds one step back into the next. Take "
-            "neurons that go step by step, such as LIF, ALIF or SlidingPSN.",
+            "layers that go step by step, such as the neurons LIF, ALIF and SlidingPSN.",
         )
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from safjax.messages import Silence, is_message
 from safjax.neurons.recording import Pick
-from safjax.nn.module import Binding, SpikingModule
+from safjax.nn.module import Bindable, Binding
 from safjax.nn.refusing import Refusals
 from safjax.nn.wrappers import MARK, take_off, wrapped_methods
 from safjax.rules.propagation import Course, Fired
@@ -56,7 +56,7 @@ class NotYet(Silence):
 
 
 def layer_call(method: Callable | None = None, *, prepare: Callable[..., Any] = lambda *_: None) -> Callable:
-    """Makes a method of a spiking module that takes messages.
+    """Makes a method of a module that is told of the rule and of time, such as one that takes messages.
 
     Args:
       method: called as it is, but for the name of the layer in its errors, and in tables.
@@ -66,7 +66,7 @@ def layer_call(method: Callable | None = None, *, prepare: Callable[..., Any] = 
         return functools.partial(layer_call, prepare=prepare)
 
     @functools.wraps(method)
-    def call(self: SpikingModule, *args: Any) -> Any:
+    def call(self: Bindable, *args: Any) -> Any:
         if self.binding is not None:
             with _named(self, args):
                 return method(self, *args)
@@ -85,7 +85,7 @@ def layer_call(method: Callable | None = None, *, prepare: Callable[..., Any] = 
 
 
 @contextlib.contextmanager
-def _named(module: SpikingModule, args: tuple) -> Iterator[None]:
+def _named(module: Bindable, args: tuple) -> Iterator[None]:
     """Errors that do not say where they happen, as those of JAX, are given a note; of nested layers the inner one's."""
     try:
         yield
@@ -105,7 +105,7 @@ def _given(x: Any) -> str:
     return f"given an array of shape {list(x.shape)}" if hasattr(x, "shape") else f"given a {type(x).__name__}"
 
 
-def _bind(module: SpikingModule, args: tuple) -> None:
+def _bind(module: Bindable, args: tuple) -> None:
     """Binds a module of a table; its other methods are called as they are and make no rows."""
     vars(module).update({name: types.MethodType(method, module) for name, method in wrapped_methods(type(module))})
     batch = next((len(x) for x in jax.tree.leaves(args) if jnp.ndim(x)), 1)

@@ -141,10 +141,11 @@ def check_form(state: State, expected: State, x: Any) -> None:
         now, wanted = (_form(s.variables.get(path)) for s in (state, expected))
         if now == wanted or (path in state.variables and path in expected.variables and _apart(now, wanted)):
             continue
-        if path.endswith(".encoder") and path not in state.variables:
+        where, _, name = path.rpartition(".")
+        if name.startswith("encoder") and path not in state.variables:
             raise ValueError(
-                f"The state has no sum of the input that enters at '{path.removesuffix('.encoder')}': it is of another "
-                "net. Begin with state = safjax.start(net, x, rule)."
+                f"The state has no sum of the input that enters at '{where}': it is of another net. Begin with state = "
+                "safjax.start(net, x, rule)."
             )
         raise ValueError(
             f"The state does not fit inputs of the shapes {batch}: at '{path}' it has {_words(now)}, but expected is "

@@ -1,14 +1,16 @@
 """One step of delay: what makes feedback and recurrence possible."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from safjax.messages import Silence
+from safjax.messages import Silence, is_message
 from safjax.nn.calls import layer_call
 from safjax.nn.module import NeuronState, SpikingModule, owned
 from safjax.nn.neurons import Neuron
+from safjax.nn.numbers import checked_shape
 from safjax.nn.synapse import Synapse
 
 
@@ -21,11 +23,19 @@ class Delay(SpikingModule):
 
     BPTT differentiates through it; rules that take their gradient step by step treat what comes back as a constant,
     with its trace or accumulation: OTTT hands over (s[t−1], a[t−1]), SAF a[t−1] / Λ[t]. Rules that go layer by layer
-    cannot have it.
+    cannot have it. Delays of several steps on the way forward are those of `safjax.nn.AxonalDelay`.
+
+    Args:
+      shape: of what is kept of one example, without the batch, (64,) or (8, 8, 16). It is found out by itself where the
+        way back is added to something else, as above; not where all that is kept has passed a Synapse of several inputs
+        or a concatenation together with it: lif(dense(concatenate(x, delay.recall()))) needs it.
+
+    Raises:
+      ValueError: shape is none.
 
     Raises (when a rule meets the net):
       ValueError: the rule goes layer by layer; a step recalls and keeps nothing, or what only comes from itself; a step
-        keeps twice.
+        keeps twice, or something of another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -45,7 +55,10 @@ class Delay(SpikingModule):
     """
 
     blank: bool = False
-    """Whether not even the shape of what is kept is known yet."""
+    """Whether what is kept is not known yet, but for a shape that was given."""
+
+    def __init__(self, shape: Sequence[int] | None = None):
+        self.shape = None if shape is None else checked_shape(self, shape)
 
     @layer_call(prepare=lambda delay: delay.begin_discovery())
     def recall(self) -> Any:
@@ -57,18 +70,27 @@ class Delay(SpikingModule):
                 f"Delay at '{binding.path}' feeds a later layer's spikes of one step back into the next. A net with "
                 "feedback or recurrence is trained by rules that go step by step."
             )
-            return Silence()
+            return self._nothing()
         variable = getattr(self, "state", None)
         if variable is None:
             if self.blank:
-                return Silence()
+                return self._nothing()
             binding.refuse(
                 f"The Delay at '{binding.path}' is recalled, but nothing is kept in it in the same time step, or "
                 "nothing but what comes from itself. Call delay.keep(spikes) once in every step, with what depends on "
-                "the net's input."
+                "the net's input. Where that depends on what comes back through a Synapse of several inputs or a "
+                "concatenation, say the shape that it has without the batch: Delay(shape=(64,))."
             )
-            return Silence()
+            return self._nothing()
         return binding.propagation.recall(variable.get_value(), binding.decay)
+
+    def _nothing(self) -> Any:
+        """What is handed back at the first step, as far as it is known before."""
+        if self.shape is None:
+            return Silence()
+        binding = self.bound()
+        zeros = jnp.zeros((binding.course.batch, *self.shape), jnp.float32)
+        return binding.propagation.encode(None, zeros, binding.course_of(0)._replace(static=True))[1]
 
     @layer_call
     def keep(self, message: Any) -> None:
@@ -78,12 +100,23 @@ class Delay(SpikingModule):
         variable = getattr(self, "state", None)
         if isinstance(message, Silence) or binding.propagation.whole_sequence:
             return
-        state = variable.get_value() if variable is not None else None
-        state = binding.propagation.keep(state, self.message(message), binding.decay)
+        state, message = variable.get_value() if variable is not None else None, self.message(message)
+        if binding.discovering is not None:
+            self._refuse_shape(message)
+        state = binding.propagation.keep(state, message, binding.decay)
         if variable is None:
             self.state = NeuronState(state, own=owned(state))
         elif binding.discovering is None:
             variable.set_value(state)
+
+    def _refuse_shape(self, message: Any) -> None:
+        _, *kept = message.step_shape if is_message(message) else message.shape
+        if self.shape is not None and tuple(kept) != self.shape:
+            raise ValueError(
+                f"Delay(shape={self.shape}) at '{self.bound().path}' is to keep what has the shape "
+                f"{list(message.step_shape if is_message(message) else message.shape)}; without the batch that is "
+                f"shape={tuple(kept)}."
+            )
 
     def begin_discovery(self) -> None:
         """The next run of the net finds out the shape of what is kept."""

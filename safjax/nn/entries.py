@@ -16,8 +16,8 @@ INPUT, CHANGED, READ = "input", "changed", "read"
 result of a readout."""
 
 
-def entries(net: nnx.Module, x: Any, whole: bool) -> dict[str, Labels]:
-    """{path of a spiking module: what the plain arrays that enter it depend on}.
+def entries(net: nnx.Module, x: Any, whole: bool) -> dict[str, dict[int, Labels]]:
+    """{path of a spiking module: {place among its inputs: what the plain array that enters there depends on}}.
 
     Args:
       net: a bound net.
@@ -58,13 +58,14 @@ def _name_entries(net: nnx.Module) -> None:
             module.binding = dataclasses.replace(module.bound(), discovering=discovery)
 
 
-def _entered(jaxpr, labels: list[Labels]) -> dict[str, Labels]:
-    found: dict[str, Labels] = {}
+def _entered(jaxpr, labels: list[Labels]) -> dict[str, dict[int, Labels]]:
+    found: dict[str, dict[int, Labels]] = {}
 
     def look(name: str, labels: Labels) -> Labels:
         if name.startswith(ENTERS):
-            path = name.removeprefix(ENTERS)
-            found[path] = found.get(path, Labels()) | labels
+            place, _, path = name.removeprefix(ENTERS).partition(" ")
+            inputs = found.setdefault(path, {})
+            inputs[int(place)] = inputs.get(int(place), Labels()) | labels
         return Labels({READ}) if name == READ_OUT else Labels()
 
     while True:
@@ -72,5 +73,9 @@ def _entered(jaxpr, labels: list[Labels]) -> dict[str, Labels]:
         after = follow(jaxpr, labels, look)
         later = [a | b if CHANGED in a else a for a, b in zip(labels, after, strict=False)] + labels[len(after) :]
         if later == labels:
-            return {path: Labels(CHANGED if label == EFFECT else label for label in found[path]) for path in found}
+            return {path: {i: _named(labels) for i, labels in inputs.items()} for path, inputs in found.items()}
         labels = later
+
+
+def _named(labels: Labels) -> Labels:
+    return Labels(CHANGED if label == EFFECT else label for label in labels)

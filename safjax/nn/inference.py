@@ -12,7 +12,7 @@ from safjax import loops
 from safjax.nn.absent import Absent
 from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net
-from safjax.nn.neurons import Neuron
+from safjax.nn.module import SpikingModule
 from safjax.nn.recording import check_record
 from safjax.nn.task import check_call, check_kept, make_task
 from safjax.rules import Rule, bptt
@@ -149,8 +149,8 @@ _NO_STATE = Absent(
 
 
 def inference_rule(net: nnx.Module) -> Rule:
-    """The rule under which a net is simulated: step by step, where its neurons can."""
-    whole = any(isinstance(module, Neuron) and not module.stepwise for _, module in nnx.iter_modules(net))
+    """The rule under which a net is simulated: step by step, where its layers can."""
+    whole = any(isinstance(module, SpikingModule) and not module.stepwise for _, module in nnx.iter_modules(net))
     return bptt(layerwise=whole)
 
 

@@ -8,7 +8,7 @@ import optax
 from flax import nnx
 
 from safjax.nn.module import SpikingModule
-from safjax.nn.numbers import Interval
+from safjax.nn.numbers import Interval, narrowed
 from safjax.nn.states import flat
 
 
@@ -37,10 +37,12 @@ def _learned(net: nnx.Module) -> dict[tuple, Interval]:
     """The intervals of the net's learned numbers, by their paths among its parameters."""
     # By identity: of a parameter that stands in a net several times the path is that of its first place.
     intervals = {
-        id(getattr(module, name, None)): interval
+        id(number): narrowed(number, interval)
         for _, module in nnx.iter_modules(net)
         if isinstance(module, SpikingModule)
         for name, interval in module.intervals.items()
+        if isinstance(number := getattr(module, name, None), nnx.Variable)
     }
     params = flat(nnx.state(net, nnx.Param))
-    return {path: intervals[id(param)] for path, param in params.items() if id(param) in intervals}
+    found = {path: intervals.get(id(p), p.get_metadata("interval", None)) for path, p in params.items()}
+    return {path: interval for path, interval in found.items() if interval is not None}

@@ -23,17 +23,34 @@ class Layout(NamedTuple):
     meant: int
 
 
+def rows_of_steps(binding: Binding, layout: Layout, x: jax.Array, name: str) -> jax.Array:
+    """x[held · B, ...] as [held, B, ...].
+
+    Raises:
+      ValueError: its leading axis is another one.
+    """
+    steps, batch = binding.course.steps, binding.course.batch
+    if len(x) != layout.held * batch:
+        raise ValueError(
+            f"{name} at '{binding.path}' was given an array of shape {list(x.shape)}, but its leading axis must be the "
+            f"batch, {batch}" + f", times T = {steps} under this rule" * (layout.held > 1) + ": in another order it "
+            "could not tell the steps apart. Reshape behind it."
+        )
+    return x.reshape(layout.held, batch, *x.shape[1:])
+
+
 _IN_SYNAPSE: ContextVar[Layout | None] = ContextVar("_IN_SYNAPSE", default=None)
 _ENTERED: ContextVar[tuple[list, Any] | None] = ContextVar("_ENTERED", default=None)
 
 
-def layout_of(message: Any) -> Layout:
-    """The layout of the array that a synapse makes of a message for its layer."""
-    if isinstance(message, Sequence):
-        return Layout(1 if message.still else message.steps, message.steps)
-    if isinstance(message, Kept):
-        return Layout(len(message.kept), len(message.kept))
-    return Layout(1, 1)
+def layout_of(*messages: Any) -> Layout:
+    """The layout of the arrays that a synapse makes of messages for its layer."""
+    if not isinstance(messages[0], Sequence | Kept):
+        return Layout(1, 1)
+    still = all(isinstance(message, Sequence) and message.still for message in messages)
+    first = messages[0]
+    steps = first.steps if isinstance(first, Sequence) else len(first.kept)
+    return Layout(1 if still else steps, steps)
 
 
 @contextlib.contextmanager

@@ -72,7 +72,8 @@ class Observation(nnx.Variable):
 
 
 ENTERS = "safjax: enters "
-"""How, with its path behind, a program names an array that enters a spiking module while the net is looked at."""
+"""How, with its place among the inputs and the module's path behind, a program names an array that enters a spiking
+module while the net is looked at."""
 READ_OUT = "safjax: read out"
 """And how it names what a readout returns."""
 
@@ -97,8 +98,8 @@ class Discovery:
         """Before each run of the net."""
         self.read_out = False
         """Whether a readout has been called: plain arrays after it are results."""
-        self.called: set[tuple[str, str]] = set()
-        """The states that have been moved on by a step, by their modules' paths and their names."""
+        self.called: dict[tuple[str, str], None] = {}
+        """The states that have been moved on by a step, by their modules' paths and their names, in that order."""
         self.told: dict[str, tuple[str, ...]] = {}
         """The names of all that neurons can record, by the neurons' paths; if anything is recorded."""
         self.stacked: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ class Discovery:
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
         """While a layer is looked at by itself: calls do not count."""
-        called = set(self.called)
+        called = dict(self.called)
         try:
             yield
         finally:
@@ -126,6 +127,7 @@ class Binding:
       rule: the rule's name, for messages to the user.
       propagation: how synapses, neurons and readouts compute under the rule.
       course: how the sequence runs.
+      inputs: (place, how it runs) of the plain arrays among the module's inputs that run otherwise.
       path: the module's own path in the net.
       record: what neurons report of every step beside their rate.
       discovering: None, but while shapes are being found out; what may not happen at all is refused then.
@@ -139,6 +141,7 @@ class Binding:
     record: tuple[str, ...]
     discovering: Discovery | None
     refusals: Refusals
+    inputs: tuple[tuple[int, Course], ...] = ()
 
     @property
     def examined(self) -> bool:
@@ -149,6 +152,10 @@ class Binding:
     def decay(self) -> Any:
         """The net's one decay; 0 where the rule needs none, or has refused the net for having several."""
         return 0.0 if self.course.decay is None else self.course.decay
+
+    def course_of(self, place: int) -> Course:
+        """How the plain array at this place of the module's inputs runs, with the net's one decay."""
+        return dict(self.inputs).get(place, self.course)._replace(decay=self.decay)
 
     def refuse(self, sentence: str) -> None:
         """Says that this layer is in the way of the rule.
@@ -201,31 +208,39 @@ class Bindable(nnx.Module):
                 f"{type(self).__name__} at '{binding.path}' is called twice in one time step, but it has one state. "
                 "Give each place in the net a module of its own."
             )
-        binding.discovering.called.add((binding.path, name))
+        binding.discovering.called[binding.path, name] = None
 
 
 class SpikingModule(Bindable):
     """Base of all modules that act differently under different rules."""
 
+    stepwise: ClassVar[bool] = True
+    """Whether it can go step by step; some need the whole sequence at once."""
+
     intervals: ClassVar[Mapping[str, tuple[float, float]]] = {}
     """Where the module's numbers must lie, learned ones too, by the names of their attributes."""
+    carried: ClassVar[tuple[str, ...]] = ()
+    """The names of its numbers that act on the state of the next step only."""
 
     def start_sequence(self) -> None:
         """Called once before the first step of every sequence; modules that draw at random do so here."""
 
-    def message(self, x: Any) -> Any:
-        """x as a message of the rule: a plain array is this step's input and is encoded."""
+    def message(self, x: Any, place: int = 0) -> Any:
+        """x, at its place among the module's inputs, as a message: a plain array is this step's input and is encoded.
+
+        The sum over time that it may have is the state "encoder", of later places "encoder1", "encoder2" ...
+        """
         binding = self.bound()
         if is_message(x):
             x.check(binding.path, binding.course.steps, binding.course.batch)
             return x
         if binding.discovering is not None:
-            x = binding.discovering.named(x, ENTERS + binding.path)
-        course = binding.course._replace(decay=binding.decay)
-        state, message = binding.propagation.encode(self.read("encoder"), x, course)
+            x = binding.discovering.named(x, f"{ENTERS}{place} {binding.path}")
+        name = f"encoder{place or ''}"
+        state, message = binding.propagation.encode(self.read(name), x, binding.course_of(place))
         if state is not None:
-            self.once("encoder")
-        self.write("encoder", state)
+            self.once(name)
+        self.write(name, state)
         return message
 
     def read(self, name: str) -> Any:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell
+from safjax.neurons.resets import Reset, check_decay_input, check_reset
 from safjax.nn.neurons import LIF, Neuron
 from safjax.nn.numbers import (
     DECAYS,
@@ -18,7 +19,9 @@ from safjax.nn.numbers import (
     Number,
     checked_decay,
     checked_positive,
+    checked_reset,
     checked_surrogate,
+    reset_of,
     value_of,
 )
 from safjax.surrogate import Sigmoid
@@ -34,7 +37,7 @@ class PLIF(LIF):
       decay: λ ∈ (0, 1) at the start.
       shape: of w: () for one, (n,) or the shape of a sample for many.
       param_dtype: dtype of w.
-      threshold, surrogate, reset, floor, max_spikes, scaled: as of `LIF`.
+      threshold, surrogate, reset, floor, max_spikes, scaled, decay_input: as of `LIF`.
 
     Raises:
       ValueError: decay outside (0, 1).
@@ -68,15 +71,18 @@ class PLIF(LIF):
 
     def cell(self) -> LIFCell:
         """`LIFCell` of the present constants."""
-        return dataclasses.replace(super().cell(), decay=jax.nn.sigmoid(self.decay[...]))
+        return dataclasses.replace(self._lif(), decay=jax.nn.sigmoid(self.decay[...]))
 
 
 class CurrentLIF(LIF):
     """Current-based LIF: a synaptic filter i[t] = α i[t−1] + I[t] before the membrane of `LIF`.
 
+    With decayed input the membrane takes (1 − λ) i[t], and the filter I[t] as it is; where a filter has a gain too, as
+    in NIR's `CubaLIF`, that is a number times what its synapse gives: `lif(0.5 * synapse(x))`.
+
     Args:
       synaptic_decay: α ∈ [0, 1].
-      decay, threshold, surrogate, reset, floor, max_spikes, scaled: as of `LIF`.
+      decay, threshold, surrogate, reset, floor, max_spikes, scaled, decay_input: as of `LIF`.
 
     Raises:
       ValueError: synaptic_decay outside [0, 1].
@@ -107,13 +113,13 @@ class CurrentLIF(LIF):
 
     def cell(self) -> CurrentCell:  # type: ignore[override]
         """`CurrentCell` of the present constants."""
-        return CurrentCell(super().cell(), value_of(self.synaptic_decay, DECAYS))
+        return CurrentCell(self._lif(), value_of(self.synaptic_decay, DECAYS))
 
 
 class ALIF(Neuron):
     """LIF neurons whose threshold rises with their own firing.
 
-        b[t] = κ b[t−1] + s[t−1],   u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ − β b[t]),   m[t] = u[t] − θ s[t]
+        b[t] = κ b[t−1] + s[t−1],   u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ − β b[t]),   m[t] = u[t] − ρθ s[t]
 
     Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking neurons", 2020.
 
@@ -122,10 +128,11 @@ class ALIF(Neuron):
       threshold: θ > 0, at rest.
       adaptation_decay: κ ∈ [0, 1].
       strength: β > 0.
-      surrogate: as of `LIF`.
+      surrogate, reset, decay_input: as of `LIF`; a reset counts in thresholds at rest.
 
     Raises:
-      ValueError: a decay outside [0, 1], threshold or strength not positive.
+      ValueError: a decay outside [0, 1]; threshold, strength or reset not positive; `ResetTo` of a value not below the
+        threshold; decayed input without leak.
       TypeError: surrogate is not callable.
 
     Example:
@@ -143,6 +150,7 @@ class ALIF(Neuron):
         "adaptation_decay": DECAYS,
         "strength": STRENGTHS,
     }
+    carried = ("reset", "adaptation_decay")
 
     def __init__(
         self,
@@ -151,6 +159,9 @@ class ALIF(Neuron):
         adaptation_decay: Number = 0.9,
         strength: Number = 0.1,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
+        *,
+        reset: Reset = 1.0,
+        decay_input: bool = False,
     ):
         self.decay = checked_decay(self, decay)
         self.adaptation_decay = checked_decay(self, adaptation_decay, "adaptation_decay")
@@ -159,9 +170,13 @@ class ALIF(Neuron):
             self, "strength", strength, "what a past spike adds to the threshold", STRENGTHS
         )
         self.surrogate = checked_surrogate(self, surrogate)
+        self.reset, self.decay_input = checked_reset(self, reset), decay_input
+        check_reset(type(self).__name__, reset, threshold)
+        check_decay_input(type(self).__name__, decay, decay_input)
 
     def cell(self) -> AdaptiveCell:
         """`AdaptiveCell` of the present constants."""
         decay, threshold = value_of(self.decay, DECAYS), value_of(self.threshold, THRESHOLDS)
         adaptation_decay, strength = value_of(self.adaptation_decay, DECAYS), value_of(self.strength, STRENGTHS)
-        return AdaptiveCell(decay, threshold, adaptation_decay, strength, self.surrogate)
+        reset = reset_of(self.reset)
+        return AdaptiveCell(decay, threshold, adaptation_decay, strength, self.surrogate, reset, self.decay_input)

@@ -10,6 +10,7 @@ from flax import nnx
 from safjax.messages import Message, Silence, is_message
 from safjax.neurons import LIFCell
 from safjax.neurons.recording import Records
+from safjax.neurons.resets import Reset, check_decay_input, check_reset
 from safjax.nn.calls import layer_call
 from safjax.nn.module import Observation, SpikingModule
 from safjax.nn.numbers import (
@@ -21,7 +22,9 @@ from safjax.nn.numbers import (
     checked_decay,
     checked_floor,
     checked_positive,
+    checked_reset,
     checked_surrogate,
+    reset_of,
     value_of,
 )
 from safjax.nn.states import flat, join
@@ -35,9 +38,6 @@ class Neuron(SpikingModule):
     A neuron of one's own is a subclass whose method `cell` returns a `safjax.neurons.Cell`, with the attribute
     `decay` if readouts are to take theirs from it.
     """
-
-    stepwise = True
-    """Whether they can go step by step; some need the whole sequence at once."""
 
     def cell(self) -> Any:
         """The neuron's constants and transition, see `safjax.neurons`."""
@@ -158,9 +158,12 @@ def _member_axes(cell: Any, current: Any) -> tuple[int | None, ...]:
 
 
 class LIF(Neuron):
-    """Leaky integrate-and-fire neurons with subtractive reset, one for each entry of their input current.
+    """Leaky integrate-and-fire neurons, one for each entry of their input current.
 
         u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ),   m[t] = u[t] − ρθ s[t],   m[0] = 0
+
+    Reset to a value v, m[t] = (1 − s[t]) u[t] + s[t] v. With decayed input, u[t] = λ m[t−1] + (1 − λ) I[t]; what
+    `simulate` records as "current" is I[t] all the same.
 
     Decay and threshold are numbers; an `nnx.Param` in place of one is learned, and an `nnx.Variable` holds one for each
     neuron: LIF(threshold=nnx.Param(jnp.ones(128))).
@@ -170,15 +173,18 @@ class LIF(Neuron):
       threshold: θ > 0; a learned one is kept ≥ 0.001.
       surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ. One that
         learns, a smooth function and not a step, is an `nnx.Module`; no rule that accumulates trains it.
-      reset: ρ > 0, what a spike subtracts in units of the threshold.
+      reset: ρ > 0, what a spike subtracts in units of the threshold; or `ResetTo(v)`, the value that it sets the
+        membrane to, which no rule that accumulates can train; or None for no reset.
       floor: lower clamp of u; None for none.
       max_spikes: the most spikes in a step, min(⌊u/θ⌋, n) of them; None for any number.
       scaled: let spikes travel with the height ρθ instead of 1. With a learned threshold and `spike_representation`
         this is DSR (Meng et al., "Training high-performance low-latency SNNs by differentiation on spike
         representation", 2022), which fires at a part α of what it subtracts: threshold = α V, reset = 1/α.
+      decay_input: multiply the current by 1 − λ, also where λ is learned.
 
     Raises:
-      ValueError: decay outside [0, 1]; threshold, reset or max_spikes not positive; floor not below the threshold.
+      ValueError: decay outside [0, 1]; threshold, reset or max_spikes not positive; floor not below the threshold;
+        `ResetTo` of a value not below the threshold, or with several or scaled spikes; decayed input without leak.
       TypeError: surrogate is not callable.
 
     Example:
@@ -193,6 +199,7 @@ class LIF(Neuron):
     """
 
     intervals: ClassVar[Mapping[str, Interval]] = {"decay": DECAYS, "threshold": THRESHOLDS}
+    carried = ("reset",)
 
     def __init__(
         self,
@@ -200,23 +207,38 @@ class LIF(Neuron):
         threshold: Number = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
         *,
-        reset: float = 1.0,
+        reset: Reset = 1.0,
         floor: float | None = None,
         max_spikes: int | None = 1,
         scaled: bool = False,
+        decay_input: bool = False,
     ):
         self.decay = checked_decay(self, decay)
         self.threshold = checked_positive(self, "threshold", threshold, "the firing threshold; the usual one is 1.0")
         self.surrogate = checked_surrogate(self, surrogate)
-        self.reset = checked_positive(self, "reset", reset, "what a spike subtracts, in thresholds; the usual is 1.0")
+        self.reset = checked_reset(self, reset)
         self.floor = checked_floor(self, floor)
         self.max_spikes = checked_count(self, max_spikes)
-        self.scaled = scaled
+        self.scaled, self.decay_input = scaled, decay_input
+        check_reset(type(self).__name__, reset, threshold, max_spikes, scaled)
+        check_decay_input(type(self).__name__, decay, decay_input)
 
     def cell(self) -> LIFCell:
         """`LIFCell` of the present constants."""
-        decay, threshold = value_of(self.decay, DECAYS), value_of(self.threshold, THRESHOLDS)
-        return LIFCell(decay, threshold, self.surrogate, self.reset, self.floor, self.max_spikes, self.scaled)
+        return self._lif()
+
+    def _lif(self) -> LIFCell:
+        # What others build theirs from: in tables NNX puts wrappers around public methods, also when called by super().
+        return LIFCell(
+            value_of(self.decay, DECAYS),
+            value_of(self.threshold, THRESHOLDS),
+            self.surrogate,
+            reset_of(self.reset),
+            self.floor,
+            self.max_spikes,
+            self.scaled,
+            self.decay_input,
+        )
 
 
 class IF(LIF):
@@ -227,7 +249,7 @@ class IF(LIF):
         threshold: Number = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
         *,
-        reset: float = 1.0,
+        reset: Reset = 1.0,
         floor: float | None = None,
         max_spikes: int | None = 1,
         scaled: bool = False,

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import is_message
+from safjax.neurons import ResetTo
+from safjax.neurons.resets import Reset
 from safjax.standing_in import with_gradient_of
 
 Number = float | nnx.Variable
@@ -20,21 +22,33 @@ THRESHOLDS: Interval = (1e-3, math.inf)
 STRENGTHS: Interval = (0.0, math.inf)
 
 
+def narrowed(number: Any, interval: Interval) -> Interval:
+    """The interval, narrowed by what a variable brings along: see `safjax.nn.time_constants.bounded`."""
+    own = number.get_metadata("interval", interval) if isinstance(number, nnx.Variable) else interval
+    return max(interval[0], own[0]), min(interval[1], own[1])
+
+
 def value_of(number: Number, interval: Interval) -> Any:
     """A number, or the array that a variable holds, taken to the nearest end of the interval where it lies outside.
 
-    The gradient is taken as if it lay inside, so that learning leads back; `train_step` brings learned ones
-    back itself.
+    The interval is that of the number's kind, narrowed by the variable's own. The gradient is taken as if the value lay
+    inside, so that learning leads back; `train_step` brings learned ones back itself.
     """
     if not isinstance(number, nnx.Variable):
         return number
     value = number[...]
-    return with_gradient_of(jnp.clip(value, *interval), value)
+    return with_gradient_of(jnp.clip(value, *narrowed(number, interval)), value)
 
 
 def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: Interval) -> nnx.Variable:
-    """Refuses a variable that starts outside the interval."""
-    value, (low, high) = variable.get_value(), interval
+    """Refuses a variable that starts outside the interval, or whose own interval lies outside."""
+    own = variable.get_metadata("interval", interval)
+    if narrowed(variable, interval) != own:
+        raise ValueError(
+            f"{type(owner).__name__}({name}=bounded(...)): its bounds [{own[0]:g}, {own[1]:g}] must lie in "
+            f"[{interval[0]:g}, {interval[1]:g}]."
+        )
+    value, (low, high) = variable.get_value(), own
     if isinstance(value, jax.core.Tracer | jax.ShapeDtypeStruct):
         return variable
     with jax.ensure_compile_time_eval():
@@ -65,9 +79,10 @@ def checked_rngs(owner: object, rngs: Any) -> nnx.Rngs:
       TypeError: they are none.
     """
     if not isinstance(rngs, nnx.Rngs):
+        name = getattr(owner, "__name__", type(owner).__name__)
         raise TypeError(
-            f"{type(owner).__name__}(rngs=...): expected streams of random keys, rngs=nnx.Rngs(0), but was given one "
-            f"of type {type(rngs).__name__}."
+            f"{name}(rngs=...): expected streams of random keys, rngs=nnx.Rngs(0), but was given one of type "
+            f"{type(rngs).__name__}."
         )
     return rngs
 
@@ -105,6 +120,41 @@ def checked_positive(owner: object, name: str, value: Any, what: str, interval: 
             "stands in an nnx.Variable, a learned one in an nnx.Param."
         )
     return float(value)
+
+
+def checked_reset(owner: object, reset: Any) -> Any:
+    """A reset as it was given: a number ρ > 0, `ResetTo` of a number or a variable, or None.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    name = type(owner).__name__
+    if isinstance(reset, ResetTo):
+        value = reset.value
+        _refuse_inputs(owner, value)
+        if isinstance(value, nnx.Variable):
+            # Or else the variable would not be found as a part of the net.
+            return nnx.data(reset)
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise ValueError(
+                f"{name}(reset=ResetTo({value!r})): expected a finite Python number, the value that a spike sets the "
+                "membrane to. An array stands in an nnx.Variable, a learned one in an nnx.Param."
+            )
+        return ResetTo(float(value))
+    if reset is None:
+        return None
+    if isinstance(reset, bool) or not isinstance(reset, Real) or not 0 < float(reset) < math.inf:
+        raise ValueError(
+            f"{name}(reset={reset!r}): expected a positive, finite Python number, what a spike subtracts, in "
+            "thresholds; the usual one is 1.0. To set the membrane to a value, write reset=ResetTo(0.0), with ResetTo "
+            "from safjax.nn; for no reset, reset=None."
+        )
+    return float(reset)
+
+
+def reset_of(reset: Reset) -> Reset:
+    """A reset with the array that its variable holds."""
+    return ResetTo(reset.value[...]) if isinstance(reset, ResetTo) and isinstance(reset.value, nnx.Variable) else reset
 
 
 def checked_floor(owner: object, floor: Any) -> float | None:
@@ -146,6 +196,21 @@ def checked_whole(owner: object, name: str, value: Any, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{type(owner).__name__}({name}={value!r}): expected a whole number ≥ 1, {what}.")
     return value
+
+
+def checked_shape(owner: object, shape: Any) -> tuple[int, ...]:
+    """The shape of one example, whole numbers ≥ 1, as a tuple.
+
+    Raises:
+      ValueError: it is none.
+    """
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (None,)
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in sizes):
+        raise ValueError(
+            f"{type(owner).__name__}(shape={shape!r}): expected the shape of one example without the batch, whole "
+            "numbers ≥ 1, for instance shape=(64,)."
+        )
+    return sizes
 
 
 def checked_surrogate(owner: object, surrogate: Any) -> Callable:

@@ -17,15 +17,18 @@ _LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
-def refused_outside(layer: nnx.Module, path: str, refusals: Refusals) -> Iterator[None]:
-    """Refuses, while the layer of the Synapse at `path` is called, to read a variable of an outer trace not its own."""
+def refused_outside(layer: nnx.Module, path: str, refusals: Refusals, kind: str = "Synapse") -> Iterator[None]:
+    """Refuses, while the layer of the Synapse at `path` is called, to read a variable of an outer trace not its own.
+
+    In place of a Synapse it may be a module of another `kind`.
+    """
     own = {id(node) for _, node in nnx.iter_graph(layer) if isinstance(node, nnx.Variable)}
     with _LOCK:
         reader, get_value = threading.get_ident(), nnx.Variable.get_value
 
         def checked(variable, **index):
             if threading.get_ident() == reader and id(variable) not in own and not variable._can_update:
-                refusals.refuse(path, _message(variable, path))
+                refusals.refuse(path, _message(variable, path, kind))
             return get_value(variable, **index)
 
         nnx.Variable.get_value = checked  # type: ignore[method-assign, assignment]
@@ -35,12 +38,12 @@ def refused_outside(layer: nnx.Module, path: str, refusals: Refusals) -> Iterato
             nnx.Variable.get_value = get_value  # type: ignore[method-assign]
 
 
-def _message(variable: nnx.Variable, path: str) -> str:
+def _message(variable: nnx.Variable, path: str, kind: str) -> str:
     what = f"{type(variable).__name__}{list(getattr(variable.get_raw_value(), 'shape', ()))}"
     return (
-        f"The function in the Synapse at '{path}' reads a {what} that the Synapse does not hold, for instance that of "
+        f"The function in the {kind} at '{path}' reads a {what} that the {kind} does not hold, for instance that of "
         "a module which the function closes over. It would see the values of when it was made, and not learn. Hold the "
         "layer in a module: class Tied(nnx.Module) with self.layer = layer in its __init__ and "
-        "x @ self.layer.kernel[...].T in its __call__, in the net as Synapse(Tied(layer)); a layer may stand in a net "
+        f"x @ self.layer.kernel[...].T in its __call__, in the net as {kind}(Tied(layer)); a layer may stand in a net "
         "twice."
     )

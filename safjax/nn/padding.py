@@ -23,7 +23,14 @@ def check_lengths(lengths: Any, steps: int, batch: int, goes_on: bool) -> None:
       TypeError: they are no whole numbers.
       ValueError: there are more or fewer of them than members, or one lies outside 1 ... T.
     """
-    lengths = jnp.asarray(lengths)
+    if not hasattr(lengths, "dtype"):
+        raise TypeError(
+            f"lengths must be an array of whole numbers [B], how many steps of x each member has, but was a "
+            f"{type(lengths).__name__}: write lengths=jnp.array(...)."
+        )
+    if not isinstance(lengths, jax.core.Tracer):
+        # On the host: within a compiled function even the least of known numbers is one that cannot be looked at.
+        lengths = jax.device_get(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(
             f"lengths must be whole numbers [B], how many steps of x each member has, but was of {lengths.dtype}. Of a "

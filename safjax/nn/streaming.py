@@ -12,7 +12,7 @@ from safjax.nn.binding import bind
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
-from safjax.nn.neurons import Neuron
+from safjax.nn.module import SpikingModule
 from safjax.nn.shapes import bound_or_explained, reading
 from safjax.nn.states import join
 from safjax.nn.task import check_arrays, check_net, started
@@ -69,7 +69,7 @@ def stream(net: nnx.Module) -> Stream:
 
     Raises:
       TypeError: net is no `nnx.Module`.
-      ValueError: its neurons need all steps at once.
+      ValueError: a layer of it needs all steps at once.
 
     Example:
       >>> import jax.numpy as jnp
@@ -121,9 +121,9 @@ def _inference(state: Any) -> Rule:
 
 def _refuse_whole_sequences(net: nnx.Module) -> None:
     for path, module in nnx.iter_modules(net):
-        if isinstance(module, Neuron) and not module.stepwise:
+        if isinstance(module, SpikingModule) and not module.stepwise:
             raise ValueError(
                 f"{type(module).__name__} at '{join(path)}' computes all steps of a sequence at once, so this net "
-                "cannot go one step at a time. Run it by safjax.predict(net, x), or build it from neurons that can, "
+                "cannot go one step at a time. Run it by safjax.predict(net, x), or build it from layers that can, "
                 "such as LIF, ALIF or SlidingPSN."
             )

@@ -1,6 +1,5 @@
-"""The synapse: everything that stands between two neurons."""
+"""The synapse: everything that stands between neurons."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +9,16 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import Kept, Sequence, Silence
-from safjax.mixing import mixing_operation
 from safjax.nn.calls import layer_call
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.layout import Layout, laid_out, layout_of
+from safjax.nn.mixed_members import refuse_mixing
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.states import join, split
-from safjax.nn.statistics import is_unnamed
+from safjax.nn.step_index import tells_steps
+from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
 
 
 class Synapse(SpikingModule):
@@ -28,18 +28,27 @@ class Synapse(SpikingModule):
         Synapse(nnx.Sequential(pool, nnx.Conv(64, 128, (3, 3), rngs=rngs)))
         Synapse(lambda x: 2.74 * x)
 
+    It joins several streams if its layer takes as many arrays: what neurons and synapses return, and plain arrays such
+    as the net's input, all of one time step.
+
+        self.both = Synapse(lambda a, b: a * b)           # in __init__; in __call__: self.both(spikes, others)
+        self.attention = Synapse(lambda q, k, v: scale * (q @ k.mT) @ v)
+
     Under rules that exchange spikes (BPTT, EXODUS, SLAYER, SLTT) it is the layer itself; layer by layer it sees a batch
     of all steps, so a layer that takes statistics of its batch has to know them, as `BatchNorm` does, and a function
     that mixes the members of its batch in another way (a softmax over axis 0, a roll) is refused there. Under rules
-    that accumulate (OTTT, SAF, SR) the layer must be affine in its input and the same at every step: convolutions,
-    dense layers, average pooling, reshapes, sums.
+    that accumulate (OTTT, SAF, SR) the layer must be the same at every step and affine in its input, of several inputs
+    in all of them together: convolutions, dense layers, average pooling, reshapes, sums and concatenations, but no
+    product of two inputs.
 
     Args:
-      layer: an `nnx.Module` or a function, from [B, ...] to [B, ...].
+      layer: an `nnx.Module` or a function, from one or several arrays [B, ...] to one [B, ...].
 
     Raises (when a rule meets the net):
-      ValueError: the rule accumulates and the layer is not affine, or it changes its own state from step to step; the
-        layer mixes the members of its batch, where time steps lie in it, or members have lengths of their own.
+      TypeError: another number of inputs than the layer takes, an input that is no array, a result that is none.
+      ValueError: the rule accumulates and the layer is not affine, or it changes its own state from step to step; of
+        several inputs, batches of different sizes; the layer mixes the members of its batch, where time steps lie in
+        it, or members have lengths of their own.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,58 +61,65 @@ class Synapse(SpikingModule):
       (4, 5, 48)
     """
 
-    def __init__(self, layer: nnx.Module | Callable[[jax.Array], jax.Array]):
+    def __init__(self, layer: nnx.Module | Callable[..., jax.Array]):
         if not callable(layer) or isinstance(layer, type):
             given = f"the class {layer.__name__}" if isinstance(layer, type) else f"one of type {type(layer).__name__}"
             raise TypeError(
-                f"Synapse(...): expected a layer or a function of one array, for instance Synapse(nnx.Linear(64, 10, "
+                f"Synapse(...): expected a layer or a function of arrays, for instance Synapse(nnx.Linear(64, 10, "
                 f"rngs=rngs)), but was given {given}."
             )
         self.layer = layer if isinstance(layer, nnx.Module) else nnx.Sequential(layer)
 
-    @layer_call(prepare=lambda synapse, _: keep_biases_wide(synapse))
-    def __call__(self, x: Any) -> Any:
-        message = self.message(x)
+    @layer_call(prepare=lambda synapse, *_: keep_biases_wide(synapse))
+    def __call__(self, x: Any, *others: Any) -> Any:
         binding = self.bound()
         if binding.discovering is not None:
             self._refuse_neurons()
-        if isinstance(message, Silence):
-            return message
+            refuse_number(self.layer, (x, *others), binding.path)
+        messages = [self.message(one, place) for place, one in enumerate((x, *others))]
+        for message in messages:
+            if isinstance(message, Silence):
+                return message
+        if binding.discovering is not None and others:
+            refuse_batches(messages, binding.path)
         graphdef, params, rest = split(self.layer, nnx.Param)
-        changeable = not binding.propagation.accumulates and bool(jax.tree.leaves(rest))
+        changeable = not binding.propagation.accumulates and (bool(jax.tree.leaves(rest)) or tells_steps(self.layer))
         if changeable:
-            message = self._spread(message)
-        layout = layout_of(message)
+            messages = [self._spread(message) for message in messages]
+        layout = layout_of(*messages)
 
-        def called(layer, x):
+        def called(layer, *xs):
             with laid_out(layout):
-                return _looked_at(layer, x, binding) if binding.discovering is not None else layer(x)
+                return _looked_at(layer, xs, binding) if binding.discovering is not None else layer(*xs)
 
-        def function(params, rest, x):
-            return called(nnx.merge(graphdef, params, rest, copy=True), x)
+        def function(params, rest, *xs):
+            return called(nnx.merge(graphdef, params, rest, copy=True), *xs)
 
         if binding.discovering is not None and not binding.discovering.naming:
-            self._refuse_mixing(called, graphdef, params, rest, message)
+            refuse_mixing(binding, self.layer, called, messages)
         if not binding.propagation.accumulates:
             if changeable:
                 # It may change its own state, batch statistics for instance, which must come out of the call.
-                return binding.propagation.synapse(lambda _, x: called(self.layer, x), (), message)
-            return binding.propagation.synapse(lambda params, x: function(params, rest, x), params, message)
+                return binding.propagation.synapse(lambda _, *xs: called(self.layer, *xs), (), *messages)
+            return binding.propagation.synapse(lambda params, *xs: function(params, rest, *xs), params, *messages)
+        return self._accumulated(lambda params, rest, xs: function(params, rest, *xs), params, rest, messages)
+
+    def _accumulated(self, function: Callable, params: Any, rest: Any, messages: list) -> Any:
+        """function(params, rest, inputs) of messages that are sums over time."""
+        binding, values = self.bound(), tuple(message.value for message in messages)
         if binding.discovering is not None and not binding.discovering.naming:
             # Once is enough.
-            self._refuse_changes(graphdef, params, rest, message.value)
-            self._refuse_nonaffine(
-                lambda weights, x: function(weights[0], weights[1], x), (params, rest), message.value
-            )
+            self._refuse_changes(params, rest, values)
+            self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
         # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
         # step differentiates, and so leaves the time loop.
-        prelude, body = hoist(function, params, rest, message.value)
-        return binding.propagation.synapse(lambda w, x: body(*w, x), prelude(params, rest), message)
+        prelude, body = hoist(function, params, rest, values)
+        return binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
 
     def _spread(self, message: Any) -> Any:
-        """What comes of a quicker form of it, and over all steps where random numbers are drawn at each of them."""
+        """What comes of a quicker form of it, and over all steps where the layer gives each of them its own result."""
         message = message.computed() if isinstance(message, Kept) else message
-        if isinstance(message, Sequence) and nnx.state(self.layer, nnx.RngState):
+        if isinstance(message, Sequence) and (nnx.state(self.layer, nnx.RngState) or tells_steps(self.layer)):
             return Sequence(message.unrolled(), message.steps, False)
         return message
 
@@ -117,46 +133,28 @@ class Synapse(SpikingModule):
                     "synapse is what stands between neurons; put neurons, readouts and dropout beside it, not inside.",
                 )
 
-    def _refuse_mixing(self, called: Callable, graphdef: Any, params: Any, rest: Any, message: Any) -> None:
-        """Where the batch holds more than the members of one step, all of which go on, a function must not mix it."""
-        binding = self.bound()
-        if binding.discovering is None or (layout_of(message).held == 1 and not binding.course.padded):
+    def _refuse_nonaffine(self, function, weights, xs) -> None:
+        operation = nonaffine_operation(function, weights, xs)
+        if operation is None:
             return
-        x = jax.tree.leaves(message)[0]
-        lead = 2 if isinstance(message, Kept) or (isinstance(message, Sequence) and not message.still) else 1
-        folded = jax.ShapeDtypeStruct((math.prod(x.shape[:lead]), *x.shape[lead:]), x.dtype)
+        inputs, way_out = "its input", "average pooling instead of max pooling, a neuron instead of ReLU"
+        if len(xs) > 1:
+            inputs, way_out = f"its {len(xs)} inputs together", f"{way_out}, a sum instead of a product"
+        self.bound().refuse(
+            f"The rule '{self.bound().rule}' sends sums over time through the Synapse at '{self.bound().path}', so it "
+            f"must be affine in {inputs}, but it contains {operation}. Use an affine layer ({way_out})."
+        )
 
-        def function(params, rest, x):
-            layer = nnx.merge(graphdef, params, rest, copy=True)
-            return called(layer, x), split(layer, is_unnamed)[1]
+    def _refuse_changes(self, params, rest, xs) -> None:
+        graphdef = nnx.graphdef(self.layer)
 
-        with binding.discovering.aside():
-            closed = jax.make_jaxpr(function)(params, rest, folded)
-        *inputs, _ = closed.jaxpr.invars
-        if any(all(after is not before for before in inputs) for after in closed.jaxpr.outvars[1:]):
-            # These are refused by their own name.
-            return
-        operation = mixing_operation(closed, [False] * len(inputs) + [True])
-        if operation is not None:
-            binding.refuse(_mixing_told(binding, operation))
-
-    def _refuse_nonaffine(self, function, weights, x) -> None:
-        operation = nonaffine_operation(function, weights, x)
-        if operation is not None:
-            self.bound().refuse(
-                f"The rule '{self.bound().rule}' sends sums over time through the Synapse at '{self.bound().path}', "
-                f"so it must be affine in its input, but it contains {operation}. Use an affine layer (average pooling "
-                "instead of max pooling, a neuron instead of ReLU)."
-            )
-
-    def _refuse_changes(self, graphdef, params, rest, x) -> None:
-        def called(params, rest, x):
+        def called(params, rest, xs):
             layer = nnx.merge(graphdef, params, rest, copy=True)
             with laid_out(Layout(1, 1)):
-                layer(x)
+                layer(*xs)
             return split(layer, nnx.Param)[2]
 
-        closed, shapes = jax.make_jaxpr(called, return_shape=True)(params, rest, x)
+        closed, shapes = jax.make_jaxpr(called, return_shape=True)(params, rest, xs)
         first = len(jax.tree.leaves(params))
         before = dict(zip(_paths(rest), closed.jaxpr.invars[first:], strict=False))
         after = dict(zip(_paths(shapes), closed.jaxpr.outvars, strict=True))
@@ -166,20 +164,6 @@ class Synapse(SpikingModule):
                 f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but "
                 f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}."
             )
-
-
-def _mixing_told(binding: Binding, operation: str) -> str:
-    told = f"The function in the Synapse at '{binding.path}' mixes the members of its batch, by {operation}. "
-    if binding.course.padded:
-        return (
-            f"{told}With lengths some members have ended where others go on, so that what stands beyond a member's end "
-            "would reach the others. Keep the members apart, or give the net sequences of one length, without lengths."
-        )
-    return (
-        f"{told}Under the rule '{binding.rule}' all time steps lie in that batch, one after the other, so that steps "
-        "would be mixed as well. For statistics of a batch write safjax.nn.BatchNorm(features, over='step'), which "
-        "knows of time; everything else of the kind is trained by bptt() and sltt(), step by step."
-    )
 
 
 def _paths(rest: Any) -> list[str]:
@@ -202,11 +186,12 @@ def _remedy(changed: str) -> str:
     )
 
 
-def _looked_at(layer: nnx.Module, x: jax.Array, binding: Binding) -> jax.Array:
+def _looked_at(layer: nnx.Module, xs: tuple[jax.Array, ...], binding: Binding) -> jax.Array:
     """The result of the layer of the Synapse so bound, if its call neither reads nor changes what it must not."""
     # Not a method: what differentiates a function may outlive the trace whose variables a module holds.
     before = plain_attributes(layer)
     with refused_outside(layer, binding.path, binding.refusals):
-        result = layer(x)
+        result = layer(*xs)
     refuse_changed(before, layer, binding.refusals, f"the Synapse at '{binding.path}'")
+    refuse_result(result, xs, binding.path)
     return result

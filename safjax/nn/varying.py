@@ -26,17 +26,18 @@ def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any) -> Non
     for path, module in nnx.iter_modules(net):
         if not isinstance(module, SpikingModule) or join(path) not in entered:
             continue
-        labels = entered[join(path)]
-        where = f"the {type(module).__name__} at '{join(path)}'"
-        if propagation.whole_sequence:
-            _refuse_made_anew(module.bound(), where, labels)
-            continue
-        varies = not labels.isdisjoint({CHANGED, READ} if course.static else {CHANGED, READ, INPUT})
-        learned = sorted(label.name for label in labels if isinstance(label, Learned))
-        own = course._replace(static=not varies) if learned or course.static else course
-        if learned and not propagation.follows(own):
-            _refuse_learned(module.bound(), where, labels, learned, own)
-        module.binding = dataclasses.replace(module.bound(), course=own)
+        where, inputs = f"the {type(module).__name__} at '{join(path)}'", []
+        for place, labels in sorted(entered[join(path)].items()):
+            if propagation.whole_sequence:
+                _refuse_made_anew(module.bound(), where, labels)
+                continue
+            varies = not labels.isdisjoint({CHANGED, READ} if course.static else {CHANGED, READ, INPUT})
+            learned = sorted(label.name for label in labels if isinstance(label, Learned))
+            own = course._replace(static=not varies) if learned or course.static else course
+            if learned and not propagation.follows(own):
+                _refuse_learned(module.bound(), where, labels, learned, own)
+            inputs.append((place, own))
+        module.binding = dataclasses.replace(module.bound(), inputs=tuple(inputs))
 
 
 def _refuse_made_anew(binding: Binding, where: str, labels: Labels) -> None:

@@ -142,7 +142,8 @@ class Enquiry:
         return [name for name, rule in asked.items() if not self.reasons(rule)]
 
     def _kind(self, rule: Rule) -> Any:
-        return rule.propagation.refuses_as, self._moving and rule.schedule.updates(self._trial.steps) > 1
+        moving = self._moving and rule.schedule.updates(self._trial.steps) > 1
+        return rule.propagation.refuses_as, rule.schedule.sees_all_steps, moving
 
 
 def _surely_differentiable(bound: Bound) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,11 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from safjax.ops import winograd
+from safjax.ops.blocks import blocks_of, by_blocks, summed_over_blocks
+from safjax.ops.few_channels import scattered_input_gradient, shifted_sum
+
+FEW = 16
+"""Channels of an image below which its gradient is quicker by `scattered_input_gradient`, timed on one core."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def convolve(x: jax.Array, w: jax.Array, window: Window, spread: Sequence[int] |
 
 
 def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
-    """`convolve`, in the fastest of three spellings: `winograd.convolve`, as it stands, or with long rows.
+    """`convolve` in the fastest of four spellings: `winograd.convolve`, `shifted_sum`, as it stands, or in long rows.
 
     The compiler spreads a convolution over cores by blocks of 64 output channels and by blocks of long rows, never by
     images: a map of few channels runs on one core, and short rows leave its vector units half empty. Laying the rows of
@@ -84,6 +90,15 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """
     if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window):
         return winograd.convolve(x, w, window.padding)
+    y = jax.eval_shape(lambda: convolve(x, w, window))
+    if x.shape[-1] == 1 and all(s == 1 for s in window.strides):
+        return shifted_sum(x, w, window, y.shape[1:-1])
+    if x.shape[-1] < FEW:
+        return _as_it_stands_or_in_long_rows(x, w, window)
+    return by_blocks(lambda x: _as_it_stands_or_in_long_rows(x, w, window), x, _blocks(x, y))
+
+
+def _as_it_stands_or_in_long_rows(x, w, window):
     batch, *out = jax.eval_shape(lambda: convolve(x, w, window)).shape
     if not gains_by_long_rows(x.shape[-1], out, window):
         return convolve(x, w, window)
@@ -133,6 +148,14 @@ def input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     """
     if gains_by_winograd(w.shape[-2], w.shape[-1], δ.dtype, window):
         return winograd.input_gradient(w.astype(δ.dtype), δ, window.padding)
+    x = jax.ShapeDtypeStruct((len(δ), *window.image, window.groups * w.shape[-2]), δ.dtype)
+    if window.groups == 1 and (w.shape[-2] < FEW or prod(window.kernel) == 1):
+        return by_blocks(lambda δ: scattered_input_gradient(w, δ, window), δ, _blocks(x, δ))
+    return by_blocks(lambda δ: _correlated(w, δ, window), δ, _blocks(x, δ))
+
+
+def _correlated(w, δ, window):
+    """δ, spread by the strides, convolved with the flipped kernel."""
     groups, spatial = window.groups, δ.ndim - 2
     flipped = lax.rev(w, range(spatial)).astype(δ.dtype)
     # [*k, c, (group, o)] to [*k, o, (group, c)]
@@ -146,7 +169,7 @@ def input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     )
     transposed = replace(window, image=δ.shape[1:-1], strides=(1,) * spatial, padding=padding, dtype=None)
     if all(s == 1 for s in window.strides):
-        return forward(δ, flipped, transposed)
+        return _as_it_stands_or_in_long_rows(δ, flipped, transposed)
     return convolve(δ, flipped, transposed, spread=window.strides)
 
 
@@ -166,6 +189,16 @@ def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     """
     if gains_by_winograd(x.shape[-1], δ.shape[-1], δ.dtype, window):
         return winograd.weight_gradient(x.astype(δ.dtype), δ, window.padding)
+    return summed_over_blocks(lambda x, δ: _contracted(x, δ, window), x, δ, _blocks(x, δ))
+
+
+def _blocks(x: Any, y: Any) -> int:
+    """How many blocks of images make a convolution's input and output small enough for the cache."""
+    one = sum(prod(a.shape[1:]) * a.dtype.itemsize for a in (x, y))
+    return blocks_of(len(x), one) if len(x) else 1
+
+
+def _contracted(x, δ, window):
     # Double precision has no fast 1-D convolution. With one row the convolution becomes a matrix product.
     if x.ndim == 3 or δ.dtype == jnp.float64:
         return weight_gradient_by_rows(x[:, None], δ[:, None], window.with_unit_axis())[0]

@@ -1,4 +1,4 @@
-"""Average pooling of channels-last arrays."""
+"""Average pooling of channels-last arrays, and the arguments of all pooling."""
 
 from collections.abc import Sequence
 from math import prod
@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from safjax.precision import widened
+
+Pads = tuple[tuple[int, int], ...]
+"""Padding (low, high) of each spatial axis."""
 
 
 def avg_pool(
@@ -33,20 +36,20 @@ def avg_pool(
     Raises:
       ValueError: if the arguments do not fit together or a window is larger than the padded input.
     """
-    window = tuple(window)
-    strides = window if strides is None else tuple(strides)
-    _check(x, window, strides, padding)
+    window, strides, pads = checked_window("avg_pool", x, window, strides, padding)
     # A sum of small whole numbers, uint8 for instance, would run over.
     x = x if jnp.issubdtype(x.dtype, jnp.inexact) else widened(x)
     lead = x.ndim - len(window) - 1
     spatial = x.shape[lead:-1]
-    if padding == "VALID" and strides == window and all(m % k == 0 for m, k in zip(spatial, window, strict=True)):
+    if not any(map(any, pads)) and strides == window and all(m % k == 0 for m, k in zip(spatial, window, strict=True)):
         split = [size for m, k in zip(spatial, window, strict=True) for size in (m // k, k)]
         return x.reshape(*x.shape[:lead], *split, x.shape[-1]).mean(
             axis=tuple(range(lead + 1, x.ndim + len(window) - 1, 2))
         )
-    pads = padding if isinstance(padding, str) else [*[(0, 0)] * lead, *((low, high) for low, high in padding), (0, 0)]
-    total = lax.reduce_window(x, x.dtype.type(0), lax.add, (*[1] * lead, *window, 1), (*[1] * lead, *strides, 1), pads)
+    one = [1] * lead
+    total = lax.reduce_window(
+        x, x.dtype.type(0), lax.add, (*one, *window, 1), (*one, *strides, 1), [*[(0, 0)] * lead, *pads, (0, 0)]
+    )
     return total / prod(window)
 
 
@@ -61,24 +64,37 @@ def global_avg_pool(x: jax.Array) -> jax.Array:
     return x.mean(axis=tuple(range(1, x.ndim - 1)))
 
 
-def _check(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], padding) -> None:
+def checked_window(
+    name: str, x: jax.Array, window: Sequence[int], strides: Sequence[int] | None, padding: str | Sequence
+) -> tuple[tuple[int, ...], tuple[int, ...], Pads]:
+    """window, strides and padding of each spatial axis, as pooling takes them.
+
+    Raises:
+      ValueError: they do not fit together, or a window is larger than the padded input; it calls the function `name`.
+    """
+    window = tuple(window)
+    strides = window if strides is None else tuple(strides)
     shape = f"got x of shape {x.shape} and window {window}"
     if not 0 < len(window) < x.ndim:
-        raise ValueError(f"avg_pool takes x[..., *spatial, C] and one window size for each spatial axis; {shape}.")
+        raise ValueError(f"{name} takes x[..., *spatial, C] and one window size for each spatial axis; {shape}.")
     if len(strides) != len(window) or min(*window, *strides) < 1:
         raise ValueError(
-            f"avg_pool takes one window size and one stride, both at least 1, for each spatial axis; {shape}, "
-            f"strides {strides}. For 2×2 blocks write avg_pool(x, (2, 2))."
+            f"{name} takes one window size and one stride, both at least 1, for each spatial axis; {shape}, "
+            f"strides {strides}. For 2×2 blocks write {name}(x, (2, 2))."
         )
+    image = x.shape[-len(window) - 1 : -1]
+    pads = _pads(name, padding, image, window, strides, shape)
+    if any(m + sum(p) < k for m, p, k in zip(image, pads, window, strict=True)):
+        raise ValueError(f"{name}'s window must fit into the padded input; {shape}, padding {padding}.")
+    return window, strides, pads
+
+
+def _pads(name: str, padding: str | Sequence, image: tuple, window: tuple, strides: tuple, shape: str) -> Pads:
     if isinstance(padding, str):
         if padding not in ("VALID", "SAME"):
-            raise ValueError(f'avg_pool takes padding "VALID", "SAME" or (low, high) for each axis; got {padding!r}.')
-        pads = [(0, 0)] * len(window)
-    else:
-        pads = [tuple(p) for p in padding]
-        if [len(p) for p in pads] != [2] * len(window):
-            raise ValueError(f"avg_pool takes padding (low, high) for each spatial axis; {shape}, padding {padding}.")
-    if padding != "SAME" and any(
-        m + sum(p) < k for m, p, k in zip(x.shape[-len(window) - 1 : -1], pads, window, strict=True)
-    ):
-        raise ValueError(f"avg_pool's window must fit into the padded input; {shape}, padding {padding}.")
+            raise ValueError(f'{name} takes padding "VALID", "SAME" or (low, high) for each axis; got {padding!r}.')
+        return tuple((int(low), int(high)) for low, high in lax.padtype_to_pads(image, window, strides, padding))
+    pads = [tuple(p) for p in padding]
+    if [len(p) for p in pads] != [2] * len(window):
+        raise ValueError(f"{name} takes padding (low, high) for each spatial axis; {shape}, padding {padding}.")
+    return tuple((int(low), int(high)) for low, high in pads)

@@ -41,9 +41,11 @@ def _next_gain(state: Accumulation, decay: float | jax.Array) -> Gain:
 def clamp_limit(potential: jax.Array, cell: LIFCell) -> jax.Array:
     """The rate's limit for large Λ: clamp(v / ρθ, 0, n), or of spikes of height ρθ, clamp(v, 0, n ρθ).
 
+    v is the weighted mean current; with decayed input, 1 − λ times that.
+
     Meng et al., "Training high-performance low-latency SNNs by differentiation on spike representation", 2022, Sec. 4.
     """
-    below = potential
+    below = potential = cell.driven(potential)
     if cell.max_spikes is not None:
         top = cell.max_spikes * cell.drop
         below = jnp.where(potential >= top, top, potential)
@@ -75,13 +77,13 @@ class RatePropagation:
 
     @property
     def refuses_as(self) -> "RatePropagation":
-        return RatePropagation()
+        return self
 
     def longest(self, decay: float, dtype: jnp.dtype) -> float | None:
         return longest_gain(decay, dtype) if decay == 1 else None
 
     def refusal(self, cell: Any, current: Rate, course: Course) -> str | None:
-        reasons = only_lif(cell), lost_in_rounding(cell, current.value, course)
+        reasons = only_lif(cell, self.clamp), lost_in_rounding(cell, current.value, course)
         return "; and it ".join(reason for reason in reasons if reason is not None) or None
 
     def follows(self, course: Course) -> bool:
@@ -100,8 +102,8 @@ class RatePropagation:
             rate = exact(rate, gain, self.longest(decay, rate.dtype))
         return Accumulation(total, gain), Rate(rate)
 
-    def synapse(self, function: SynapseFn, weights: Any, message: Rate) -> Rate:
-        return Rate(function(weights, message.value))
+    def synapse(self, function: SynapseFn, weights: Any, *messages: Rate) -> Rate:
+        return Rate(function(weights, *(message.value for message in messages)))
 
     def start(self, current: Rate, cell: LIFCell, course: Course) -> Accumulation:
         del cell, course
@@ -116,7 +118,8 @@ class RatePropagation:
             rate = drop * rate
         if self.clamp:
             rate = with_gradient_of(rate, clamp_limit(potential, cell))
-        records = {} if pick is None else pick(_records(state.total, gain.of(potential) * potential, spikes, cell))
+        driven = gain.of(potential) * cell.driven(potential)
+        records = {} if pick is None else pick(_records(state.total, driven, spikes, cell))
         return Fired(Accumulation(total, gain), Rate(rate), spikes, records)
 
     def unlearned(self, record: str) -> str | None:

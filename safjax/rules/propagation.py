@@ -1,7 +1,7 @@
 """The contract between a rule and the layers: what travels, and how synapses, neurons and readouts treat it.
 
 Every method is a pure function. States are None before the first step; a method that meets None starts from zeros, so
-nobody else needs to know shapes. f(w, x) is a synapse's function of its weights and its input.
+nobody else needs to know shapes. f(w, *x) is a synapse's function of its weights and its inputs, one or several.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from safjax.neurons.recording import Pick
 
-SynapseFn = Callable[[Any, jax.Array], jax.Array]
+SynapseFn = Callable[..., jax.Array]
 State = Any
 Message = Any
 
@@ -87,8 +87,8 @@ class Propagation(Protocol):
         """Turns a plain array, this step's input x[t], into a message."""
         ...
 
-    def synapse(self, function: SynapseFn, weights: Any, message: Message) -> Message:
-        """Applies f(w, ·) to a message."""
+    def synapse(self, function: SynapseFn, weights: Any, *messages: Message) -> Message:
+        """Applies f(w, ·) to the messages of one step, one or several."""
         ...
 
     def start(self, current: Message, cell: Any, course: Course) -> State:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.gains import Gain
-from safjax.neurons import CurrentCell, LIFCell
+from safjax.neurons import CurrentCell, LIFCell, ResetTo
 from safjax.neurons.accumulation import resolution
 from safjax.rules.propagation import Course
 
@@ -17,8 +17,13 @@ MOST_ROUNDING = 1 / 8
 """How far, in thresholds, rounding may move a potential that is the difference of two sums over time."""
 
 
-def only_lif(cell: Any) -> str | None:
-    """Rules that accumulate follow Σ λᵏ s, which is the neuron's whole memory for `LIFCell` without a floor only."""
+def only_lif(cell: Any, clamp: bool = False) -> str | None:
+    """Rules that accumulate follow Σ λᵏ s: the whole memory of `LIFCell` without floor or value of reset only.
+
+    Args:
+      cell: the neurons.
+      clamp: whether the gradient is that of the rate's limit, which is there only where a spike subtracts something.
+    """
     # Not isinstance: a cell derived from it may step otherwise.
     if type(cell) is not LIFCell:
         return (
@@ -29,6 +34,16 @@ def only_lif(cell: Any) -> str | None:
         return (
             "sums spikes over time, but a membrane with a floor forgets what lies below it, so no such sum follows it; "
             "write floor=None"
+        )
+    if isinstance(cell.reset, ResetTo):
+        return (
+            "sums spikes over time, but a membrane that spikes set to a value forgets by how much it was above its "
+            "threshold, so no such sum follows it; write reset=1.0, which subtracts the threshold"
+        )
+    if clamp and cell.reset is None:
+        return (
+            "takes the gradient of the limit of a neuron's rate, which comes of what spikes subtract, but without "
+            "reset they subtract nothing; write reset=1.0, which subtracts the threshold"
         )
     return None
 

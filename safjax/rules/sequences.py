@@ -25,6 +25,7 @@ from safjax.neurons import (
 )
 from safjax.neurons.firing import put_together, taken_apart
 from safjax.neurons.recording import Pick, Recording, recorded_sequence
+from safjax.neurons.resets import after_spikes
 from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
@@ -109,13 +110,19 @@ class SequencePropagation:
             f"{course.batch * course.steps}: layers before the spiking part must keep the batch axis."
         )
 
-    def synapse(self, function: SynapseFn, weights: Any, message: Sequence | Kept) -> Sequence:
-        if isinstance(message, Kept):
-            value = _released_synapse(function, message.release, weights, message.constants, message.kept)
-            return Sequence(value, len(value), False)
-        if message.still:
-            return dataclasses.replace(message, value=function(weights, message.value))
-        return dataclasses.replace(message, value=_over_time(function, weights, message.value))
+    def synapse(self, function: SynapseFn, weights: Any, *messages: Sequence | Kept) -> Sequence:
+        given = [message for message in messages if isinstance(message, Sequence)]
+        if len(given) == len(messages):
+            steps = given[0].steps
+            if all(message.still for message in given):
+                return Sequence(function(weights, *(message.value for message in given)), steps, True)
+            value = _over_time(function, weights, *(message.unrolled() for message in given))
+            return Sequence(value, steps, False)
+        quick = [message.to_be_kept() for message in messages]
+        releases = tuple(message.release for message in quick)
+        parts = [message.constants for message in quick], [message.kept for message in quick]
+        value = _released_synapse(function, releases, weights, *parts)
+        return Sequence(value, len(value), False)
 
     def start(self, current: Sequence | Kept, cell: Any, course: Course) -> Any:
         """As step by step; None where the sequence is computed from its start to its end in one call."""
@@ -151,7 +158,7 @@ class SequencePropagation:
 
     def _records(self, current: Sequence, cell: LIFCell, potentials: jax.Array, spikes: jax.Array) -> dict:
         reset = jax.lax.stop_gradient(spikes) if self.detach_reset else spikes
-        membranes = potentials - cell.drop * reset
+        membranes = after_spikes(potentials, reset, cell.release)
         return {"spikes": spikes, "current": current.unrolled(), "potential": potentials, "membrane": membranes}
 
     def _spikes(self, state: Any, current: Sequence, cell: Any, pick: Pick | None) -> tuple[Any, jax.Array, dict]:
@@ -205,31 +212,35 @@ class SequencePropagation:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _released_synapse(function, release, weights, constants, kept):
-    """f(w, release(c, u)), for whose gradient u is kept and not the spikes: one sequence less in memory."""
-    return _over_time(function, weights, release(constants, kept))
+def _released_synapse(function, releases, weights, constants, kept):
+    """f(w, release(c, u), ...), for whose gradient u is kept and not the spikes: one sequence less in memory."""
+    return _over_time(function, weights, *_released(releases, constants, kept))
 
 
-def _released_forward(function, release, weights, constants, kept):
-    return _released_synapse(function, release, weights, constants, kept), (weights, constants, kept)
+def _released_forward(function, releases, weights, constants, kept):
+    return _released_synapse(function, releases, weights, constants, kept), (weights, constants, kept)
 
 
-def _released_backward(function, release, residuals, error):
+def _released_backward(function, releases, residuals, error):
     weights, constants, kept = residuals
     # Or else the compiler would find the same spikes in the forward pass and keep those.
-    late = zero_known_with(error).astype(kept.dtype)
-    spikes, to_kept = jax.vjp(release, constants, kept + late)
-    _, to_inputs = jax.vjp(functools.partial(_over_time, function), weights, spikes)
-    to_weights, to_spikes = to_inputs(error)
+    late = [u + zero_known_with(error).astype(u.dtype) for u in kept]
+    spikes, to_kept = jax.vjp(functools.partial(_released, releases), constants, late)
+    _, to_inputs = jax.vjp(functools.partial(_over_time, function), weights, *spikes)
+    to_weights, *to_spikes = to_inputs(error)
     return to_weights, *to_kept(to_spikes)
 
 
 _released_synapse.defvjp(_released_forward, _released_backward)
 
 
-def _over_time(function: SynapseFn, weights: Any, x: jax.Array) -> jax.Array:
-    y = function(weights, x.reshape(-1, *x.shape[2:]))
-    return y.reshape(*x.shape[:2], *y.shape[1:])
+def _released(releases: tuple, constants: list, kept: list) -> list[jax.Array]:
+    return [release(c, u) for release, c, u in zip(releases, constants, kept, strict=True)]
+
+
+def _over_time(function: SynapseFn, weights: Any, *xs: jax.Array) -> jax.Array:
+    y = function(weights, *map(_folded, xs))
+    return y.reshape(*xs[0].shape[:2], *y.shape[1:])
 
 
 def _folded(x: jax.Array) -> jax.Array:

@@ -80,8 +80,8 @@ class SpikePropagation:
         del course
         return state, x
 
-    def synapse(self, function: SynapseFn, weights: Any, message: jax.Array) -> jax.Array:
-        return function(weights, message)
+    def synapse(self, function: SynapseFn, weights: Any, *messages: jax.Array) -> jax.Array:
+        return function(weights, *messages)
 
     def start(self, current: jax.Array, cell: Cell, course: Course) -> Any:
         del course

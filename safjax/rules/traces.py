@@ -6,7 +6,8 @@ training through time for spiking neural networks", 2022, Sec. 4), a synapse I =
     dW = Σ_t δ[t] ⊗ a[t],   db = Σ_t Λ[t] δ[t],   e[t] = Wᵀ δ[t],   a[t] = λ a[t−1] + s[t]
 
 that is: forward f(w, s), error through f at s, weight gradient through w ↦ Λ f(w, a/Λ). As a custom VJP this costs one
-forward product; the trace needs none.
+forward product; the trace needs none. Of several inputs, s and a are those of each, and f is affine in all of them
+together: Λ f(w, a₁/Λ, a₂/Λ) is then the sum over time of f(w, s₁, s₂).
 """
 
 import dataclasses
@@ -41,35 +42,43 @@ class InputState(NamedTuple):
     gain: Gain
 
 
+Arrays = tuple[jax.Array, ...]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def traced_synapse(
-    function: SynapseFn, trace_bias: bool, weights: Any, value: jax.Array, trace: jax.Array, gain: Gain
+    function: SynapseFn, trace_bias: bool, weights: Any, values: Arrays, traces: Arrays, gain: Gain
 ) -> jax.Array:
-    """f(w, s), whose weight gradient is taken at the trace: of w ↦ Λ f(w, a/Λ), or of w ↦ f(w, a) without bias trace.
+    """f(w, *s), whose weight gradient is taken at the traces: of w ↦ Λ f(w, *a/Λ), or w ↦ f(w, *a) without bias trace.
 
     Args:
-      function: f(w, x), affine in x.
+      function: f(w, *x), affine in all x together.
       trace_bias: whether additive weights gather Λ δ (exact) or δ (as in the published OTTT code).
       weights: w, any pytree.
-      value: s[t], [B, ...].
-      trace: a[t], same shape; a constant of differentiation.
+      values: s[t] of each input, [B, ...].
+      traces: a[t] of each, same shapes; constants of differentiation.
       gain: Λ[t].
     """
-    del trace_bias, trace, gain
-    return function(weights, value)
+    del trace_bias, traces, gain
+    return function(weights, *values)
 
 
-def _traced_forward(function, trace_bias, weights, value, trace, gain):
-    return traced_synapse(function, trace_bias, weights, value, trace, gain), (weights, value, trace, gain)
+def _traced_forward(function, trace_bias, weights, values, traces, gain):
+    return traced_synapse(function, trace_bias, weights, values, traces, gain), (weights, values, traces, gain)
 
 
 def _traced_backward(function, trace_bias, residuals, error):
-    weights, value, trace, gain = residuals
-    _, to_input = jax.vjp(lambda x: function(weights, x), value)
-    at, scale = (trace / gain.of(trace), gain.of(error)) if trace_bias else (trace, 1)
-    _, to_weights = jax.vjp(lambda w: function(w, at), weights)
-    nothing = jax.tree.map(jnp.zeros_like, (trace, gain))
-    return *to_weights((scale * error).astype(error.dtype)), *to_input(error), *nothing
+    weights, values, traces, gain = residuals
+    _, to_inputs = jax.vjp(lambda xs: function(weights, *xs), values)
+    at, scale = (over(traces, gain), gain.of(error)) if trace_bias else (traces, 1)
+    _, to_weights = jax.vjp(lambda w: function(w, *at), weights)
+    nothing = jax.tree.map(jnp.zeros_like, (traces, gain))
+    return *to_weights((scale * error).astype(error.dtype)), *to_inputs(error), *nothing
+
+
+def over(traces: Arrays, gain: Gain) -> Arrays:
+    """a / Λ of each."""
+    return tuple(trace / gain.of(trace) for trace in traces)
 
 
 traced_synapse.defvjp(_traced_forward, _traced_backward)
@@ -158,18 +167,21 @@ class TracePropagation:
         kept = state.trace if static else trace
         return InputState(kept, gain), Traced(x, trace if self.trace_input else x, gain)
 
-    def synapse(self, function: SynapseFn, weights: Any, message: Traced) -> Traced:
-        if isinstance(message, Presented):
-            value = function(weights, message.image)
-            return Traced(scale_error(value, message.gain), message.gain.of(value) * value, message.gain)
-        stopped = jax.lax.stop_gradient((weights, message.trace, message.gain))
-        frozen_weights, trace, gain = stopped
-        value = traced_synapse(function, self.trace_bias, weights, message.value, trace, gain)
+    def synapse(self, function: SynapseFn, weights: Any, *messages: Traced) -> Traced:
+        images = [message.image for message in messages if isinstance(message, Presented)]
+        # Those of one step have one gain; only an untraced image's is another, where none is looked at.
+        gain = messages[0].gain
+        if len(images) == len(messages):
+            value = function(weights, *images)
+            return Traced(scale_error(value, gain), gain.of(value) * value, gain)
+        values, traces = (tuple(parts) for parts in zip(*((m.value, m.trace) for m in messages), strict=True))
+        frozen_weights, traces, gain = jax.lax.stop_gradient((weights, traces, gain))
+        value = traced_synapse(function, self.trace_bias, weights, values, traces, gain)
         # The trace of the current. Where no synapse follows before the next neuron it is unused, and the compiler
         # drops its product.
         if not self.trace_bias:
-            return Traced(value, function(frozen_weights, trace), gain)
-        return Traced(value, gain.of(value) * function(frozen_weights, trace / gain.of(trace)), gain)
+            return Traced(value, function(frozen_weights, *traces), gain)
+        return Traced(value, gain.of(value) * function(frozen_weights, *over(traces, gain)), gain)
 
     def start(self, current: Traced, cell: LIFCell, course: Course) -> TracedState:
         del cell, course
@@ -177,17 +189,15 @@ class TracePropagation:
         return TracedState(zeros, zeros, Gain.start(zeros))
 
     def neuron(self, state: TracedState, current: Traced, cell: LIFCell, pick: Pick | None = None) -> Fired:
-        driven = current.value + _past_resets(state, cell)
-        membrane, spikes = cell.step(state.membrane, driven)
+        before = state.membrane + _past_resets(state, cell)
+        membrane, spikes = cell.step(before, current.value)
         gain = state.gain.step(cell.decay)
         trace = cell.decay * state.trace + jax.lax.stop_gradient(spikes)
         trace = exact(trace, gain, self.longest(cell.decay, trace.dtype))
         message, drop = Traced(spikes, trace, gain), height(cell)
         if drop is not None:
             message = self.synapse(lambda drop, x: drop * x, drop, message)
-        # The gradient of a potential goes through the past resets too, that of the current does not.
-        own = None if pick is None else lambda records: pick({**records, "current": current.value})
-        records = recorded(own, cell, state.membrane, driven, membrane, spikes)
+        records = recorded(pick, cell, before, current.value, membrane, spikes)
         return Fired(TracedState(membrane, trace, gain), message, spikes, records)
 
     def unlearned(self, record: str) -> str | None:
@@ -215,7 +225,7 @@ class TracePropagation:
 
 
 def _past_resets(state: TracedState, cell: LIFCell) -> jax.Array | float:
-    """Zero, with the gradient −λ a[t−1] for a learned ρθ: the trace of the resets, du[t]/dρθ = −Σ λ^{t−τ} s[τ]."""
+    """Zero, with the gradient −a[t−1] for a learned ρθ: that of the resets so far, dm[t−1]/dρθ = −Σ λ^{t−1−τ} s[τ]."""
     if not isinstance(cell.drop, jax.Array):
         return 0.0
-    return -cell.decay * state.trace * (cell.drop - jax.lax.stop_gradient(cell.drop))
+    return -state.trace * (cell.drop - jax.lax.stop_gradient(cell.drop))

@@ -12,9 +12,10 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from experiments import cli, digits
-from experiments.data import imagenet as imagenet_data
+from experiments import digits
+from experiments.data.images import imagenet as imagenet_data
 from experiments.storage.workdir import Workdir
+from experiments.training import cli
 from tests import imagenet as small_imagenet
 
 DRAW = Workdir._draw

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from experiments.data.fashion_mnist import DEBIAN_FOLDER
+from experiments.data.images.fashion_mnist import DEBIAN_FOLDER
 from safjax.rules import RULES
 
 

@@ -1,17 +1,16 @@
 """Data sets that are not what they should be: one paragraph on stderr, exit code 2, nothing written."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from experiments import feed, trainer
 from experiments.config import Config
-from experiments.data import DataCorrupt, Dataset, Encoded, ImageFiles, SpikeTimes
-from experiments.distribution.devices import choose
-from experiments.feed import Feed
-from experiments.metrics import Tally
+from experiments.data import DataCorrupt, Encoded, ImageFiles, Images, SpikeTimes
+from experiments.data.images.image_files import CROPS
+from experiments.training import feed
+from experiments.training.metrics import Tally
+from tests.experiments.making import feed_of
 
 COUNT, CLASSES = 300, 10
 
@@ -33,7 +32,7 @@ def dataset(**changed):
         "mean": (0.5,),
         "std": (0.25,),
     }
-    return Dataset("digits", **{**good, **changed}, num_classes=CLASSES)
+    return Images("digits", **{**good, **changed}, num_classes=CLASSES)
 
 
 def spike_times(**changed):
@@ -81,24 +80,22 @@ def test_no_image_files():
 
 
 def test_a_file_with_a_label_out_of_range(monkeypatch):
-    monkeypatch.setattr("experiments.streamed_feed.decode", lambda content: None)
+    monkeypatch.setattr("experiments.data.images.image_files.decode", lambda content: None)
+    monkeypatch.setitem(CROPS, "none", (lambda *args: np.zeros((8, 8, 3), np.uint8), CROPS["none"][1]))
     files = [Encoded(f"{i}.png", b"", i) for i in range(4)]
-    config = Config(dataset="imagenet", augmentation="none", batch_size=4)
-    streamed = trainer.StreamedFeed(
-        ImageFiles("imagenet", files, files, 3, (0.5,) * 3, (0.5,) * 3, 8), config, choose(config)
-    )
-    monkeypatch.setattr(streamed, "_crop", lambda *args: np.zeros((8, 8, 3), np.uint8))
+    config = Config().changed(dataset="imagenet", augmentation="none", batch_size=4)
+    streamed = feed_of(ImageFiles("imagenet", files, files, 3, (0.5,) * 3, (0.5,) * 3, 8), config)
     with pytest.raises(DataCorrupt, match=r"3.png has the label 3, expected 0 .. 2"):
         next(streamed.train_batches(1))
 
 
 def test_a_batch_as_large_as_the_data_is_possible_and_a_larger_one_is_not():
-    config = Config(dataset="digits", augmentation="none", batch_size=COUNT, seed=2**32 - 1)
-    batches = list(Feed(dataset(), config, choose(config)).train_batches(1))
+    config = Config().changed(dataset="digits", augmentation="none", batch_size=COUNT, seed=2**32 - 1)
+    batches = list(feed_of(dataset(), config).train_batches(1))
     assert len(batches) == 1 and np.isfinite(batches[0].inputs).all()
-    larger = dataclasses.replace(config, batch_size=COUNT + 1)
+    larger = config.changed(batch_size=COUNT + 1)
     with pytest.raises(ValueError, match="more than all 300 training examples"):
-        Feed(dataset(), larger, choose(larger))
+        feed_of(dataset(), larger)
 
 
 def test_means_over_no_batch_are_refused():

@@ -11,13 +11,13 @@ import pytest
 
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import ours, peers, runner
-from experiments.benchmark.operations import operations
 from experiments.benchmark.options import peer_rows
 from experiments.benchmark.ours import METHODS
 from experiments.benchmark.rows import Job
 from experiments.benchmark.runner import Limits, Worker, measure
 from experiments.benchmark.work import Work
 from experiments.benchmark.worker import peak_bytes, prepare
+from experiments.energy.operations import operations
 from safjax.rules import bptt
 
 DENSE = Work("dense", steps=3, batch_size=2, width=0.03)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import cifar10, cli, digits, feed, trainer
+from experiments import cifar10, digits
 from experiments.data import DataUnavailable
-from experiments.storage import workdir
+from experiments.training import cli, feed, run, trained
 
 EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits", "imagenet", "randman"]
 
@@ -73,7 +73,7 @@ def test_missing_data_ends_with_2_soon_and_nothing_written(empty_folder, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(DataUnavailable("no data"), 2), (trainer.NonFiniteLoss("nan"), 1), (KeyboardInterrupt(), 130)]
+    ("error", "code"), [(DataUnavailable("no data"), 2), (run.NonFiniteLoss("nan"), 1), (KeyboardInterrupt(), 130)]
 )
 def test_exit_codes(error, code, monkeypatch, capsys):
     def fail(config):
@@ -86,7 +86,8 @@ def test_exit_codes(error, code, monkeypatch, capsys):
 
 
 def test_pipe_that_nobody_reads():
-    program = "import sys; from experiments import cli, digits; cli.train = lambda config: print(config, flush=True); "
+    program = "import sys; from experiments import digits; from experiments.training import cli; "
+    program += "cli.train = lambda config: print(config, flush=True); "
     program += "sys.stdin.read(); sys.exit(cli.main(digits.CONFIG, '', []))"
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", program], **streams) as process:
@@ -119,5 +120,5 @@ def test_process_on_a_pipe_interrupted_by_ctrl_c(tmp_path):
     assert "\x1b" not in err and f"interrupted in epoch {len(lines) + 1}" in err
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == len(lines)
     assert (folder / "curves.png").exists() and (folder / "firing_rates.png").exists()
-    outputs = safjax.predict(workdir.load_parameters(folder), np.ones((2, 16, 16, 1), np.float32), 2)
+    outputs = safjax.predict(trained.load_parameters(folder), np.ones((2, 16, 16, 1), np.float32), 2)
     assert outputs.shape == (2, 2, 10) and np.all(np.isfinite(outputs))

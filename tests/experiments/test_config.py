@@ -1,20 +1,20 @@
 """Flags: every field of the configuration, with its range, in both spellings, and back from JSON."""
 
-import dataclasses
 import json
+import re
 import typing
 
 import pytest
 
-from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman
-from experiments.config import Config, ConfigError, from_json, parse, to_json
-from experiments.data import LOADERS
-from experiments.feed import AUGMENTATIONS
-from experiments.networks import READOUTS, RESNETS, SURROGATES
-from experiments.streamed_feed import CROPS
+from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman, spoken_digits
+from experiments.config import MAY_CHANGE, PART_OF, Config, ConfigError, differences, from_json, parse, to_json
+from experiments.config.datasets import DATASETS
+from experiments.data.images.augmentations import AUGMENTATIONS
+from experiments.data.images.image_files import CROPS
+from experiments.training.networks import READOUTS, RESNETS, SURROGATES
 from safjax.rules import RULES
 
-EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman]
+EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman, spoken_digits]
 FLAGS = {
     "method": "ottt_a",
     "dataset": "digits",
@@ -29,6 +29,8 @@ FLAGS = {
     "readout": "instant",
     "epochs": "7",
     "batch-size": "32",
+    "held-out": "0.1",
+    "leave-out": "theo",
     "optimizer": "adamw",
     "learning-rate": "0.01",
     "momentum": "0.8",
@@ -65,6 +67,8 @@ BAD = [
     "--epochs=0",
     "--batch-size=0",
     "--batch-size=-1",
+    "--held-out=1",
+    "--held-out=-0.1",
     "--learning-rate=0",
     "--learning-rate=-0.1",
     "--learning-rate=nan",
@@ -103,7 +107,7 @@ BAD = [
     ("field", "table"),
     [
         ("method", RULES),
-        ("dataset", LOADERS),
+        ("dataset", DATASETS),
         ("surrogate", SURROGATES),
         ("readout", READOUTS),
         ("augmentation", {*AUGMENTATIONS, *CROPS}),
@@ -111,7 +115,7 @@ BAD = [
     ],
 )
 def test_names_are_those_that_there_are(field, table):
-    assert set(typing.get_args(typing.get_type_hints(Config)[field])) == set(table)
+    assert set(typing.get_args(typing.get_type_hints(type(getattr(Config(), PART_OF[field])))[field])) == set(table)
 
 
 def test_published_recipe():
@@ -131,13 +135,13 @@ def test_published_recipe():
         "augmentation": "crop_flip_cutout",
     }
     for experiment in (cifar10, cifar100):
-        values = dataclasses.asdict(experiment.CONFIG)
+        values = {**to_json(experiment.CONFIG), "layers": experiment.CONFIG.net.layers}
         assert {name: values[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_dataset_is_named_as_the_module(experiment):
-    assert experiment.__name__ == f"experiments.{experiment.CONFIG.dataset}"
+    assert experiment.__name__ == f"experiments.{experiment.CONFIG.data.dataset}"
 
 
 @pytest.mark.parametrize("flag", FLAGS)
@@ -146,20 +150,19 @@ def test_flag_in_both_spellings(flag):
     together = parse(cifar10.CONFIG, "", [f"--{flag}={value}"])
     apart = parse(cifar10.CONFIG, "", [f"--{flag}", value])
     assert together == apart
-    changed = {name for name, old in dataclasses.asdict(cifar10.CONFIG).items() if getattr(together, name) != old}
+    now = to_json(together)
+    changed = {name for name, old in to_json(cifar10.CONFIG).items() if now[name] != old}
     assert changed == {flag.replace("-", "_")}
 
 
 def test_no_flag_is_the_default_and_every_field_has_a_flag():
     assert parse(digits.CONFIG, "", []) == digits.CONFIG
-    fields = {field.name.replace("_", "-") for field in dataclasses.fields(Config)}
+    fields = {name.replace("_", "-") for name in PART_OF}
     assert fields == {*FLAGS, *SWITCHES, *PROCESSES, "layers"}
     together = ["--coordinator=here:4000", "--processes=3", "--process=2"]
-    assert parse(digits.CONFIG, "", together).process == 2
-    assert parse(digits.CONFIG, "", ["--quiet", "--resume"]) == dataclasses.replace(
-        digits.CONFIG, quiet=True, resume=True
-    )
-    assert parse(digits.CONFIG, "", ["--layers", "8", "M", "16"]).layers == (8, "M", 16)
+    assert parse(digits.CONFIG, "", together).run.process == 2
+    assert parse(digits.CONFIG, "", ["--quiet", "--resume"]) == digits.CONFIG.changed(quiet=True, resume=True)
+    assert parse(digits.CONFIG, "", ["--layers", "8", "M", "16"]).net.layers == (8, "M", 16)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -168,8 +171,8 @@ def test_help_shows_description_and_defaults(experiment, capsys):
         parse(experiment.CONFIG, experiment.__doc__, ["--help"])
     assert end.value.code == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert f"python -m {experiment.__name__} --method={experiment.CONFIG.method}" in shown
-    for name, value in dataclasses.asdict(experiment.CONFIG).items():
+    assert f"python -m {experiment.__name__} --method={experiment.CONFIG.training.method}" in shown
+    for name, value in to_json(experiment.CONFIG).items():
         default = " ".join(map(str, value)) if name == "layers" else value
         flag = name.replace("_", "-")
         assert f"--{flag}, --no-{flag} " in shown if name in SWITCHES else f"--{flag} " in shown
@@ -188,17 +191,36 @@ def test_bad_value_ends_with_2_before_anything_is_written(flag, capsys, empty_fo
 
 def test_weight_decay_is_for_the_optimizers_that_have_it():
     for optimizer in ("sgd", "adamw"):
-        assert Config(optimizer=optimizer, weight_decay=0.1).weight_decay == 0.1
+        assert Config().changed(optimizer=optimizer, weight_decay=0.1).training.weight_decay == 0.1
     with pytest.raises(ConfigError, match=r"--weight-decay=0.1 is not possible: .* adamw"):
-        Config(optimizer="adam", weight_decay=0.1)
+        Config().changed(optimizer="adam", weight_decay=0.1)
 
 
 def test_bad_value_in_python():
     with pytest.raises(ConfigError, match=r"--decay=2.*\[0, 1\]"):
-        Config(decay=2)
+        Config().changed(decay=2)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_json_round_trip(experiment):
-    config = dataclasses.replace(experiment.CONFIG, learning_rate=0.1 + 0.2, workdir="a b")
+    config = experiment.CONFIG.changed(learning_rate=0.1 + 0.2, workdir="a b")
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_flags_are_grouped_by_the_parts(capsys):
+    with pytest.raises(SystemExit):
+        parse(digits.CONFIG, "", ["--help"])
+    shown = capsys.readouterr().out
+    places = [shown.index(f" {part} options ") for part in ("data", "net", "training", "run")]
+    assert places == sorted(places)
+    for name, part in PART_OF.items():
+        flag = re.search(rf"--{name.replace('_', '-')}[ ,]", shown[places[0] :]).start() + places[0]
+        begins = places[("data", "net", "training", "run").index(part)]
+        assert begins < flag and not any(begins < other < flag for other in places)
+
+
+def test_only_the_run_may_change():
+    """What a run computes depends on nothing of that part, which so may be another one when it is resumed."""
+    assert {name for name, part in PART_OF.items() if part == "run"} == set(MAY_CHANGE)
+    assert differences(to_json(digits.CONFIG), digits.CONFIG.changed(keep=7, devices=1, data_dir="b")) == []
+    assert differences(to_json(digits.CONFIG), digits.CONFIG.changed(decay=0.75)) == ["--decay was 0.5 and is now 0.75"]

@@ -17,12 +17,13 @@ from flax import nnx
 
 import safjax
 from experiments.config import Config, ConfigError
-from experiments.distribution.devices import Agreement, choose
+from experiments.distribution.devices import Agreement
 from experiments.distribution.parallel import ParallelStep
-from experiments.storage import workdir
 from experiments.storage.arrays import to_arrays
+from experiments.training import trained
 from safjax.nn import LIF, Dropout, LeakyReadout, Synapse
 from safjax.rules import saf_f
+from tests.experiments.making import devices_of
 
 ROOT = Path(__file__).parents[2]
 TINY = ("--method=ottt_a", "--layers", "4", "M", "8", "--steps=2", "--batch-size=256", "--epochs=8")
@@ -47,7 +48,7 @@ PATIENCE = 900
 )
 def test_impossible_settings(values, words):
     with pytest.raises(ConfigError, match=words):
-        Config(**values)
+        Config().changed(**values)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +66,18 @@ def test_what_cannot_run_ends_with_2_and_nothing_written(flags, words, run):
 def test_batch_that_cannot_be_divided(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda process=None: 8 * jax.devices())
     with pytest.raises(ConfigError, match="--batch-size=30 .* 8 devices into equal parts. Give 24 or 32 examples"):
-        choose(Config(batch_size=30, devices=8))
+        devices_of(Config().changed(batch_size=30, devices=8))
     with pytest.raises(ConfigError, match="--batch-size=6 .* 8 devices into equal parts. Give 8 examples"):
-        choose(Config(batch_size=6, devices=8))
+        devices_of(Config().changed(batch_size=6, devices=8))
 
 
 def test_devices_by_default_are_one_on_cpu(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda process=None: 8 * jax.devices())
-    assert choose(Config()).mesh.size == 1
+    assert devices_of(Config()).mesh.size == 1
 
 
 def test_one_process_agrees_with_itself():
-    agreement = Agreement(choose(Config()))
+    agreement = Agreement(devices_of(Config()))
     assert [agreement(number) for number in (0, 15, 0)] == [0, 15, 0]
 
 
@@ -85,7 +86,10 @@ def test_one_device_trains_a_net_with_dropout_as_without_any_division():
     net = nnx.Sequential(Synapse(nnx.Linear(3, 8, rngs=rngs)), LIF(), Dropout(0.5, rngs=rngs))
     net = nnx.Sequential(net, Synapse(nnx.Linear(8, 2, rngs=rngs)), LeakyReadout())
     task = (lambda output, labels: jnp.mean((output - labels) ** 2), saf_f(), optax.sgd(0.1), 2)
-    alone, step = safjax.train_step(*task, outputs="all"), ParallelStep(*task, choose(Config()))
+    alone, step = (
+        safjax.train_step(*task, outputs="all"),
+        ParallelStep(*task, devices_of(Config())),
+    )
     x, labels, kept = 3 * jnp.ones((4, 3)), jnp.ones((4, 2)), (nnx.Param, nnx.RngState)
     one, _, (value, expected) = alone(net, alone.init(net), x, labels)
     other, _, (same, aux) = step(*step.init(net), x, labels)
@@ -150,7 +154,7 @@ def assert_same(folder, reference):
     assert len(measured(folder)) == 8
     np.testing.assert_allclose(measured(folder), measured(reference), rtol=1e-10)
     with jax.enable_x64(True):
-        ours, theirs = (nnx.state(workdir.load_parameters(path), nnx.Param) for path in (folder, reference))
+        ours, theirs = (nnx.state(trained.load_parameters(path), nnx.Param) for path in (folder, reference))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.dtype == jnp.float64
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)

@@ -148,3 +148,32 @@ def test_fan_out_is_that_of_the_map_and_not_of_a_fast_formula():
     found = fan_out(WSConv(64, 128, rngs=nnx.Rngs(0)), (4, 4, 64))
     sides = np.array([2, 3, 3, 2])
     np.testing.assert_array_equal(found, np.broadcast_to(128 * np.outer(sides, sides)[..., None], (4, 4, 64)))
+
+
+def test_synapse_of_several_inputs_is_named():
+    class Two(nnx.Module):
+        def __init__(self):
+            self.both, self.lif, self.readout = Synapse(lambda a, b: a + b), LIF(), LeakyReadout()
+
+        def __call__(self, x):
+            return self.readout(self.lif(self.both(x, x)))
+
+    with pytest.raises(ValueError, match="'both' cannot be counted: it has 2 inputs"):
+        energy.inference(Two(), jnp.ones((1, 2)), 3)
+
+
+def test_a_padded_batch_takes_the_energy_of_its_members():
+    rngs = nnx.Rngs(0)
+    net = nnx.Sequential(Synapse(nnx.Linear(4, 8, rngs=rngs)), LIF(), Synapse(nnx.Linear(8, 3, rngs=rngs)))
+    net = nnx.Sequential(*net.layers, LeakyReadout())
+    random, lengths = np.random.default_rng(0), np.array([2, 6, 3])
+    analog = jnp.asarray(random.normal(0, 4, (6, 3, 4)), jnp.float32)
+    spikes = jnp.asarray(random.random((6, 3, 4)) < 0.5, jnp.float32)
+    for x in (analog, spikes):
+        padded = jnp.where((np.arange(6)[:, None] < lengths)[..., None], x, 0)
+        together = energy.inference(net, padded, lengths=jnp.asarray(lengths))
+        alone = [energy.inference(net, x[:n, b : b + 1]) for b, n in enumerate(lengths)]
+        assert together.picojoules == pytest.approx(np.mean([one.picojoules for one in alone]))
+        for path, synapse in together.synapses.items():
+            events = sum(one.synapses[path].events.sum() for one in alone)
+            assert 0 < synapse.rate == pytest.approx(events / (synapse.fan_out.size * lengths.sum()))

@@ -1,6 +1,5 @@
 """Which folder a run gets, and that it has it alone."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -9,10 +8,11 @@ import sys
 import pytest
 
 from experiments.config import Config, ConfigError, to_json
+from experiments.data import Shape
 from experiments.storage import folders, workdir
 
-CONFIG = Config(dataset="digits", layers=(4, "M", 8), steps=2)
-RESUME = dataclasses.replace(CONFIG, resume=True)
+CONFIG = Config().changed(dataset="digits", layers=(4, "M", 8), steps=2)
+RESUME = CONFIG.changed(resume=True)
 
 
 def runs(folder, **states):
@@ -48,26 +48,26 @@ def test_if_there_is_none_it_begins(empty_folder):
 
 
 def test_one_process_a_folder(tmp_path):
-    config = dataclasses.replace(RESUME, workdir=str(tmp_path))
-    held = workdir.create(config, (16, 16, 1), 10)
+    config = RESUME.changed(workdir=str(tmp_path))
+    held = workdir.create(config, Shape((16, 16, 1), 10))
     before = (tmp_path / "config.json").stat().st_mtime_ns
     with pytest.raises(ConfigError, match="another process is training in"):
-        workdir.create(config, (16, 16, 1), 10)
+        workdir.create(config, Shape((16, 16, 1), 10))
     assert (tmp_path / "config.json").stat().st_mtime_ns == before
     held.__exit__(None, None, None)
-    workdir.create(config, (16, 16, 1), 10).__exit__(None, None, None)
+    workdir.create(config, Shape((16, 16, 1), 10)).__exit__(None, None, None)
 
 
 def test_a_killed_process_gives_the_folder_back(tmp_path):
     program = f"""
-import dataclasses, time
+import time
 from experiments.storage import folders
 from tests.experiments.test_folders import RESUME
-held = folders.claim(dataclasses.replace(RESUME, workdir={str(tmp_path)!r}))
+held = folders.claim(RESUME.changed(workdir={str(tmp_path)!r}))
 print("held", flush=True)
 time.sleep(600)
 """
-    config = dataclasses.replace(RESUME, workdir=str(tmp_path))
+    config = RESUME.changed(workdir=str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(ConfigError, match="another process"):
@@ -101,10 +101,10 @@ def test_damaged_summary_is_told_of(content, empty_folder):
 @pytest.mark.parametrize("place", ["file/below", "x" * 300])
 def test_nothing_is_resumed_where_no_folder_can_be(place, tmp_path):
     (tmp_path / "file").touch()
-    config = dataclasses.replace(RESUME, workdir=str(tmp_path / place))
+    config = RESUME.changed(workdir=str(tmp_path / place))
     assert folders.finished(config) is None
     with pytest.raises(ConfigError, match="the work directory cannot be written"):
-        workdir.create(config, (16, 16, 1), 10)
+        workdir.create(config, Shape((16, 16, 1), 10))
 
 
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
@@ -118,13 +118,13 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path):
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs a file system that nobody can write to")
 def test_folder_that_cannot_be_written():
     with pytest.raises(ConfigError, match="cannot be written"):
-        workdir.create(dataclasses.replace(CONFIG, workdir="/proc/run"), (16, 16, 1), 10)
+        workdir.create(CONFIG.changed(workdir="/proc/run"), Shape((16, 16, 1), 10))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is locked to root")
 def test_folder_that_one_may_only_read(tmp_path):
-    workdir.create(dataclasses.replace(CONFIG, workdir=str(tmp_path)), (16, 16, 1), 10).__exit__(None, None, None)
+    workdir.create(CONFIG.changed(workdir=str(tmp_path)), Shape((16, 16, 1), 10)).__exit__(None, None, None)
     (tmp_path / "lock").unlink()
     tmp_path.chmod(0o555)
     with pytest.raises(ConfigError, match="cannot be written"):
-        workdir.create(dataclasses.replace(RESUME, workdir=str(tmp_path)), (16, 16, 1), 10)
+        workdir.create(RESUME.changed(workdir=str(tmp_path)), Shape((16, 16, 1), 10))

@@ -5,9 +5,9 @@ import resource
 
 import pytest
 
-from experiments.progress import ProgressReport
 from experiments.storage import checkpoints
 from experiments.storage.checkpoints import Checkpoints
+from experiments.training.progress import ProgressReport
 from tests.experiments.conftest import run_digits
 from tests.experiments.test_resume import assert_same_run
 from tests.experiments.test_trainer import measured

@@ -15,11 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiments import cli, digits, feed, imagenet, randman, trainer
-from experiments.config import Config
-from experiments.data import Dataset, Encoded, ImageFiles, SpikeTimes
+from experiments import digits, imagenet, randman
+from experiments.config import PART_OF, Config
+from experiments.data import Encoded, ImageFiles, Images, SpikeTimes
+from experiments.training import cli, feed, run, trainer
 
 LONGEST_MESSAGE = 14
+FIELDS = [field for part in dataclasses.fields(Config) for field in dataclasses.fields(getattr(Config(), part.name))]
 WHOLE = st.sampled_from(["0", "1", "2", "3", "8", "64", "-1", "100000", "4294967295", "9" * 19, "9" * 400])
 REAL = st.sampled_from(
     ["0", "1", "0.5", "1.5", "-0.1", "1e-3", "nan", "inf", "-inf", "1e308", "1e-320", "1e39", "0.999999", "-0"]
@@ -47,7 +49,7 @@ class Began(Exception):
 
 def values(field):
     """Good, bad and absurd values for the flag of a field."""
-    kind = typing.get_type_hints(Config)[field.name]
+    kind = typing.get_type_hints(type(getattr(Config(), PART_OF[field.name])))[field.name]
     choices = [c for c in typing.get_args(kind) if isinstance(c, str)]
     if choices:
         return st.sampled_from([*choices, "", "None", choices[0].upper()])
@@ -68,7 +70,7 @@ def flag(field):
     return values(field).flatmap(lambda value: st.sampled_from([[f"{name}={value}"], [name, value], [name]]))
 
 
-FLAGS = st.sampled_from(dataclasses.fields(Config)).flatmap(flag)
+FLAGS = st.sampled_from(FIELDS).flatmap(flag)
 COMMAND_LINES = st.lists(FLAGS, max_size=4).map(lambda flags: [word for words in flags for word in words])
 
 
@@ -121,7 +123,7 @@ def datasets():
     times = np.random.default_rng(0).integers(0, 2**16, (70, 6), np.uint16)
     labels = np.arange(70, dtype=np.int32) % 4
     return {
-        "digits": Dataset("digits", *images(70, 4), *images(9, 4), num_classes=4, mean=(0.5,), std=(0.5,)),
+        "digits": Images("digits", *images(70, 4), *images(9, 4), num_classes=4, mean=(0.5,), std=(0.5,)),
         "randman": SpikeTimes("randman", times, labels, times, labels, num_classes=4),
         "imagenet": ImageFiles("imagenet", files, files[:9], 4, (0.5,) * 3, (0.5,) * 3, 32),
     }
@@ -133,7 +135,7 @@ def stage(tmp_path, monkeypatch, datasets):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").touch()
     (tmp_path / "file").touch()
-    build, create = trainer.build_net, trainer.open_folder
+    build, create = run.build_net, run.open_folder
 
     def begin(*args):
         """Claims the folder, as a run does, then leaves everything as it was."""
@@ -147,9 +149,9 @@ def stage(tmp_path, monkeypatch, datasets):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(feed, "load", lambda name, data_dir: datasets.get(name) or datasets["digits"])
-    monkeypatch.setattr(trainer, "build_net", lambda *args: nnx.eval_shape(lambda: build(*args)))
+    monkeypatch.setattr(run, "build_net", lambda *args: nnx.eval_shape(lambda: build(*args)))
     monkeypatch.setattr(trainer.ParallelStep, "init", lambda step, net: (net, ()))
-    monkeypatch.setattr(trainer, "open_folder", begin)
+    monkeypatch.setattr(run, "open_folder", begin)
     monkeypatch.setattr(cli, "join", lambda config: config)
     return tmp_path
 
@@ -166,10 +168,10 @@ def test_any_flags(experiment, examples, stage):
     property_holds()
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Config)])
+@pytest.mark.parametrize("name", list(PART_OF))
 def test_each_flag(name, stage):
     """Every flag by itself, and many of its values."""
-    field = next(field for field in dataclasses.fields(Config) if field.name == name)
+    field = next(field for field in FIELDS if field.name == name)
 
     @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(flag(field))

@@ -1,7 +1,6 @@
 """`python -m experiments.imagenet` from the archives to the results, on a small net and small images."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import math
@@ -12,11 +11,11 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from experiments import cli, imagenet
-from experiments.config import from_json
-from experiments.networks import build_net
-from experiments.storage import workdir
+from experiments import imagenet
+from experiments.config import from_json, to_json
+from experiments.training import cli, trained
 from safjax.nn import LIF
+from tests.experiments.making import net_of
 from tests.experiments.test_trainer import FILES
 from tests.imagenet import VALIDATION
 
@@ -57,9 +56,10 @@ def test_archives_to_results(network, imagenet_archives, tmp_path):
     record = json.loads((folder / "metrics.jsonl").read_text())
     assert len(record["rates"]) == neurons and (record["test_accuracy"] * VALIDATION) % 1 == 0
     config = json.loads((folder / "config.json").read_text())
-    assert (config.pop("input_shape"), config.pop("num_classes")) == ([32, 32, 3], 1000)
-    assert from_json(config).network == network
-    learned = jax.tree.leaves(nnx.state(workdir.load_parameters(folder).classifier, nnx.Param))
+    shape = [config.pop(name) for name in ("input_shape", "num_classes", "input_rate")]
+    assert shape == [[32, 32, 3], 1000, None]
+    assert from_json(config).net.network == network
+    learned = jax.tree.leaves(nnx.state(trained.load_parameters(folder).classifier, nnx.Param))
     assert all(jnp.isfinite(leaf).all() for leaf in learned) and any(jnp.abs(leaf).max() > 0 for leaf in learned)
 
 
@@ -74,7 +74,7 @@ def test_missing_archives_end_with_2_soon_and_name_both(tmp_path):
 
 
 def test_published_recipe():
-    values = dataclasses.asdict(imagenet.CONFIG)
+    values = to_json(imagenet.CONFIG)
     expected = {
         "dataset": "imagenet",
         "network": "nf_resnet34",
@@ -97,6 +97,6 @@ def test_published_recipe():
 
 
 def test_published_net():
-    net = nnx.eval_shape(lambda: build_net(imagenet.CONFIG, (224, 224, 3), 1000))
+    net = nnx.eval_shape(lambda: net_of(imagenet.CONFIG, (224, 224, 3), 1000))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param))) == 21_797_688
     assert sum(isinstance(module, LIF) for _, module in nnx.iter_modules(net)) == 32

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from experiments.interrupt import Interrupt
+from experiments.console.interrupt import Interrupt
 
 
 def send(number):

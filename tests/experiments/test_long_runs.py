@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import digits, trainer
+from experiments import digits
 from experiments.config import parse
-from experiments.distribution.devices import choose
-from experiments.metrics import Tally
-from experiments.networks import build_net
-from experiments.progress import ProgressReport
 from experiments.storage import checkpoints
+from experiments.training import trainer
+from experiments.training.metrics import Tally
+from experiments.training.progress import ProgressReport
 from tests.experiments.conftest import TINY, run_digits
+from tests.experiments.making import devices_of, trainer_of
 from tests.experiments.test_resume import assert_same_run
 
 STEPS = 2000
@@ -21,9 +21,7 @@ STEPS = 2000
 
 def tiny(*flags):
     config = parse(digits.CONFIG, "", [*TINY, *flags])
-    devices = choose(config)
-    feed = trainer.make_feed(config, devices)
-    return trainer.Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes), devices)
+    return trainer_of(config, trainer.make_feed(config, devices_of(config)))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.losses import example_losses, mean_loss
+from experiments.training.losses import example_losses, mean_loss
 
 
 @pytest.fixture

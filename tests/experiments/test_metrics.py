@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.losses import example_losses
-from experiments.metrics import Measured, Tally, measure
+from experiments.training.losses import example_losses
+from experiments.training.metrics import Measured, Tally, measure
 from safjax.rules import RULES
 
 LAST = {"saf_f", "spike_representation", "ide"}
@@ -40,8 +40,24 @@ def test_padding_does_not_count_whatever_it_holds(batch):
     assert (got.examples, got.correct, got.rates["layer.0"]) == (5, expected.correct, 2.5)
 
 
+@pytest.mark.parametrize("method", ["bptt", "saf_f"])
+def test_sequences_are_measured_by_their_own_steps(batch, method):
+    """Whatever stands beyond: each as by itself, without its padding."""
+    outputs, labels = batch
+    lengths, weights = np.array([1, 3, 2, 2, 3, 1, 2, 3]), np.array([1, 1, 1, 1, 1, 1, 0, 0], np.float32)
+    padded = np.where((np.arange(3)[:, None] < lengths)[..., None], outputs, 1e30)
+    arguments = {"rule": RULES[method](), "mse_weight": 0.1}
+    got = measure(padded, labels, weights, {"a.0": np.float32(0.5)}, lengths, **arguments)
+    alone = [
+        measure(outputs[: lengths[b], [b]], labels[[b]], np.ones(1, np.float32), {}, **arguments) for b in range(6)
+    ]
+    np.testing.assert_allclose(got.loss, sum(one.loss for one in alone), rtol=1e-6)
+    assert got.correct == sum(one.correct for one in alone) and got.examples == 6
+    assert (got.steps, got.rates["a.0"]) == (12, 6.0)
+
+
 def test_means_are_over_examples_not_batches():
-    batches = [Measured(4, 8.0, 1, {"a.0": 2.0}), Measured(1, 7.0, 1, {"a.0": 1.0})]
+    batches = [Measured(4, 8.0, 1, {"a.0": 2.0}, 4), Measured(1, 7.0, 1, {"a.0": 1.0}, 1)]
     first, second = Tally().over(batches)
     assert (first.loss, first.accuracy, first.rates) == (2.0, 0.25, {"a.0": 0.5})
     assert (second.loss, second.accuracy, second.rates) == (3.0, 0.4, {"a.0": 0.6})
@@ -54,7 +70,7 @@ def test_each_batch_is_read_after_the_next_is_handed_over():
     def batches():
         for number in range(3):
             handed.append(number)
-            yield Measured(1, float(number), 0, {})
+            yield Measured(1, float(number), 0, {}, 1)
 
     means = Tally().over(batches())
     next(means)
@@ -63,22 +79,22 @@ def test_each_batch_is_read_after_the_next_is_handed_over():
 
 def test_layers_come_in_order_of_depth():
     rates = {f"features.layers.{number}": 0.0 for number in (1, 11, 13, 3, 5)}
-    (means,) = Tally().over([Measured(1, 0.0, 0, rates)])
+    (means,) = Tally().over([Measured(1, 0.0, 0, rates, 1)])
     assert [path.rsplit(".")[-1] for path in means.rates] == ["1", "3", "5", "11", "13"]
 
 
 def test_sums_hold_all_that_was_handed_over_and_change_nothing():
     tally = Tally()
-    means = tally.over([Measured(1, 0.1, 1, {"a.0": 0.2}), Measured(2, 0.7, 0, {"a.0": 0.3})])
+    means = tally.over([Measured(1, 0.1, 1, {"a.0": 0.2}, 5), Measured(2, 0.7, 0, {"a.0": 0.3}, 7)])
     assert tally.sums() is None
     assert next(means).loss == 0.1 and tally.batches == 2
-    assert tally.sums() == tally.sums() == Measured(3.0, 0.1 + 0.7, 1.0, {"a.0": 0.5})
+    assert tally.sums() == tally.sums() == Measured(3.0, 0.1 + 0.7, 1.0, {"a.0": 0.5}, 12.0)
     assert next(means).loss == (0.1 + 0.7) / 3
 
 
 @pytest.mark.parametrize("done", range(4))
 def test_a_tally_goes_on_from_sums_to_the_last_bit(done):
-    batches = [Measured(3, 0.1 * number + 0.7, 1, {"a.0": 1 / (3 + number)}) for number in range(3)]
+    batches = [Measured(3, 0.1 * number + 0.7, 1, {"a.0": 1 / (3 + number)}, 4) for number in range(3)]
     *_, whole = Tally().over(batches)
     before = Tally()
     list(before.over(batches[:done])) if done else None

@@ -6,7 +6,7 @@ import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.plots import draw_curves, draw_firing_rates
+from experiments.storage.plots import draw_curves, draw_firing_rates
 
 
 def records(epochs, layers):

@@ -11,12 +11,11 @@ import safjax
 from experiments import digits, randman
 from experiments.config import parse
 from experiments.config.settings import settings
-from experiments.distribution.devices import choose
-from experiments.networks import build_net
-from experiments.storage import workdir
 from experiments.storage.arrays import variables
-from experiments.trainer import Trainer, make_feed
+from experiments.training import trained
+from experiments.training.trainer import make_feed
 from tests.experiments.conftest import TINY
+from tests.experiments.making import devices_of, trainer_of
 
 
 def float_types(text):
@@ -27,11 +26,10 @@ def float_types(text):
 def step_program(default, *flags):
     """The training step of an experiment, as the compiler is given it; and the dtypes of what it trains."""
     config = parse(default, "", flags)
-    with settings(config):
-        devices = choose(config)
-        feed = make_feed(config, devices)
-        trainer = Trainer(config, feed, build_net(config, feed.input_shape, feed.num_classes), devices)
-        inputs, labels, _ = next(feed.train_batches(1))
+    with settings(config.net.precision):
+        feed = make_feed(config, devices_of(config))
+        trainer = trainer_of(config, feed)
+        inputs, labels, _, _ = next(feed.train_batches(1))
         text = trainer._step.lower(trainer.net, trainer._opt_state, inputs, labels).as_text()
         trained = jax.tree.leaves((variables(trainer.net), trainer._opt_state))
         return text, {leaf.dtype.name for leaf in trained if jnp.issubdtype(leaf.dtype, jnp.inexact)}
@@ -63,9 +61,9 @@ def test_runs_in_every_precision(precision, finished):
 def test_double_precision_is_stored_and_read_in_full(finished):
     ended = finished("--method=saf_f", "--precision=float64")
     with pytest.raises(RuntimeError, match=r"jax.enable_x64\(True\)"):
-        workdir.load_parameters(ended.workdir)
+        trained.load_parameters(ended.workdir)
     with jax.enable_x64(True):
-        net = workdir.load_parameters(ended.workdir)
+        net = trained.load_parameters(ended.workdir)
         outputs = safjax.predict(net, jnp.asarray(np.ones((2, 16, 16, 1))), 2)
     assert outputs.dtype == np.float64 and np.isfinite(outputs).all()
     assert len(set(np.asarray(outputs).ravel())) > 2
@@ -73,7 +71,7 @@ def test_double_precision_is_stored_and_read_in_full(finished):
 
 def test_settings_end_with_the_run():
     config = parse(digits.CONFIG, "", ["--precision=float64"])
-    with pytest.raises(KeyError), settings(config):
+    with pytest.raises(KeyError), settings(config.net.precision):
         assert jnp.zeros(()).dtype == jnp.float64
         raise KeyError
     assert jnp.zeros(()).dtype == jnp.float32

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from experiments.metrics import Means
-from experiments.progress import ProgressReport
+from experiments.training.metrics import Means
+from experiments.training.progress import ProgressReport
 
 MEANS = Means(loss=0.5, accuracy=0.75, rates={}, examples_per_second=1234.5)
 RECORD = {

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from experiments import cli, digits
+from experiments import digits
+from experiments.training import cli
 from tests.experiments.conftest import TINY
 from tests.experiments.test_trainer import measured
 

@@ -1,6 +1,5 @@
 """Spike trains through the one trainer: a tiny net on Randman."""
 
-import dataclasses
 import json
 import time
 
@@ -9,17 +8,16 @@ import numpy as np
 import pytest
 
 import safjax
-from experiments import cli, feed, randman
+from experiments import randman
 from experiments.config import ConfigError
 from experiments.data import load, spike_trains
-from experiments.data.randman import load_randman
-from experiments.distribution.devices import choose
-from experiments.networks import build_net
-from experiments.storage import workdir
+from experiments.data.events.randman import load_randman
+from experiments.training import cli, trained
+from tests.experiments.making import feed_of, net_of
 
 TINY = ("--layers", "48", "--steps=25", "--batch-size=64", "--learning-rate=0.02")
 METHODS = ("bptt", "saf_f")
-SMALL = dataclasses.replace(randman.CONFIG, batch_size=8, steps=12)
+SMALL = randman.CONFIG.changed(batch_size=8, steps=12)
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -46,7 +44,7 @@ def test_saved_parameters_have_the_accuracy_of_the_summary(ended):
     spikes = np.zeros((25, *data.test_times.shape), np.float32)
     examples, units = np.indices(data.test_times.shape)
     spikes[data.test_times.astype(int) * 25 // 2**16, examples, units] = 1
-    outputs = np.asarray(safjax.predict(workdir.load_parameters(folder), jnp.asarray(spikes)))
+    outputs = np.asarray(safjax.predict(trained.load_parameters(folder), jnp.asarray(spikes)))
     seen = outputs[-1:] if method == "saf_f" else outputs
     assert summary["test_accuracy"] == pytest.approx(np.mean(seen.mean(0).argmax(-1) == data.test_labels), abs=1e-3)
 
@@ -61,8 +59,8 @@ def test_records(ended):
 
 def test_layers_of_the_recipe_fire_at_the_start():
     data = load("randman", "")
-    net = build_net(randman.CONFIG, (100,), 10)
-    spikes = safjax.simulate(net, spike_trains(jnp.asarray(data.train_times[:64]), randman.CONFIG.steps)).spikes
+    net = net_of(randman.CONFIG, (100,), 10, 1 / 100)
+    spikes = safjax.simulate(net, spike_trains(jnp.asarray(data.train_times[:64]), randman.CONFIG.data.steps)).spikes
     assert len(spikes) == 2 and all(0.05 < float(s.mean()) < 0.3 for s in spikes.values())
 
 
@@ -72,11 +70,11 @@ def small():
 
 
 def test_batches_are_time_major_sequences(small):
-    batches = feed.Feed(small, SMALL, choose(SMALL))
-    assert (batches.steps, batches.batches, batches.input_shape) == (None, 2, (5,))
+    batches = feed_of(small, SMALL)
+    assert (batches.steps, batches.batches, batches.shape) == (None, 2, ((5,), 3, 1 / 12))
     train = list(batches.train_batches(1))
     assert len(train) == 2
-    for inputs, labels, weights in train:
+    for inputs, labels, weights, _ in train:
         assert (inputs.shape, labels.shape, float(weights.sum())) == ((12, 8, 5), (8,), 8)
         # Each is a training example, with the label of that example.
         times = np.asarray(inputs).argmax(0)
@@ -88,8 +86,8 @@ def test_batches_are_time_major_sequences(small):
 
 def test_order_depends_on_seed_and_epoch(small):
     def inputs(seed, epoch):
-        config = dataclasses.replace(SMALL, seed=seed)
-        return np.asarray(next(feed.Feed(small, config, choose(config)).train_batches(epoch)).inputs)
+        config = SMALL.changed(seed=seed)
+        return np.asarray(next(feed_of(small, config).train_batches(epoch)).inputs)
 
     np.testing.assert_array_equal(inputs(0, 1), inputs(0, 1))
     assert np.any(inputs(0, 1) != inputs(0, 2)) and np.any(inputs(0, 1) != inputs(1, 1))
@@ -105,7 +103,7 @@ def test_order_depends_on_seed_and_epoch(small):
 )
 def test_feed_refuses(change, words, small):
     with pytest.raises(ConfigError, match=words):
-        feed.Feed(small, dataclasses.replace(SMALL, **change), choose(SMALL))
+        feed_of(small, SMALL.changed(**change))
 
 
 @pytest.mark.parametrize(
@@ -113,11 +111,11 @@ def test_feed_refuses(change, words, small):
 )
 def test_net_refuses(change, words):
     with pytest.raises(ConfigError, match=words):
-        build_net(dataclasses.replace(SMALL, **change), (5,), 3)
+        net_of(SMALL.changed(**change), (5,), 3)
 
 
 def test_width_scales_the_layers():
-    net = build_net(dataclasses.replace(SMALL, layers=(8, 4), width=0.5), (5,), 3)
+    net = net_of(SMALL.changed(layers=(8, 4), width=0.5), (5,), 3)
     shapes = [
         synapse.layer.kernel.shape for synapse in (net.features.layers[0], net.features.layers[2], net.classifier)
     ]

@@ -1,6 +1,5 @@
 """The page of the report: what it says, that it needs nothing else, and what becomes of runs that are none."""
 
-import dataclasses
 import html.parser
 import json
 import re
@@ -10,11 +9,12 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from experiments import digits
-from experiments.data import LOADERS, DataUnavailable
+from experiments.data import DataUnavailable, Shape, load
 from experiments.report import charts, drawing, page, tables
 from experiments.report.__main__ import main
 from experiments.report.runs import NotARun, read
 from experiments.storage.workdir import create
+from experiments.training import feed
 from tests.experiments.test_tensorboard import RECORD
 
 VOID = {"meta", "br", "link", "img", "hr"}
@@ -75,7 +75,7 @@ def runs(finished, tmp_path_factory):
     return [whole, cut, broken, elsewhere]
 
 
-def not_there(data_dir):
+def not_there(name, data_dir):
     raise DataUnavailable(f"nothing in {data_dir}")
 
 
@@ -83,7 +83,7 @@ def not_there(data_dir):
 def written(runs, tmp_path_factory):
     output = tmp_path_factory.mktemp("report") / "report.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LOADERS, "cifar10", not_there)
+        patch.setattr(feed, "load", lambda name, data_dir: (not_there if name == "cifar10" else load)(name, data_dir))
         assert main([*map(str, runs), f"--output={output}", "--examples=3"]) == 0
     return output.read_text()
 
@@ -167,8 +167,8 @@ def test_same_runs_same_page(runs):
 
 
 def test_run_before_its_first_epoch(tmp_path):
-    config = dataclasses.replace(digits.CONFIG, workdir=str(tmp_path / "run"))
-    with create(config, (16, 16, 1), 10):
+    config = digits.CONFIG.changed(workdir=str(tmp_path / "run"))
+    with create(config, Shape((16, 16, 1), 10)):
         pass
     (run,) = read([tmp_path / "run"])
     assert run.status == "unfinished: 0 of 30 epochs"

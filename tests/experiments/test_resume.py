@@ -5,12 +5,12 @@ import signal
 
 import pytest
 
-from experiments.feed import Feed
-from experiments.progress import ProgressReport
 from experiments.storage import checkpoints
 from experiments.storage.checkpoints import Checkpoints
 from experiments.storage.workdir import Workdir
-from experiments.trainer import Trainer
+from experiments.training.feed import Feed
+from experiments.training.progress import ProgressReport
+from experiments.training.trainer import Trainer
 from tests.experiments.test_trainer import measured
 
 BATCHES = 5  # of an epoch of the tiny net

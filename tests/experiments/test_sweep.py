@@ -206,12 +206,12 @@ def test_folder_that_cannot_be_written(swept, tmp_path):
 
 def test_layers_are_a_value_of_several_words():
     found = grid.cells(digits.CONFIG, "", ["--layers", "4", "M", "8,16", "M", "32", "--data_dir=a,b", "--no-quiet"])
-    assert [cell.config.layers for cell in found] == [(4, "M", 8), (16, "M", 32)]
+    assert [cell.config.net.layers for cell in found] == [(4, "M", 8), (16, "M", 32)]
     assert [cell.name for cell in found] == [
         "method=saf_f,layers=4-M-8,seed=0",
         "method=saf_f,layers=16-M-32,seed=0",
     ]
-    assert all(cell.config.data_dir == "a,b" for cell in found)
+    assert all(cell.config.run.data_dir == "a,b" for cell in found)
     assert grid.varying([cell.config for cell in found]) == ["method", "layers"]
 
 
@@ -236,7 +236,7 @@ def test_spread():
 
 def test_every_data_set_has_an_experiment():
     for name in get_args(DatasetName):
-        assert importlib.import_module(f"experiments.{name}").CONFIG.dataset == name
+        assert importlib.import_module(f"experiments.{name}").CONFIG.data.dataset == name
 
 
 @pytest.mark.slow
@@ -255,7 +255,7 @@ def test_real_runs_that_are_killed_and_continued(tmp_path):
     assert [row.split("|")[-2].strip() for row in ended.stdout.splitlines()[2:]] == ["2 finished"] * 2
     configs = [json.loads(path.read_text()) for path in tmp_path.glob("*/config.json")]
     for values in configs:
-        del values["input_shape"], values["num_classes"]
-    assert {(from_json(values).method, values["seed"]) for values in configs} == {
+        del values["input_shape"], values["num_classes"], values["input_rate"]
+    assert {(from_json(values).training.method, values["seed"]) for values in configs} == {
         (method, seed) for method in ("saf_f", "sltt") for seed in (0, 1)
     }

@@ -10,11 +10,12 @@ import pytest
 
 import safjax
 from experiments.config import from_json
-from experiments.data import load, recipes
-from experiments.losses import example_losses
-from experiments.progress import ProgressReport
-from experiments.storage import workdir
-from experiments.trainer import Trainer
+from experiments.data import load
+from experiments.data.images import augmentations
+from experiments.training import trained
+from experiments.training.losses import example_losses
+from experiments.training.progress import ProgressReport
+from experiments.training.trainer import Trainer
 from safjax.rules import RULES
 
 FILES = {
@@ -51,8 +52,9 @@ def test_every_method_trains_and_leaves_its_results(method, finished):
     assert (summary["epochs"], summary["steps"], summary["parameters"]) == (2, 2, 438)
     assert json.loads((ended.workdir / "summary.json").read_text()) == summary
     config = json.loads((ended.workdir / "config.json").read_text())
-    assert (config.pop("input_shape"), config.pop("num_classes")) == ([16, 16, 1], 10)
-    assert from_json(config).method == method
+    shape = [config.pop(name) for name in ("input_shape", "num_classes", "input_rate")]
+    assert shape == [[16, 16, 1], 10, None]
+    assert from_json(config).training.method == method
 
 
 @pytest.mark.parametrize("method", RULES)
@@ -77,8 +79,8 @@ def test_stdout_is_one_line_an_epoch_and_the_summary(finished):
 def test_saved_parameters_have_the_test_loss_of_the_summary(method, finished):
     ended = finished(f"--method={method}")
     dataset = load("digits", "")
-    images = recipes.evaluation(dataset)(dataset.test_images)
-    outputs = np.asarray(safjax.predict(workdir.load_parameters(ended.workdir), images, 2))
+    images = augmentations.evaluation(dataset)(dataset.test_images)
+    outputs = np.asarray(safjax.predict(trained.load_parameters(ended.workdir), images, 2))
     seen = outputs[-1:] if method == "saf_f" else outputs
     loss = np.mean([example_losses(logits, dataset.test_labels, 0.05) for logits in seen])
     accuracy = np.mean(seen.mean(0).argmax(-1) == dataset.test_labels)
@@ -125,7 +127,7 @@ def test_parameters_before_the_loss_was_not_finite_are_kept(run, finished, monke
     assert ended.code == 1 and "epoch 2, step 1 of 5" in ended.err
     assert measured(ended.records) == measured(finished("--method=saf_f").records)[:1]
     assert {path.name for path in ended.workdir.iterdir()} == FILES - {"summary.json"}
-    workdir.load_parameters(ended.workdir)
+    trained.load_parameters(ended.workdir)
 
 
 @pytest.mark.parametrize("batch", [3, 7])
@@ -147,5 +149,5 @@ def test_ctrl_c_keeps_what_there_is(batch, run, monkeypatch):
     assert ended.summary["interrupted"] is True and ended.summary["epochs"] == len(ended.out.splitlines()) - 1 == epochs
     assert f"interrupted in epoch {epochs + 1}" in ended.err
     images = np.random.default_rng(0).random((4, 16, 16, 1), np.float32)
-    saved = safjax.predict(workdir.load_parameters(ended.workdir), images, 2)
+    saved = safjax.predict(trained.load_parameters(ended.workdir), images, 2)
     np.testing.assert_array_equal(saved, safjax.predict(nets[0].net, images, 2))

@@ -8,18 +8,22 @@ import pytest
 
 import safjax
 from experiments.config import Config, ConfigError
-from experiments.networks import build_net
+from experiments.data import Shape
 from experiments.storage import workdir
 from experiments.storage.arrays import to_arrays, variables
 from experiments.storage.checkpoints import Snapshot
+from experiments.training import trained
+from tests.experiments.making import net_of
 from tests.experiments.test_progress import RECORD
 
-CONFIG = Config(dataset="digits", layers=(4, "M", 8), steps=2)
+CONFIG = Config().changed(dataset="digits", layers=(4, "M", 8), steps=2)
 SHAPE = (16, 16, 1)
 
 
 def create(folder, seed=0):
-    return workdir.create(Config(dataset="digits", layers=(4, "M", 8), seed=seed, workdir=folder), SHAPE, 10)
+    return workdir.create(
+        Config().changed(dataset="digits", layers=(4, "M", 8), seed=seed, workdir=folder), Shape(SHAPE, 10)
+    )
 
 
 def snapshot(net, step, best=None):
@@ -29,7 +33,7 @@ def snapshot(net, step, best=None):
 def test_default_folder_is_the_first_name_that_is_free(empty_folder):
     names = []
     for _ in range(3):
-        with workdir.create(CONFIG, SHAPE, 10) as folder:
+        with workdir.create(CONFIG, Shape(SHAPE, 10)) as folder:
             names.append(str(folder.path.relative_to(empty_folder)))
             assert json.loads((folder.path / "config.json").read_text())["workdir"] == str(folder.path)
     assert names == ["runs/digits-saf_f-0", "runs/digits-saf_f-0-2", "runs/digits-saf_f-0-3"]
@@ -58,25 +62,25 @@ def test_lines_are_on_disk_as_soon_as_appended(tmp_path):
 
 
 def test_parameters_read_back_are_those_saved_last(tmp_path):
-    net = build_net(CONFIG, SHAPE, 10)
+    net = net_of(CONFIG, SHAPE, 10)
     with create(str(tmp_path / "run")) as folder:
         folder.save(snapshot(net, 1))
         net.classifier.layer.layers[2].bias[...] = jnp.arange(10.0)
         folder.save(snapshot(net, 2))
     images = np.random.default_rng(0).random((3, *SHAPE), np.float32)
-    back = workdir.load_parameters(tmp_path / "run")
+    back = trained.load_parameters(tmp_path / "run")
     np.testing.assert_array_equal(safjax.predict(back, images, 2), safjax.predict(net, images, 2))
 
 
 def test_the_best_parameters_read_back(tmp_path):
-    net, images = build_net(CONFIG, SHAPE, 10), np.random.default_rng(0).random((3, *SHAPE), np.float32)
+    net, images = net_of(CONFIG, SHAPE, 10), np.random.default_rng(0).random((3, *SHAPE), np.float32)
     best = np.asarray(safjax.predict(net, images, 2))
     with create(str(tmp_path / "run")) as folder:
         folder.save(snapshot(net, 1, best=1))
         net.classifier.layer.layers[2].bias[...] = jnp.arange(10.0)
         for step in range(2, 7):
             folder.save(snapshot(net, step, best=1))
-    back = workdir.load_parameters(tmp_path / "run", "best")
+    back = trained.load_parameters(tmp_path / "run", "best")
     np.testing.assert_array_equal(safjax.predict(back, images, 2), best)
 
 
@@ -90,8 +94,8 @@ def test_the_best_epoch_is_the_first_of_the_best_accuracy(tmp_path):
 
 def test_nothing_to_load(tmp_path):
     with pytest.raises(FileNotFoundError):
-        workdir.load_parameters(tmp_path)
+        trained.load_parameters(tmp_path)
     with create(str(tmp_path / "run")):
         pass
     with pytest.raises(FileNotFoundError):
-        workdir.load_parameters(tmp_path / "run")
+        trained.load_parameters(tmp_path / "run")

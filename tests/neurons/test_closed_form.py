@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safjax.neurons import LIFCell, fire, lif_sequence, run_cell
+from safjax.neurons import LIFCell, ResetTo, fire, lif_sequence, run_cell
 from safjax.surrogate import Exponential, Sigmoid, Triangle
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 T, B, N = 10, 3, 5
+GAIN = 5.0
+"""What makes up for 1 − λ."""
 
 
 def draws(seed=0):
@@ -28,23 +30,33 @@ def draws(seed=0):
     return tuple(jnp.asarray(a) for a in arrays)
 
 
-def loop(currents, membrane, decay, threshold, reset, surrogate, floor=None, max_spikes=1, detach=False):
+def loop(
+    currents, membrane, decay, threshold, reset, surrogate, floor=None, max_spikes=1, detach=False, to_value=False,
+    decay_input=False,
+):  # fmt: skip
     """The neuron as a plain Python loop: (s[T], u[T], m[T])."""
     spikes, potentials = [], []
     for current in currents:
-        u = decay * membrane + current
+        u = decay * membrane + ((1 - decay) * GAIN * current if decay_input else current)
         if floor is not None:
             u = jnp.where(u > floor, u, floor)
         s = fire(u, threshold, surrogate, max_spikes)
-        membrane = u - reset * threshold * (jax.lax.stop_gradient(s) if detach else s)
+        z = jax.lax.stop_gradient(s) if detach else s
+        membrane = (1 - z) * u + z * (reset - 1) if to_value else u - reset * threshold * z
         spikes.append(s)
         potentials.append(u)
     return jnp.stack(spikes), jnp.stack(potentials), membrane
 
 
-def closed(currents, membrane, decay, threshold, reset, surrogate, floor=None, max_spikes=1, detach=False, **options):
-    cell = LIFCell(decay, threshold, surrogate, reset, floor, max_spikes)
-    return lif_sequence(currents, cell, membrane, through_reset=not detach, **options)
+def closed(
+    currents, membrane, decay, threshold, reset, surrogate, floor=None, max_spikes=1, detach=False, to_value=False,
+    decay_input=False, **options,
+):  # fmt: skip
+    reset = ResetTo(reset - 1) if to_value else reset
+    cell = LIFCell(decay, threshold, surrogate, reset, floor, max_spikes, decay_input=decay_input)
+    return lif_sequence(
+        GAIN * currents if decay_input else currents, cell, membrane, through_reset=not detach, **options
+    )
 
 
 def two_layers(neuron, weights, arguments, **options):
@@ -68,6 +80,8 @@ CASES = {
     "clamp at rest": {"floor": 0.0},
     "several spikes": {"max_spikes": 3},
     "any number of spikes, clamp": {"max_spikes": None, "floor": -0.3},
+    "set to a value": {"to_value": True},
+    "set to a value, clamp, decayed input": {"to_value": True, "floor": -0.2, "decay_input": True},
 }
 
 
@@ -79,8 +93,9 @@ CASES = {
         ("several spikes", Sigmoid(alpha=3.0), False),
         ("plain", Exponential(width=0.7), True),
         ("any number of spikes, clamp", Sigmoid(alpha=3.0), True),
+        ("set to a value, clamp, decayed input", Sigmoid(alpha=3.0), True),
     ],
-    ids=[*CASES, "sigmoid", "associative scan", "associative scan, sigmoid, clamp"],
+    ids=[*CASES, "sigmoid", "associative scan", "associative scan, sigmoid, clamp", "associative scan, set to a value"],
 )
 def test_gradients_equal_autodiff_through_the_loop(case, surrogate, detach, parallel):
     """Two layers; of currents, weights, initial membranes, decays, thresholds and resets; all three outputs count."""
@@ -243,6 +258,8 @@ def test_against_finite_differences():
 )
 def test_any_neuron_equals_autodiff(seed, decay, threshold, reset, max_spikes, floor, detach):
     currents = jnp.asarray(np.random.default_rng(seed).normal(0.5, 1.0, (8, 6)))
+    if max_spikes == 1 and seed % 2:
+        reset = ResetTo(threshold - reset)
     cell = LIFCell(decay, threshold, Exponential(), reset, floor, max_spikes)
     weights = jnp.asarray(np.random.default_rng(seed + 1).normal(size=(8, 6)))
     ours = jax.grad(lambda c: jnp.vdot(weights, lif_sequence(c, cell, through_reset=not detach)[0]))(currents)

@@ -1,7 +1,6 @@
-"""Which neuron here is which elsewhere: the table of the README, against the other libraries' equations in NumPy.
+"""Which neuron here is which elsewhere: the table of the README, against the other libraries' equations.
 
-The order of operations is that of snnTorch 1.0 (`snntorch/_neurons/leaky.py`, `synaptic.py`) and SpikingJelly 2.0
-(`spikingjelly/activation_based/neuron/lif.py`).
+Spikes are equal, and gradients to 1e-6 or better; where a library is installed, against the library itself too.
 """
 
 import dataclasses
@@ -14,93 +13,200 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.neurons import run_cell
-from safjax.nn import LIF, CurrentLIF, LeakyReadout, Neuron, Synapse
+from safjax.neurons import fire, run_cell
+from safjax.nn import LIF, PLIF, InstantReadout, LeakyReadout, Neuron, Recurrent, ResetTo, Synapse
 from safjax.surrogate import Sigmoid
 from tests import nets
+from tests.neurons.other_libraries import BETA, LAMBDA, LINES, TAU, THETA, spiking_jelly
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-ALPHA, BETA, TAU = 0.6, 0.8, 4.0
+STEPS, UNITS = 40, 30
+
+
+def drawn(line, steps=STEPS):
+    """Currents, and weights of the spikes in a loss."""
+    rng = np.random.default_rng(0)
+    return line.scale * rng.normal(0.25, 0.7, (steps, UNITS)), rng.normal(size=(steps, UNITS))
+
+
+def ours(line, currents):
+    spikes = run_cell(line.ours.cell(), line.gain * currents, detach_reset=line.detach)[1]
+    return jnp.concatenate([jnp.zeros((line.late, UNITS)), spikes])[: len(spikes)]
+
+
+def counted(x):
+    """How often a membrane at x = u − θ fires."""
+    return np.trunc((x + THETA) / THETA) * (x >= 0)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_neurons_fire_as_those_elsewhere(name):
+    line = LINES[name]
+    currents, _ = drawn(line)
+    spike = counted if line.several else lambda x: (x >= 0) * 1.0
+    expected = np.stack(line.theirs(currents, spike, lambda x: x))
+    assert 0.05 < expected.mean() < 0.6
+    assert not line.several or expected.max() > 1
+    np.testing.assert_array_equal(ours(line, jnp.asarray(currents)), expected)
+
+
+def in_jax(line, currents, weights):
+    """The gradient of Σ w s by autodiff of their equations."""
+    spike = (lambda x: fire(x + THETA, THETA, Sigmoid(), None)) if line.several else Sigmoid()
+
+    def objective(currents):
+        return jnp.vdot(weights, jnp.stack(line.theirs(currents, spike, jax.lax.stop_gradient)))
+
+    return jax.jit(jax.grad(objective))(currents)
+
+
+def spike_of_torch():
+    """`Sigmoid()` for PyTorch."""
+    torch = pytest.importorskip("torch")
+
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            context.save_for_backward(x)
+            return (x >= 0).to(x.dtype)
+
+        @staticmethod
+        def backward(context, gradient):
+            s = torch.sigmoid(4 * context.saved_tensors[0])
+            return gradient * 4 * s * (1 - s)
+
+    return Spike.apply
+
+
+def in_torch(line, currents, weights):
+    torch, once = pytest.importorskip("torch"), spike_of_torch()
+
+    def several(x):
+        level = torch.clamp(torch.round((x + THETA) / THETA), min=1).detach()
+        return level - 1 + once(x + THETA - level * THETA)
+
+    currents = torch.tensor(currents, requires_grad=True)
+    spikes = torch.stack(line.theirs(currents, several if line.several else once, lambda x: x.detach()))
+    (torch.tensor(weights) * spikes).sum().backward()
+    return currents.grad.numpy()
+
+
+@pytest.mark.parametrize("by", [in_jax, in_torch])
+@pytest.mark.parametrize("name", [name for name, line in LINES.items() if line.gradient])
+def test_gradients_are_those_elsewhere(name, by):
+    line = LINES[name]
+    currents, weights = drawn(line, 12)
+    expected = by(line, currents, weights)
+    actual = jax.jit(jax.grad(lambda c: jnp.vdot(weights, ours(line, c))))(currents)
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_learned_decay_is_spiking_jellys_parametric_one():
+    """`ParametricLIFNode` learns w, 1/τ = sigmoid(w), a factor of its current too; here λ = 1 − 1/τ = sigmoid(−w)."""
+    line = LINES["SpikingJelly LIFNode(tau)"]
+    currents, weights = drawn(line)
+    neuron = PLIF(LAMBDA, THETA, reset=ResetTo(0.0), decay_input=True, param_dtype=jnp.float64)
+    graph, params = nnx.split(neuron)
+
+    def ours(w):
+        learned = nnx.merge(graph, jax.tree.map(lambda _: -w, params))
+        return jnp.vdot(weights, run_cell(learned.cell(), jnp.asarray(currents))[1])
+
+    def theirs(w):
+        run = spiking_jelly(1 / jax.nn.sigmoid(w))
+        return jnp.vdot(weights, jnp.stack(run(jnp.asarray(currents), Sigmoid(), None)))
+
+    (value, gradient), (expected, expected_gradient) = (
+        jax.jit(jax.value_and_grad(f))(jnp.log(1 / (TAU - 1))) for f in (ours, theirs)
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-10)
+
+
+def lif_recurrent(xs, first, back):
+    """sinabs' `LIFRecurrent(tau, rec_connect, norm_input=False, spike_fn=SingleSpike)`."""
+    v, spikes, came_back = 0.0, [], 0.0
+    for x in xs:
+        v = BETA * v + (x @ first + came_back)
+        spikes.append(Sigmoid()(v - THETA))
+        v = v - spikes[-1] * THETA
+        came_back = spikes[-1] @ back
+    return spikes
+
+
+def rlif(xs, first, back):
+    """Spyx's `RLIF(beta)`."""
+    v, spikes = jnp.zeros((len(xs[0]), len(back))), []
+    for x in xs:
+        spikes.append(Sigmoid()(v - THETA))
+        v = BETA * v + x @ first + spikes[-1] @ back - spikes[-1] * THETA
+    return spikes
+
+
+@pytest.mark.parametrize("reset, late, theirs", [(1.0, 0, lif_recurrent), (1 / BETA, 1, rlif)])
+def test_recurrent_neurons(reset, late, theirs):
+    rng, rngs = np.random.default_rng(0), nnx.Rngs(0)
+    x, weights = jnp.asarray(rng.normal(0.3, 1.0, (12, 3, 7))), rng.normal(size=(12 - late, 3, 9))
+    synapses = [
+        Synapse(nnx.Linear(n, 9, use_bias=False, param_dtype=jnp.float64, rngs=rngs)) for n in (7, 9)
+    ]  # fmt: skip
+    net = nnx.Sequential(synapses[0], Recurrent(LIF(BETA, THETA, reset=reset), synapses[1]), InstantReadout())
+    kernels = [synapse.layer.kernel[...] for synapse in synapses]
+    loss = safjax.losses.SequenceLoss(lambda outputs: jnp.vdot(weights, outputs[: 12 - late]))
+    (value, aux), grads = safjax.value_and_grad(loss, rules.bptt(), outputs="all")(net, x)
+    nets.assert_fires(aux.rates)
+
+    def objective(kernels):
+        spikes = jnp.stack(theirs(x, *kernels))
+        return jnp.vdot(weights, spikes[late:]), spikes
+
+    (expected, spikes), expected_grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(kernels)
+    np.testing.assert_array_equal(aux.outputs[: 12 - late], spikes[late:])
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    layers = nnx.as_pure(grads)["layers"]
+    ours = layers[0]["layer"]["kernel"], layers[1]["synapse"]["layer"]["kernel"]
+    nets.assert_trees_close(list(ours), expected_grads, rtol=1e-10)
+
+
+def test_exp_leak_is_a_leaky_readout_times_its_gain():
+    """sinabs' `ExpLeak(tau)`, v[t] = λ v[t−1] + I[t]; with `norm_input` times 1 − λ beside."""
+    currents, v, expected = np.random.default_rng(0).normal(size=(10, 2, 3)), 0.0, []
+    for current in currents:
+        v = BETA * v + current
+        expected.append(v)
+    gain = np.cumsum(BETA ** np.arange(10))[:, None, None]
+    outputs = safjax.predict(LeakyReadout(BETA), jnp.asarray(currents))
+    np.testing.assert_allclose(gain * outputs, np.stack(expected), rtol=1e-12)
 
 
 @dataclasses.dataclass(frozen=True)
-class ZeroResetCell:
-    """u[t] = λ m[t−1] + I[t], s[t] = H(u[t] − 1), m[t] = (1 − s[t]) u[t]: none of the library's own."""
+class QuadraticCell:
+    """u[t] = m[t−1] + (m[t−1] − c) m[t−1] / τ + I[t], reset to 0: none of the library's own."""
 
-    decay: float
+    critical: float = 0.5
 
     def start(self, current):
         return jnp.zeros_like(current)
 
     def step(self, state, current, detach_reset=False):
-        potential = self.decay * state + current
+        potential = state + (state - self.critical) * state / 4 + current
         spikes = Sigmoid()(potential - 1)
         reset = jax.lax.stop_gradient(spikes) if detach_reset else spikes
         return (1 - reset) * potential, spikes
 
 
-class ZeroReset(Neuron):
-    def __init__(self, decay):
-        self.decay = decay
-
+class Quadratic(Neuron):
     def cell(self):
-        return ZeroResetCell(self.decay)
-
-
-def leaky(currents, zero=False):
-    """snnTorch's `Leaky(BETA)`: what has fired in the step before is reset in this one."""
-    potential, spikes = np.zeros(currents.shape[1]), []
-    for current in currents:
-        reset = potential > 1
-        kept = (1 - reset) * potential if zero else potential - reset / BETA
-        potential = BETA * kept + current
-        spikes.append(potential > 1)
-    return spikes
-
-
-def synaptic(currents):
-    """snnTorch's `Synaptic(ALPHA, BETA)`."""
-    filtered, inputs = np.zeros(currents.shape[1]), []
-    for current in currents:
-        filtered = ALPHA * filtered + current
-        inputs.append(filtered)
-    return leaky(np.stack(inputs))
-
-
-def lif_node(currents, decay_input=False, zero=False):
-    """SpikingJelly's `LIFNode(TAU, decay_input, v_reset=0.0 if zero else None)`."""
-    voltage, spikes = np.zeros(currents.shape[1]), []
-    for current in currents:
-        voltage = voltage + (current - voltage) / TAU if decay_input else voltage * (1 - 1 / TAU) + current
-        spikes.append(voltage >= 1)
-        voltage = (1 - spikes[-1]) * voltage if zero else voltage - spikes[-1]
-    return spikes
-
-
-@pytest.mark.parametrize(
-    "neuron, theirs",
-    {
-        "Leaky": (LIF(BETA, reset=1 / BETA), leaky),
-        "Leaky, zero": (ZeroReset(BETA), lambda currents: leaky(currents, zero=True)),
-        "Synaptic": (CurrentLIF(ALPHA, BETA, reset=1 / BETA), synaptic),
-        "LIFNode, v_reset=None": (LIF(1 - 1 / TAU), lif_node),
-        "LIFNode, decay_input": (LIF(1 - 1 / TAU), lambda currents: lif_node(TAU * currents, decay_input=True)),
-        "LIFNode, v_reset=0": (ZeroReset(1 - 1 / TAU), lambda currents: lif_node(currents, zero=True)),
-    }.values(),
-)
-def test_neurons_fire_as_those_elsewhere(neuron, theirs):
-    currents = np.random.default_rng(0).normal(0.25, 0.7, (60, 50))
-    expected = np.stack(theirs(currents))
-    assert 0.05 < expected.mean() < 0.6
-    np.testing.assert_array_equal(run_cell(neuron.cell(), jnp.asarray(currents))[1], expected)
+        return QuadraticCell()
 
 
 def test_an_own_neuron_trains_where_it_can_and_is_refused_elsewhere():
     rngs = nnx.Rngs(0)
     first, last = nets._dense(7, 9, rngs), nets._dense(9, nets.CLASSES, rngs)
-    net = nnx.Sequential(Synapse(first), ZeroReset(0.7), Synapse(last), LeakyReadout())
-    x = jnp.asarray(np.random.default_rng(0).normal(0.3, 1.2, (nets.STEPS, nets.BATCH, 7)))
+    net = nnx.Sequential(Synapse(first), Quadratic(), Synapse(last), LeakyReadout(0.7))
+    x = jnp.asarray(np.random.default_rng(0).normal(0.0, 0.6, (nets.STEPS, nets.BATCH, 7)))
 
     def compute(rule):
         return safjax.value_and_grad(nets.loss, rule)(net, x, nets.labels())
@@ -111,6 +217,6 @@ def test_an_own_neuron_trains_where_it_can_and_is_refused_elsewhere():
     jax.eval_shape(lambda: compute(rules.sltt())[1])  # Refusals come with the shapes, before anything is compiled.
     for name in ("exodus", "ottt_a", "saf_f"):
         with pytest.raises(
-            ValueError, match=rf"ZeroReset at 'layers.1': the rule '{name}'.*: bptt, sltt, bptt\(layerwise=True\)\."
+            ValueError, match=rf"Quadratic at 'layers.1': the rule '{name}'.*: bptt, sltt, bptt\(layerwise=True\)\."
         ):
             compute(rules.RULES[name]())

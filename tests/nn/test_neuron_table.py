@@ -63,7 +63,18 @@ def test_every_neuron_that_is_taken_learns(name, topology):
 
 
 @pytest.mark.parametrize("topology", ["feed-forward", BOTH])
-@pytest.mark.parametrize("kinds", [["LIF, learned threshold", "LIF, several spikes of learned height"], ["IF"]])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [
+            "LIF, learned threshold",
+            "LIF, several spikes of learned height",
+            "LIF, no reset",
+            "LIF, decayed input",
+        ],
+        ["IF"],
+    ],
+)
 def test_theorem_1_with_learned_thresholds_and_several_spikes(kinds, topology):
     """SAF-E equals OTTT_O also in the gradients of thresholds and of spike heights."""
     ((_, aux), grads), (_, expected) = (

@@ -12,7 +12,19 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.neurons import LIFCell
-from safjax.nn import ALIF, LIF, PSN, SPSN, CurrentLIF, LeakyReadout, Neuron, SlidingPSN, Synapse
+from safjax.nn import (
+    ALIF,
+    LIF,
+    PSN,
+    SPSN,
+    CurrentLIF,
+    LeakyReadout,
+    Neuron,
+    Refractory,
+    ResetTo,
+    SlidingPSN,
+    Synapse,
+)
 from safjax.surrogate import Sigmoid
 from tests import nets, neuron_kinds
 
@@ -75,9 +87,10 @@ class Kinds(nnx.Module):
 
     def __init__(self):
         rngs = nnx.Rngs(0)
-        kinds = CurrentLIF(0.4, 0.7), ALIF(0.7), SlidingPSN(3, param_dtype=jnp.float64), LIF(0.7, floor=-0.5)
-        self.neurons = nnx.List(kinds)
-        self.synapses = nnx.List([Synapse(neuron_kinds.excited(n, rngs)) for n in (7, 10, 10, 10)])
+        held = Refractory(LIF(0.7, 0.4, reset=ResetTo(0.1), decay_input=True), 2)
+        kinds = CurrentLIF(0.4, 0.7), ALIF(0.7), SlidingPSN(3, param_dtype=jnp.float64), LIF(0.7, floor=-0.5), held
+        self.neurons = nnx.List([*kinds, Refractory(ALIF(0.7), 1, integrate=True)])
+        self.synapses = nnx.List([Synapse(neuron_kinds.excited(n, rngs)) for n in (7, 10, 10, 10, 10, 10)])
         self.readout = LeakyReadout(0.7)
 
     def __call__(self, x):
@@ -86,7 +99,7 @@ class Kinds(nnx.Module):
         return self.readout(x)
 
 
-NAMES = (*ALL, "synaptic_current", "adaptation")
+NAMES = (*ALL, "synaptic_current", "adaptation", "refractory")
 
 
 @functools.cache
@@ -99,12 +112,13 @@ def of_kinds():
 def test_names_that_only_some_layers_have_are_recorded_there():
     paths = {name: {path[-1] for path in paths} for name, paths in of_kinds().items()}
     assert paths == {
-        "spikes": set("0123"),
-        "current": set("0123"),
-        "potential": set("0123"),
-        "membrane": set("013"),
+        "spikes": set("012345"),
+        "current": set("012345"),
+        "potential": set("012345"),
+        "membrane": set("01345"),
         "synaptic_current": {"0"},
-        "adaptation": {"1"},
+        "adaptation": {"1", "5"},
+        "refractory": {"4", "5"},
     }
 
 
@@ -116,7 +130,7 @@ def test_each_kind_by_its_own_equations():
         return np.concatenate([np.zeros_like(x[:1]), x[:-1]])
 
     close = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
-    lif, adaptive, sliding, floored = map(of, range(4))
+    lif, adaptive, sliding, floored, held, integrating = map(of, range(6))
     close(lif["synaptic_current"], 0.4 * before(lif["synaptic_current"]) + lif["current"])
     close(lif["potential"], 0.7 * before(lif["membrane"]) + lif["synaptic_current"])
     close(lif["membrane"], lif["potential"] - lif["spikes"])
@@ -128,6 +142,21 @@ def test_each_kind_by_its_own_equations():
     close(sliding["spikes"], sliding["potential"] >= 0)
     close(floored["potential"], np.maximum(0.7 * before(floored["membrane"]) + floored["current"], -0.5))
     assert (floored["potential"] == -0.5).any()
+    silent = held["refractory"] > 0
+    # A decayed input is 1 − λ times the current, and the current is what the synapse gave.
+    driven = 0.7 * before(held["membrane"]) + 0.3 * held["current"]
+    close(held["potential"], np.where(silent, before(held["membrane"]), driven))
+    close(held["spikes"], ~silent & (held["potential"] >= 0.4))
+    close(held["membrane"], np.where(held["spikes"] > 0, 0.1, held["potential"]))
+    close(held["refractory"], before(np.where(held["spikes"] > 0, 2, np.maximum(held["refractory"] - 1, 0))))
+    silent = integrating["refractory"] > 0
+    close(silent, before(integrating["spikes"]) > 0)
+    close(integrating["potential"], 0.7 * before(integrating["membrane"]) + integrating["current"])
+    above = integrating["potential"] >= 1 + 0.1 * integrating["adaptation"]
+    close(integrating["spikes"], ~silent & above)
+    assert (silent & above).any()
+    close(integrating["membrane"], integrating["potential"] - integrating["spikes"])
+    close(integrating["adaptation"], before(0.9 * integrating["adaptation"] + integrating["spikes"]))
 
 
 def test_layer_by_layer_every_kind_records_what_it_does_step_by_step():

@@ -8,7 +8,22 @@ from flax import nnx
 
 import safjax
 from safjax.models import SpikingVGG
-from safjax.nn import ALIF, LIF, PSN, SPSN, Delay, Dropout, LeakyReadout, Recurrent, Synapse
+from safjax.nn import (
+    ALIF,
+    LIF,
+    PLIF,
+    PSN,
+    SPSN,
+    BatchNorm,
+    CurrentLIF,
+    Delay,
+    Dropout,
+    LeakyReadout,
+    Recurrent,
+    Refractory,
+    StepWeights,
+    Synapse,
+)
 from safjax.nn.module import SpikingModule
 
 RNGS = nnx.Rngs(0)
@@ -60,10 +75,18 @@ def sequential():
     return nnx.Sequential(Synapse(pooled), LIF(surrogate=Softened()), Synapse(lambda x: x[:, :2]), LeakyReadout())
 
 
+def normalised():
+    """Layers in a synapse that are told of the time."""
+    norms = [BatchNorm(3, over=over) for over in ("step", "time")]
+    return nnx.Sequential(Synapse(nnx.Sequential(dense().layer, *norms, StepWeights(6))), LIF(), LeakyReadout())
+
+
 NETS = {
+    "normalised": normalised,
     "sequential": sequential,
     "residual": Residual,
     "feedback": Feedback,
+    "kinds": lambda: nnx.Sequential(LIF(), PLIF(), CurrentLIF(), Refractory(PLIF(), 2), LeakyReadout(0.5)),
     "recurrent": lambda: nnx.Sequential(dense(3, 4), Recurrent(LIF(), dense(4, 4)), LeakyReadout()),
     "parallel": lambda: nnx.Sequential(dense(), PSN(6, rngs=RNGS), dense(), SPSN(rngs=RNGS), LeakyReadout(0.5)),
 }
@@ -97,7 +120,8 @@ def test_shapes_are_those_of_the_simulation(name):
         assert table[path.replace(".", "/")][2] == written(step)
     (readout,) = (cells for cells in table.values() if cells[0] == "LeakyReadout")
     assert readout[2] == written(jax.ShapeDtypeStruct(run.outputs.shape[1:], run.outputs.dtype))
-    called = [(path, m) for path, m in nnx.iter_modules(net) if isinstance(m, SpikingModule)]
+    inside = [m.neuron for _, m in nnx.iter_modules(net) if isinstance(m, Refractory)]
+    called = [(path, m) for path, m in nnx.iter_modules(net) if isinstance(m, SpikingModule) and m not in inside]
     assert {"/".join(map(str, path)) for path, m in called if not isinstance(m, Delay)} <= set(table)
 
 

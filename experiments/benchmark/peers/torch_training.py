@@ -33,7 +33,7 @@ def synapses(work: Work) -> list[nn.Module]:
 
 
 def loss_of(work: Work) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """`experiments.losses.mean_loss` of logits[B, C] and labels[B]."""
+    """`experiments.training.losses.mean_loss` of logits[B, C] and labels[B]."""
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         cross_entropy = F.cross_entropy(logits, labels)

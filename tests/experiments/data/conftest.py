@@ -12,8 +12,8 @@ import pytest
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.utils import Size
 
-from experiments.data import fashion_mnist, idx
-from experiments.data.dataset import Splits
+from experiments.data.images import fashion_mnist, idx
+from experiments.data.images.images import Splits
 
 CIFAR_BATCHES = {
     "cifar10": [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"],

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.data import (
-    Dataset,
-    compose,
-    cutout,
-    normalise,
-    random_crop,
-    random_flip,
-    recipes,
-)
+from experiments.data import Images
+from experiments.data.images import augmentations
+from experiments.data.images.augment import compose, cutout, normalise, random_crop, random_flip
 
 H, W, B = 10, 12, 64
 PLACES = np.arange(1, H * W + 1, dtype=np.uint8).reshape(H, W, 1)  # every pixel another value
@@ -97,13 +91,15 @@ def test_normalise_can_be_undone(values):
     np.testing.assert_allclose(restored, image, atol=1e-3)
 
 
-def toy(channels: int) -> Dataset:
+def toy(channels: int) -> Images:
     images, labels = np.full((2, 16, 16, channels), 51, np.uint8), np.zeros(2, np.int32)
     half = (0.5,) * channels
-    return Dataset("toy", images, labels, images, labels, num_classes=1, mean=half, std=half)
+    return Images("toy", images, labels, images, labels, num_classes=1, mean=half, std=half)
 
 
-@pytest.mark.parametrize(("recipe", "channels"), [(recipes.cifar, 3), (recipes.fashion_mnist, 1), (recipes.digits, 1)])
+@pytest.mark.parametrize(
+    ("recipe", "channels"), [(augmentations.cifar, 3), (augmentations.fashion_mnist, 1), (augmentations.digits, 1)]
+)
 def test_recipe_is_decided_by_its_key(recipe, channels):
     augment = jax.jit(recipe(toy(channels)))
     draw = jnp.asarray(np.random.default_rng(0).integers(1, 256, (16, 16, 16, channels), np.uint8))
@@ -118,14 +114,14 @@ def test_digits_are_never_mirrored():
     image = np.zeros((1, 16, 16, 1), np.uint8)
     image[0, 8, 3:7] = np.array([[40], [80], [160], [255]])
     images = np.repeat(image, 200, 0)
-    augmented = jax.jit(recipes.digits(dataset))(jax.random.key(0), jnp.asarray(images))
+    augmented = jax.jit(augmentations.digits(dataset))(jax.random.key(0), jnp.asarray(images))
     middle = np.asarray(augmented).max(1)[..., 0]
     assert np.all(np.argmax(middle > -0.9, axis=1) < np.argmax(middle, axis=1))
 
 
 def test_evaluation_normalises_only():
     images = toy(1).test_images
-    prepared = recipes.evaluation(toy(1))(jnp.asarray(images))
+    prepared = augmentations.evaluation(toy(1))(jnp.asarray(images))
     np.testing.assert_allclose(prepared, (images / 255 - 0.5) / 0.5, rtol=1e-6)
 
 

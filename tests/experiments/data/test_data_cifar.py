@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tensorflow_datasets.image_classification import cifar as stock
 
-from experiments.data import DataCorrupt, DataUnavailable, cifar, load, loaders
+from experiments.data import DataCorrupt, DataUnavailable, load
+from experiments.data.images import cifar, published
 
 NAMES = ("cifar10", "cifar100")
 STOCK = {"cifar10": stock.Cifar10, "cifar100": stock.Cifar100}
@@ -55,7 +56,7 @@ def test_second_load_reads_the_cache(cifar, tmp_path, monkeypatch):
     splits = cifar("cifar10")
     load("cifar10", tmp_path)
     shutil.rmtree(tmp_path / "cifar10")
-    monkeypatch.setattr(loaders, "_from_tfds", None)
+    monkeypatch.setattr(published, "_from_tfds", None)
     assert_holds(load("cifar10", tmp_path), splits)
 
 

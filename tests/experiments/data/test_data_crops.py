@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.data import crops
-from experiments.data.crops import center_crop, decode, random_resized_crop
+from experiments.data.images import crops
+from experiments.data.images.crops import center_crop, decode, random_resized_crop
 from tests.imagenet import image
 
 

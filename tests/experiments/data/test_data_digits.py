@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.data import load
-from experiments.data.digits import load_digits
+from experiments.data.images.digits import load_digits
 
 
 @pytest.fixture(scope="module")

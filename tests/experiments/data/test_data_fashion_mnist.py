@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core.download import checksums
 
-from experiments.data import DataCorrupt, DataUnavailable, fashion_mnist, idx, load
+from experiments.data import DataCorrupt, DataUnavailable, load
+from experiments.data.images import fashion_mnist, idx
 
 DEBIAN = fashion_mnist.DEBIAN_FOLDER
 FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"

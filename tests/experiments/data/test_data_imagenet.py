@@ -10,7 +10,7 @@ from PIL import Image
 from tensorflow_datasets.datasets.imagenet2012 import imagenet2012_dataset_builder as stock
 
 from experiments.data import DataCorrupt, DataUnavailable, load
-from experiments.data.imagenet import ARCHIVES
+from experiments.data.images.imagenet import ARCHIVES
 from tests.imagenet import LISTED, SYNSETS, image, tar, write
 
 LABELS = {"n01440764": 0, "n01739381": 59, "n02105855": 230}

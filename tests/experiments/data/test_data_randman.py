@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from experiments.data import SpikeTimes, load, spike_trains
-from experiments.data.randman import load_randman, random_manifold, wave_vectors
-from experiments.data.spike_times import TICKS
+from experiments.data.events.randman import load_randman, random_manifold, wave_vectors
+from experiments.data.events.spike_times import TICKS
 
 CLASSES, UNITS, TRAIN, TEST = 4, 30, 400, 100
 SIZES = {"classes": CLASSES, "units": UNITS, "train": TRAIN, "test": TEST}

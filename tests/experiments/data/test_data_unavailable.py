@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.data import DataUnavailable, fashion_mnist, load
+from experiments.data import DataUnavailable, load
+from experiments.data.images import fashion_mnist
 from experiments.data.probe import why_unreachable
 
 FILES = {

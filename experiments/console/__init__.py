@@ -1,0 +1,1 @@
+"""What a user is told, and how he stops it: messages on stderr, Ctrl-C and SIGTERM."""

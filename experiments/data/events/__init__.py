@@ -1,0 +1,1 @@
+"""Spikes in time."""

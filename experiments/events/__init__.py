@@ -1,0 +1,1 @@
+"""Event files from the command line: `look` tells what a file holds and draws it."""

@@ -1,0 +1,78 @@
+"""What layers have in common whose output at one step is made of the last steps of their input."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from safjax.messages import Sequence
+from safjax.nn.module import SpikingModule
+from safjax.nn.numbers import THRESHOLDS, Interval, Number, checked_positive
+from safjax.nn.refusing import Refusals
+from safjax.nn.states import join
+from safjax.rules import Rule
+
+
+class Delaying(SpikingModule):
+    """Base of the layers with delays of at most K = `max_delay` steps, for rules whose gradient goes back in time.
+
+    Attributes:
+      delays, max_delay, width: see `safjax.nn.AxonalDelay`.
+      deterministic: whether delays are rounded to whole numbers, as after `net.eval()`.
+    """
+
+    delays: Any
+    max_delay: int
+    width: nnx.Variable | None
+    deterministic: bool
+
+    @property
+    def intervals(self) -> Mapping[str, Interval]:  # type: ignore[override]
+        """Learned delays lie in [0, K], a learned width above 0."""
+        return {"delays": (0.0, float(self.max_delay)), "width": THRESHOLDS}
+
+    def over_past(self, message: Any, function: Callable[[jax.Array], jax.Array]) -> Any:
+        """What is handed on where y[T, B, ...] = function(x[K + T, B, ...]), the K steps before x[T, B, ...] in front.
+
+        Step by step T = 1. The last K steps are state, [K, B, ...]; zeros at the start.
+        """
+        binding = self.bound()
+        whole = binding.propagation.whole_sequence
+        now = message.computed().unrolled() if whole else message[None]
+        before = self.read("state")
+        if before is None:
+            before = jnp.zeros((self.max_delay, *now.shape[1:]), now.dtype)
+        steps = jnp.concatenate([before, now])
+        if binding.course.open or not whole:
+            self.write("state", steps[len(now) :], axes=(1,))
+        made = function(steps)
+        return Sequence(made, len(now), False) if whole else made[0]
+
+
+def checked_width(owner: Delaying, width: Number | None) -> nnx.Variable | None:
+    """σ in a variable; None for none.
+
+    Raises:
+      ValueError: it is not positive.
+    """
+    if width is None:
+        return None
+    checked = checked_positive(owner, "width", width, "σ of the Gaussian, in steps")
+    return nnx.Variable(jnp.asarray(checked)) if isinstance(checked, float) else checked
+
+
+def refuse_single_steps(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
+    """Refuses delays where no gradient goes back in time: what stands before them would learn nothing."""
+    if rule.schedule.sees_all_steps and not rule.propagation.accumulates:
+        return
+    for path, module in nnx.iter_modules(net):
+        if isinstance(module, Delaying):
+            refusals.refuse(
+                join(path),
+                f"The rule '{rule.name}' takes its gradient within single steps, with the steps before for constants, "
+                f"so that the layers before the {type(module).__name__} at '{join(path)}' would learn nothing of what "
+                "it hands on later. It is trained by rules that go back in time. Where the net's own input is to be "
+                "delayed, delay it outside and give the net the delayed sequence.",
+            )
