@@ -125,6 +125,8 @@ class Run:
     """Checkpoints that are kept: the latest so many, and the one of the best test accuracy."""
     save_every: int | None = None
     """Batches between checkpoints within an epoch; None: ten minutes. There is one at the end of every epoch, too."""
+    compiled: str | None = "~/.cache/safjax"
+    """Folder where compiled programs are kept, so that a second run of a net need not compile it; None keeps none."""
     devices: int | None = None
     """Devices among which each batch is divided, of every process; None: all GPUs or TPUs, or one CPU."""
     coordinator: str | None = None

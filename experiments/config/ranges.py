@@ -74,6 +74,7 @@ def run_ranges(run: Any) -> list[Range]:
     return [
         ("data_dir", run.data_dir, _is_folder_name(run.data_dir), folder),
         ("workdir", run.workdir, run.workdir is None or _is_folder_name(run.workdir), folder),
+        ("compiled", run.compiled, run.compiled is None or _is_folder_name(run.compiled), folder),
         ("keep", run.keep, run.keep >= 1, "a whole number of checkpoints, 1 or more"),
         ("save_every", every, every is None or every >= 1, "a whole number of batches, 1 or more"),
         ("devices", devices, devices is None or devices >= 1, "a whole number of devices, 1 or more"),

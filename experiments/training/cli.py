@@ -19,6 +19,7 @@ from experiments.config import Config, ConfigError, parse
 from experiments.data import DataUnavailable
 from experiments.distribution.processes import join, leave, leave_if_several, writes
 from experiments.storage.checkpoints import SaveFailed
+from experiments.training.compiled import keep_compiled
 from experiments.training.run import NonFiniteLoss, train
 
 
@@ -35,6 +36,7 @@ def main(default: Config, description: str | None, args: Sequence[str] | None = 
     """
     try:
         config = parse(default, description or "", args)
+        keep_compiled(config.run.compiled)
         summary = train(join(config))
         if writes():
             print(json.dumps(summary), flush=True)

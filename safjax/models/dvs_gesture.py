@@ -1,6 +1,5 @@
 """The network for event-camera gestures of Fang et al."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,11 +7,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.nn import PLIF, BatchNorm, Dropout, InstantReadout, LeakyReadout, Neuron, Synapse
+from safjax.nn import PLIF, BatchNorm, Dropout, InstantReadout, LeakyReadout, Neuron, ResetTo, Synapse
 from safjax.ops import max_pool
 from safjax.surrogate import Arctan
 
 BLOCKS, HIDDEN, VOTERS = 5, 512, 10
+
+
+def published_neuron() -> Neuron:
+    """SpikingJelly's ParametricLIFNode(2.0, surrogate_function=ATan())."""
+    return PLIF(0.5, surrogate=Arctan(), reset=ResetTo(0.0), decay_input=True)
 
 
 class DVSGestureNet(nnx.Module):
@@ -31,7 +35,8 @@ class DVSGestureNet(nnx.Module):
       channels: of each convolution.
       size: height and width of the image, a multiple of 32.
       in_features: channels of the image; ON and OFF events.
-      neuron: makes the neurons of one layer; by default `PLIF` of τ = 2, λ = 1/2.
+      neuron: makes the neurons of one layer; by default the published ones, `PLIF` of λ = 1/2 (τ = 2) with decayed
+        input that are reset to 0.
       dropout: the fraction of silenced neurons.
       over: as of `BatchNorm`.
       readout: of the votes; default `InstantReadout()`.
@@ -58,7 +63,7 @@ class DVSGestureNet(nnx.Module):
         channels: int = 128,
         size: int = 128,
         in_features: int = 2,
-        neuron: Callable[[], Neuron] = functools.partial(PLIF, 0.5, surrogate=Arctan()),  # noqa: B008
+        neuron: Callable[[], Neuron] = published_neuron,
         dropout: float = 0.5,
         over: str = "time",
         readout: LeakyReadout | InstantReadout | None = None,

@@ -15,8 +15,9 @@ import pytest
 
 import safjax
 from experiments import cifar10, digits
+from experiments.config import ConfigError, Run
 from experiments.data import DataUnavailable
-from experiments.training import cli, feed, run, trained
+from experiments.training import cli, compiled, feed, run, trained
 
 EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits", "imagenet", "randman"]
 
@@ -122,3 +123,34 @@ def test_process_on_a_pipe_interrupted_by_ctrl_c(tmp_path):
     assert (folder / "curves.png").exists() and (folder / "firing_rates.png").exists()
     outputs = safjax.predict(trained.load_parameters(folder), np.ones((2, 16, 16, 1), np.float32), 2)
     assert outputs.shape == (2, 2, 10) and np.all(np.isfinite(outputs))
+
+
+def compiled_by(folder, *flags):
+    """Names of what a process of its own leaves in the folder of compiled programs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    command = [sys.executable, "-m", "experiments.digits", "--layers", "4", "M", "8", "--steps=2", "--batch-size=256"]
+    command += ["--epochs=1", f"--workdir={folder / 'run'}", "--resume", *flags]
+    subprocess.run(command, env={**environment, "HOME": str(folder)}, check=True, capture_output=True)
+    return {path.name for path in folder.rglob("*-cache")}
+
+
+def test_compiled_programs_are_kept_for_the_next_run(tmp_path):
+    """A file for the training step, under a folder for machines like this one; no other for the same net again."""
+    first = compiled_by(tmp_path)
+    assert any("update" in name for name in first) and (tmp_path / ".cache" / "safjax").is_dir()
+    assert compiled_by(tmp_path, "--workdir", str(tmp_path / "again")) == first
+
+
+def test_a_folder_for_compiled_programs_that_cannot_be_written(empty_folder, monkeypatch):
+    (empty_folder / "file").write_text("")
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        with pytest.raises(ConfigError, match=r"--compiled=.*file cannot be written .*--compiled=None"):
+            compiled.keep_compiled(str(empty_folder / "file"))
+        monkeypatch.setenv("HOME", str(empty_folder / "file"))  # one's own folder is no reason to stop
+        compiled.keep_compiled(Run().compiled)
+        compiled.keep_compiled(None)
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)

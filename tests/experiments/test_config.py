@@ -40,6 +40,7 @@ FLAGS = {
     "seed": "3",
     "data-dir": "elsewhere",
     "workdir": "somewhere",
+    "compiled": "kept",
     "keep": "5",
     "save-every": "100",
     "accumulate": "2",
