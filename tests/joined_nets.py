@@ -5,7 +5,7 @@ import numpy as np
 from flax import nnx
 
 from safjax import ops
-from safjax.nn import LIF, Delay, InstantReadout, LeakyReadout, SequenceState, Synapse, concatenate
+from safjax.nn import LIF, BatchNorm, Delay, InstantReadout, LeakyReadout, SequenceState, Synapse, concatenate
 from tests import nets
 
 DECAY = 0.6
@@ -192,7 +192,7 @@ class Loop(nnx.Module):
         rngs, self.single = nnx.Rngs(5), single
         self.join = Joining(7, 9, 9, rngs)
         self.one, self.two = (Synapse(self.join.one), Synapse(self.join.two)) if single else (Synapse(self.join), None)
-        self.lif, self.delay = LIF(DECAY), Delay() if single else Delay(shape)
+        self.lif, self.delay = LIF(DECAY), Delay() if single else Delay(shape=shape)
         self.last, self.readout = Synapse(dense(9, nets.CLASSES, rngs)), LeakyReadout(DECAY)
 
     def __call__(self, x):
@@ -249,3 +249,20 @@ class Front(nnx.Module):
         one, *two = self.parts
         current = one(seen) + 0.7 * two[0](changing) if self.single else one(seen, changing)
         return self.readout(self.last(self.lif(current)))
+
+
+class Normed(nnx.Module):
+    """Batch statistics of each step inside a function of spikes and of a plain array."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(9)
+        self.first, self.lif1, self.lif2 = Synapse(nets._dense(5, 10, rngs)), LIF(DECAY), LIF(DECAY)
+        mixed = nnx.Linear(17, 9, use_bias=False, param_dtype=nets.DTYPE, rngs=rngs)
+        norm = BatchNorm(9, over="step", deviation=0.8, param_dtype=nets.DTYPE)
+        norm.bias[...] += 0.3
+        self.join = Synapse(nnx.Sequential(lambda *parts: jnp.concatenate(parts, -1), mixed, norm))
+        self.last, self.readout = Synapse(dense(9, nets.CLASSES, rngs)), LeakyReadout(DECAY)
+
+    def __call__(self, x):
+        spikes = self.lif1(self.first(x["b"]))
+        return self.readout(self.last(self.lif2(self.join(spikes, x["a"]))))

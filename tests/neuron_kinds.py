@@ -12,6 +12,7 @@ from safjax.nn import (
     PLIF,
     PSN,
     SPSN,
+    AfterDecay,
     CurrentLIF,
     Delay,
     LeakyReadout,
@@ -59,6 +60,7 @@ NEURONS = {
     "LIF, no reset": lambda: LIF(DECAY, param(1.4), reset=None),
     "LIF, decayed input": lambda: LIF(DECAY, param(0.3), decay_input=True),
     "PLIF, decayed input": lambda: PLIF(DECAY, 0.3, param_dtype=jnp.float64, decay_input=True),
+    "PLIF, reset after the decay": lambda: PLIF(DECAY, param_dtype=jnp.float64, reset=AfterDecay(0.7)),
     "CurrentLIF, set to zero, decayed input": lambda: CurrentLIF(
         0.4, param(DECAY), 0.45, reset=ResetTo(0.0), decay_input=True
     ),
@@ -142,6 +144,7 @@ def refusal(rule, kind, topology):
             "LIF, no reset": r"without reset they subtract nothing; write reset=1\.0" if rule in CLAMPED else None,
             "PLIF": "one constant decay for the whole net",
             "PLIF, decayed input": "one constant decay for the whole net",
+            "PLIF, reset after the decay": "one constant decay for the whole net",
             "CurrentLIF": "the whole memory of LIF and IF neurons only",
             "CurrentLIF, set to zero, decayed input": "one constant decay for the whole net",
             "ALIF": "one decay for the whole net|the whole memory of LIF and IF neurons only",
@@ -154,7 +157,9 @@ def refusal(rule, kind, topology):
             "SPSN": "the whole memory of LIF and IF neurons only",
         }.get(kind)
     if rule == "sltt" and kind == "LIF, set to a learned value":
-        return "learns 'reset', which acts on the state of the next step only.*nnx.Variable"
+        return "learns 'reset'.*it would never change.*nnx.Variable"
+    if rule == "sltt" and kind == "PLIF, reset after the decay":
+        return "learns 'decay'.*a part of its gradient is lost.*nnx.Variable"
     if kind in ("PSN", "masked PSN", "SPSN"):
         return "these neurons look at all steps at once; they are trained by rules that go layer by layer"
     return None

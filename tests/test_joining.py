@@ -10,12 +10,14 @@ from flax import nnx
 
 import safjax
 from safjax import rules
+from safjax.nn import InstantReadout, Synapse
 from tests import joined_nets, nets
 from tests.joined_nets import (
     SEW,
     Attention,
     Front,
     Loop,
+    Normed,
     TwoInputs,
     UNet,
     Vector,
@@ -144,6 +146,38 @@ def test_the_shape_of_what_comes_back_is_found_where_it_can_be(name):
     assert_same(ours, gradients(Within(plain=name == "sltt"), RULES["sltt" if name == "sltt" else "ottt_o"], vectors()))
 
 
+@pytest.mark.parametrize("given", ["sequence", "image"])
+def test_batch_statistics_within(given):
+    """Of each step, beside an input that layer by layer is there once for all steps."""
+    x, steps = (two_inputs(), None) if given == "sequence" else (two_images(), nets.STEPS)
+    results, means = [], []
+    for name in ("bptt", "exodus"):
+        net = Normed()
+        results.append(gradients(net, RULES[name], x, steps))
+        means.append(net.join.layer.layers[2].mean[...])
+    assert_same(*results, 1e-11)
+    np.testing.assert_allclose(*means, rtol=1e-12)
+    assert jnp.abs(means[0]).min() > 1e-3
+
+
+class Noisy(nnx.Module):
+    """A mask of its own at every step, of an image that is the same at all of them."""
+
+    def __init__(self):
+        dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+        self.join, self.readout = Synapse(nnx.Sequential(lambda a, b: a + b, dropout)), InstantReadout()
+
+    def __call__(self, x):
+        return self.readout(self.join(x, 2 * x))
+
+
+@pytest.mark.parametrize("name", ["bptt", "exodus"])
+def test_random_numbers_within_are_each_steps_own(name):
+    (_, aux), _ = safjax.value_and_grad(jnp.mean, RULES[name], 3, outputs="all")(Noisy(), jnp.ones((4, 50)))
+    np.testing.assert_array_equal(jnp.unique(aux.outputs), [0, 6])
+    assert all(jnp.mean(aux.outputs[i] != aux.outputs[i - 1]) > 0.3 for i in (0, 1, 2))
+
+
 @pytest.mark.parametrize("name", ["ottt_a", "saf_f"])
 def test_each_plain_array_runs_as_it_does(name):
     """What a learned layer makes of one image, beside what changes from step to step."""
@@ -178,3 +212,14 @@ def test_a_padded_batch_is_its_members(name):
     parts = [compute(Vector(), x[:n, [i]], nets.labels()[i : i + 1]) for i, n in enumerate(lengths)]
     np.testing.assert_allclose(value, np.mean([v for (v, _), _ in parts]), rtol=1e-12)
     nets.assert_trees_close(grads, jax.tree.map(lambda g: g / 3, total([g for _, g in parts])), rtol=1e-11)
+
+
+def test_members_begin_anew_with_both_their_inputs():
+    first, later = (jax.tree.map(lambda a, cut=cut: a[cut], two_inputs()) for cut in (slice(0, 2), slice(2, 5)))
+    net, rule = TwoInputs(), rules.ottt_a()
+    state = safjax.simulate(net, first, state=safjax.start(net, first, rule)).state
+    assert {"parts.encoder", "parts.encoder1", "meets.encoder1"} <= set(state.variables)
+    run = safjax.simulate(net, later, state=safjax.reset(state, jnp.array([True, False, False])))
+    fresh, unbroken = safjax.predict(net, later), safjax.predict(net, two_inputs())[2:]
+    np.testing.assert_allclose(run.outputs, fresh.at[:, 1:].set(unbroken[:, 1:]), rtol=1e-11)
+    assert jnp.abs(fresh - unbroken).max() > 1e-2

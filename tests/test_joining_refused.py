@@ -11,9 +11,11 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.nn import LIF, Delay, LeakyReadout, Synapse, concatenate
+from tests.joined_nets import Within
 from tests.refused_nets import Calls, dense
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
+LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 SPIKES = tuple(name for name, rule in RULES.items() if not rule.propagation.accumulates)
 
 
@@ -67,6 +69,10 @@ MISTAKES = {
         lambda: joined(nnx.Sequential(lambda a, b: a, dense().layer), lambda a, b, x: (a,)),
         TypeError,
     ),
+    r"Synapse at 'both' was given 2 inputs, but its layer takes \(inputs: ": (
+        lambda: joined(nnx.Linear(3, 3, rngs=nnx.Rngs(0))),
+        TypeError,
+    ),
     r"Synapse at 'both' was given a float as its input 2": (
         lambda: joined(lambda a, b: a * b, lambda a, b, x: (a, 0.5)),
         TypeError,
@@ -100,7 +106,7 @@ MISTAKES = {
         ValueError,
     ),
     r"Delay\(shape=\(4,\)\) at 'delay' is to keep what has the shape \[2, 3\].*shape=\(3,\)": (
-        lambda: looped(Delay((4,)), lambda x, back: x + back[:, :3]),
+        lambda: looped(Delay(shape=(4,)), lambda x, back: x + back[:, :3]),
         ValueError,
     ),
     r"recalled, but nothing is kept .*Delay\(shape=\(64,\)\)": (lambda: looped(Delay(), jnp.add), ValueError),
@@ -134,7 +140,7 @@ def test_mistakes_are_told_by_the_layers_name(words, name):
 @pytest.mark.parametrize("shape", [(0,), (2.0,), 64, "8", (True,)])
 def test_shapes_that_are_none(shape):
     with pytest.raises(ValueError, match=r"Delay\(shape=.*without the batch"):
-        Delay(shape)
+        Delay(shape=shape)
 
 
 @pytest.mark.parametrize("name", ["saf_f", "ottt_a", "exodus"])
@@ -146,6 +152,16 @@ def test_a_concatenation_with_the_input_stands_in_a_synapse(name):
     run(two(lambda net, a, b, x: net.wide(a, x), wide=wide), name)
 
 
+@pytest.mark.usefixtures("x64")
+def test_all_that_is_behind_a_refused_loop_is_not_refused_again():
+    """What comes back has no shape then, nor has what is made of it together with something else."""
+    report = safjax.check(Within(), jnp.ones((4, 2, 7)))
+    assert report.trained_by == tuple(name for name in RULES if name not in LAYERWISE)
+    for name in LAYERWISE:
+        (reason,) = report[name].reasons
+        assert reason.path == "delay" and "feeds a later layer's spikes" in reason.sentence
+
+
 def test_concatenation_of_plain_arrays_is_numpys():
     a, b = np.arange(12.0).reshape(2, 3, 2), np.ones((2, 3, 4))
     np.testing.assert_array_equal(concatenate(a, b), np.concatenate([a, b], -1))
@@ -154,7 +170,7 @@ def test_concatenation_of_plain_arrays_is_numpys():
 
 
 def test_a_table_shows_synapses_of_several_inputs():
-    for net in (joined(lambda a, b: a * b), looped(Delay((3,)), jnp.add)):
+    for net in (joined(lambda a, b: a * b), looped(Delay(shape=(3,)), jnp.add)):
         table = nnx.tabulate(net, jnp.ones((2, 3)), console_kwargs={"width": 300, "force_terminal": False})
         (row,) = (line for line in table.splitlines() if "│ both " in line)
         assert [cell.strip() for cell in row.split("│")[3:5]] == ["- float32[2,3]", "float32[2,3]"]

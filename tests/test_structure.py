@@ -128,7 +128,19 @@ def test_nothing_else_of_the_library_knows_the_data(name):
     assert [other for other in modules(name) if is_data(other)] == []
 
 
-ROOMS = ["console", "energy", "config", "data", "storage", "distribution", "training", "sweep", "report", "benchmark"]
+ROOMS = [
+    "console",
+    "energy",
+    "config",
+    "data",
+    "storage",
+    "distribution",
+    "training",
+    "events",
+    "sweep",
+    "report",
+    "benchmark",
+]
 """The folders of the experiments: each knows only those before it."""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safjax.data import BadFile, read_trials
 from safjax.data.datasets.cameras import CIFAR10, LETTERS
-from safjax.data.datasets.gesture import CLASSES
+from safjax.data.datasets.gestures import CLASSES
 
 
 def label_of(path: Path) -> str | None:

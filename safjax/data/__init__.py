@@ -11,7 +11,7 @@ from safjax.data import augment, datasets
 from safjax.data.cache import BuildError, Recipe, Split, bytes_of, cached
 from safjax.data.camera import Camera, enlarged
 from safjax.data.encoders import delta, latency, level_crossing, poisson
-from safjax.data.events import BadFile, EventFile, Events, OutOfOrder, events, in_order, joined
+from safjax.data.events import BadFile, EventFile, Events, OutOfOrder, as_events, in_order, joined
 from safjax.data.formats.aedat2 import open_aedat2
 from safjax.data.formats.aedat3 import open_aedat3
 from safjax.data.formats.aedat4 import open_aedat4
@@ -26,7 +26,7 @@ from safjax.data.formats.mat import open_mat
 from safjax.data.formats.npy import open_npy
 from safjax.data.frames import Frames, by_count, by_duration, by_parts, pool_time, raster
 from safjax.data.grid import Grid
-from safjax.data.recipes import EventFrames, SpikeFrames
+from safjax.data.recipes import EventFrames, SoundFrames, SpikeFrames
 from safjax.data.sound import Sound, log_mel, read_wav
 from safjax.data.stream import FrameStream
 
@@ -43,11 +43,13 @@ __all__ = [
     "OutOfOrder",
     "Recipe",
     "Sound",
+    "SoundFrames",
     "SpikeFile",
     "SpikeFrames",
     "Spikes",
     "Split",
     "Trial",
+    "as_events",
     "augment",
     "by_count",
     "by_duration",
@@ -58,7 +60,6 @@ __all__ = [
     "datasets",
     "delta",
     "enlarged",
-    "events",
     "in_order",
     "joined",
     "latency",

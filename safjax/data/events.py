@@ -55,7 +55,7 @@ class Events(NamedTuple):
         return Events(*(field[chosen] for field in self))
 
 
-def events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events:
+def as_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events:
     """Events of arrays of any integer dtype; p may be of booleans.
 
     Raises:
@@ -64,11 +64,13 @@ def events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events
     arrays = [np.asarray(array) for array in (t, x, y, p)]
     shapes = [array.shape for array in arrays]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
-        raise ValueError(f"events: t, x, y and p have shapes {shapes}, expected one axis of the same length in each.")
+        raise ValueError(
+            f"as_events: t, x, y and p have shapes {shapes}, expected one axis of the same length in each."
+        )
     made = Events(*(a.astype(d) for a, d in zip(arrays, (np.int64, np.int32, np.int32, np.uint8), strict=True)))
     if made.t.size and not np.isin(arrays[3], (0, 1)).all():
         raise ValueError(
-            "events: p holds other values than 0 (OFF) and 1 (ON); write p > 0 of -1 and 1, p == 2 of 1 and 2."
+            "as_events: p holds other values than 0 (OFF) and 1 (ON); write p > 0 of -1 and 1, p == 2 of 1 and 2."
         )
     return made
 
@@ -79,7 +81,9 @@ def joined(parts: Iterable[Events]) -> Events:
     if len(some) == 1:
         return some[0]
     none = np.zeros(0, np.int64)
-    return Events(*(np.concatenate(fields) for fields in zip(*(some or [events(none, none, none, none)]), strict=True)))
+    return Events(
+        *(np.concatenate(fields) for fields in zip(*(some or [as_events(none, none, none, none)]), strict=True))
+    )
 
 
 def steps_back(t: np.ndarray) -> int:

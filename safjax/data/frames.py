@@ -46,6 +46,13 @@ def by_duration(
     Raises:
       ValueError: the duration is not positive, T is below 1 or of no possible size, or an event lies outside the
         sensor.
+
+    Example:
+      >>> from safjax.data import Grid, as_events, by_duration
+      >>> recording = as_events(t=[0, 900, 1500, 7000], x=[0, 1, 1, 0], y=[0, 0, 0, 0], p=[1, 0, 0, 1])
+      >>> frames = by_duration(recording, 1000, Grid((1, 2)), steps=2)
+      >>> frames.counts.shape, frames.counts[1, 0].tolist(), frames.dropped
+      ((2, 1, 2, 2), [[0, 0], [1, 0]], 1)
     """
     recording = in_order(recording)
     t = recording.t

@@ -8,12 +8,17 @@ from typing import Literal
 import numpy as np
 
 from safjax.data.datasets.samples import Sample
+from safjax.data.encoders import level_crossing
 from safjax.data.events import EventFile, Events
 from safjax.data.formats.detect import open_events
 from safjax.data.formats.gesture import Trial, cut
 from safjax.data.formats.hdf5 import SpikeFile
 from safjax.data.frames import Frames, by_count, by_duration, by_parts, raster
 from safjax.data.grid import Grid
+from safjax.data.sound import log_mel, read_wav
+
+SILENCE = 1e-2
+"""Power of a sound whose largest sample is 1, below which nothing is heard."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,3 +120,57 @@ class SpikeFrames:
                 raise ValueError(f"{path}: sample {sample.place} after sample {first - 1}, expected consecutive ones.")
             first += 1
             yield raster(spikes, self.duration, self.steps, self.channels, self.pool, self.clip)
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundFrames:
+    """Level crossings [T, bands, 2] of the power in mel bands of WAV files, see `log_mel` and `level_crossing`.
+
+    Attributes:
+      steps: T; longer sounds lose their end, and silence fills shorter ones up.
+      bands: of the mel scale.
+      threshold: θ, a change of the logarithm: 1 for a factor of e.
+      hop: seconds of a step.
+      window: seconds that a step hears.
+      low: Hz where the first band begins.
+      high: Hz where the last ends.
+      clip: largest count of a step.
+      at_end: True puts silence before a short sound instead of behind it, for rules that learn from the last step.
+    """
+
+    steps: int
+    bands: int = 32
+    threshold: float = 1.0
+    hop: float = 0.010
+    window: float = 0.032
+    low: float = 80.0
+    high: float = 3800.0
+    clip: int = 255
+    at_end: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, bands, 2), the last axis (OFF, ON)."""
+        return self.steps, self.bands, 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    def __str__(self) -> str:
+        """T, the length of a step and the time covered."""
+        return f"{self.steps} steps of {1000 * self.hop:g} ms, {self.steps * self.hop:g} s in all"
+
+    def __call__(self, path: Path, samples: Sequence[Sample]) -> Iterator[Frames]:
+        """The counts of a file, which is one sample; its first channel."""
+        sound = read_wav(path)
+        heard = log_mel(
+            sound.samples[:, 0], sound.rate, self.bands, self.low, self.high, self.window, self.hop, floor=SILENCE
+        )
+        sent = level_crossing(heard, self.threshold, start=np.log(SILENCE))
+        kept = np.minimum(sent[: self.steps], self.clip).astype(np.uint8)
+        silence = self.steps - len(kept)
+        padding = ((silence, 0) if self.at_end else (0, silence), (0, 0), (0, 0))
+        for _ in samples:
+            yield Frames(np.pad(kept, padding), int(sent[self.steps :].sum(dtype=np.int64)))

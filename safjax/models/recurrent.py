@@ -16,7 +16,7 @@ SYNAPTIC_DECAY, DECAY = math.exp(-1), math.exp(-1 / 2)
 
 
 def current_based(neurons: int) -> Neuron:
-    """Neurons of Cramer et al. (2020): synaptic and membrane filters, and a reset to zero."""
+    """Neurons with a synaptic filter and a membrane, of 10 ms and 20 ms at steps of 10 ms, that are reset to zero."""
     del neurons
     return CurrentLIF(SYNAPTIC_DECAY, DECAY, reset=ResetTo(0.0))
 
@@ -26,9 +26,10 @@ class SpikingRNN(nnx.Module):
 
         s_l[t] = neuron(W_l s_{l−1}[t] + V_l s_l[t−1])
 
-    With sizes (700, 128, 20) and no biases this is the recurrent net of Cramer, Stradmann, Schemmel & Zenke, "The
-    Heidelberg spiking data sets for the systematic evaluation of spiking neural networks", 2020, of 700·128 + 128·128 +
-    128·20 = 108,544 weights; SHD is often binned to 140 inputs.
+    With sizes (700, 128, 20) and no biases it has the form of the recurrent net of Cramer, Stradmann, Schemmel &
+    Zenke, "The Heidelberg spiking data sets for the systematic evaluation of spiking neural networks", 2020, and
+    700·128 + 128·128 + 128·20 = 108,544 weights; constants of neurons and first weights are our own. SHD is often
+    binned to 140 inputs.
 
     Args:
       sizes: inputs, neurons of each hidden layer, classes; at least (inputs, hidden, classes).

@@ -13,11 +13,12 @@ from safjax.neurons.filters import leaky_filter
 from safjax.neurons.firing import fire
 from safjax.neurons.psn import PSNCell, SlidingPSNCell, masked_weight, psn, sliding_psn, sliding_psn_step
 from safjax.neurons.refractory import RefractoryCell
-from safjax.neurons.resets import ResetTo
+from safjax.neurons.resets import AfterDecay, ResetTo
 from safjax.neurons.stochastic import SPSNCell, spsn, spsn_potential
 
 __all__ = [
     "AdaptiveCell",
+    "AfterDecay",
     "Cell",
     "CurrentCell",
     "CurrentState",

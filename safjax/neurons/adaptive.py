@@ -46,13 +46,13 @@ class AdaptiveCell:
     decay_input: bool = False
 
     def __post_init__(self) -> None:
-        check_reset(type(self).__name__, self.reset, self.threshold)
+        check_reset(type(self).__name__, self.reset, self.threshold, self.decay)
         check_decay_input(type(self).__name__, self.decay, self.decay_input)
 
     @property
     def release(self) -> Any:
         """What a spike does to the membrane, for `after_spikes`."""
-        return released(self.reset, self.threshold)
+        return released(self.reset, self.threshold, self.decay)
 
     def integrated(self, membrane: jax.Array, current: jax.Array) -> jax.Array:
         """u[t] from m[t−1] and I[t]."""

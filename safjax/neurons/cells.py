@@ -46,7 +46,7 @@ class LIFCell:
       decay: λ ∈ [0, 1]; 1 is no leak.
       threshold: θ > 0.
       surrogate: the spike function x ↦ H(x).
-      reset: ρ, what a spike subtracts in units of the threshold; `ResetTo(v)`; or None, no reset.
+      reset: ρ, what a spike subtracts in units of the threshold; `AfterDecay(ρ)`; `ResetTo(v)`; or None, no reset.
       floor: lower clamp of u; None for none. Where it holds, no gradient passes.
       max_spikes: the most spikes in a step, see `fire`; None for any number.
       scaled: whether spikes travel with the height ρθ instead of 1; s itself is counted in spikes.
@@ -67,17 +67,17 @@ class LIFCell:
     decay_input: bool = False
 
     def __post_init__(self) -> None:
-        check_reset(type(self).__name__, self.reset, self.threshold, self.max_spikes, self.scaled)
+        check_reset(type(self).__name__, self.reset, self.threshold, self.decay, self.max_spikes, self.scaled)
         check_decay_input(type(self).__name__, self.decay, self.decay_input)
 
     @property
     def release(self) -> Any:
         """What a spike does to the membrane, for `after_spikes`."""
-        return released(self.reset, self.threshold)
+        return released(self.reset, self.threshold, self.decay)
 
     @property
     def drop(self) -> Number:
-        """ρθ, what a spike takes from a membrane that is not reset to a value."""
+        """What a spike takes from a membrane that is not reset to a value: ρθ, or ρθ / λ if after its decay."""
         assert not isinstance(self.reset, ResetTo)
         return self.release
 

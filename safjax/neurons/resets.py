@@ -36,14 +36,33 @@ class ResetTo:
     value: Number
 
 
-Reset = float | ResetTo | None
-"""ρ, what a spike subtracts in units of the threshold; the value that it sets the membrane to; or None, no reset."""
+@dataclasses.dataclass(frozen=True)
+class AfterDecay:
+    """A spike subtracts ρθ from the decayed membrane: u[t+1] = λ u[t] − ρθ s[t] + I[t+1], m[t] = u[t] − (ρθ / λ) s[t].
+
+    So the neurons of snnTorch and Spyx are reset. Where λ is a number the same is written as the number ρ / λ; this is
+    for one that is learned.
+
+    Attributes:
+      times: ρ > 0, in units of the threshold.
+    """
+
+    times: float = 1.0
 
 
-def released(reset: Reset, threshold: Number) -> Any:
-    """What `after_spikes` takes: ρθ, which a spike subtracts, or a `ResetTo`."""
+Reset = Number | ResetTo | AfterDecay | None
+"""ρ, what a spike subtracts in thresholds, at once or `AfterDecay`; `ResetTo` a value; or None, no reset."""
+
+SMALLEST_DECAY = 1e-3
+"""λ that `AfterDecay` divides by, at the least."""
+
+
+def released(reset: Reset, threshold: Number, decay: Number) -> Any:
+    """What `after_spikes` takes: ρθ or ρθ / λ, which a spike subtracts, or a `ResetTo`."""
     if isinstance(reset, ResetTo):
         return reset
+    if isinstance(reset, AfterDecay):
+        return reset.times * threshold / decay
     return 0.0 if reset is None else reset * threshold
 
 
@@ -61,12 +80,14 @@ def slope_after_spikes(potential: jax.Array, spikes: jax.Array, slope: Any, rele
     return 1 - release * slope
 
 
-def check_reset(owner: str, reset: Reset, threshold: Any, max_spikes: int | None = 1, scaled: bool = False) -> None:
+def check_reset(
+    owner: str, reset: Reset, threshold: Any, decay: Any, max_spikes: int | None = 1, scaled: bool = False
+) -> None:
     """Refuses a reset that goes with no other choice of the neuron.
 
     Raises:
       ValueError: a value that is not below the threshold, or goes with several spikes a step; spikes of the height of
-        what they subtract, where they subtract nothing.
+        what they subtract, where that is no number of thresholds; a reset after a decay to 0.
     """
     if isinstance(reset, ResetTo) and max_spikes != 1:
         raise ValueError(
@@ -74,11 +95,16 @@ def check_reset(owner: str, reset: Reset, threshold: Any, max_spikes: int | None
             "nothing for a second one in the same step. Write max_spikes=1, or reset=1.0, which subtracts the "
             "threshold for each spike."
         )
-    if scaled and (reset is None or isinstance(reset, ResetTo)):
+    if scaled and not isinstance(reset, Real):
         raise ValueError(
             f"{owner}(reset={reset}, scaled=True): scaled spikes have the height of what they subtract from the "
-            "membrane, and with this reset they subtract nothing. Write scaled=False, or a number as reset, such as "
+            "membrane, so the reset must be a number of thresholds. Write scaled=False, or a number as reset, such as "
             "1.0."
+        )
+    if isinstance(reset, AfterDecay) and isinstance(decay, Real) and decay < SMALLEST_DECAY:
+        raise ValueError(
+            f"{owner}(decay={decay}, reset={reset}): a membrane that keeps nothing has nothing to subtract from after "
+            f"its decay. Write reset=None, or a decay of at least {SMALLEST_DECAY}."
         )
     value = reset.value if isinstance(reset, ResetTo) else None
     if isinstance(value, Real) and isinstance(threshold, Real) and value >= threshold:

@@ -1,6 +1,6 @@
 """Spiking layers as Flax NNX modules. A net made of them never mentions a rule, a state or a reset."""
 
-from safjax.neurons import ResetTo
+from safjax.neurons import AfterDecay, ResetTo
 from safjax.nn import time_constants
 from safjax.nn.across_time import AcrossTime
 from safjax.nn.axonal_delay import AxonalDelay
@@ -15,6 +15,7 @@ from safjax.nn.initialisation import lif_init
 from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
+from safjax.nn.normalised import NormalisedLIF
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
 from safjax.nn.refractory import Refractory
@@ -30,6 +31,7 @@ __all__ = [
     "PSN",
     "SPSN",
     "AcrossTime",
+    "AfterDecay",
     "AxonalDelay",
     "BatchNorm",
     "CurrentLIF",
@@ -39,6 +41,7 @@ __all__ = [
     "InstantReadout",
     "LeakyReadout",
     "Neuron",
+    "NormalisedLIF",
     "Recurrent",
     "Refractory",
     "ResetTo",

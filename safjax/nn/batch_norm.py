@@ -148,7 +148,7 @@ class BatchNorm(StepIndexed):
         rows = x.reshape(layout.held if self.over == "step" else 1, -1, *x.shape[1:])
         mean, var = self._statistics(rows)
         index = None if self.steps is None else self._of_all_members(self.rows_and_steps(x)[1])
-        self._follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout, index)
+        self.follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout, index)
         result = self._normalised(rows, mean, var).reshape(x.shape)
         # That steps lie in the batch it knows; whoever looks for layers that do not is told so.
         return result if self.bound().discovering is None else apart(result)
@@ -208,7 +208,7 @@ class BatchNorm(StepIndexed):
     def _over_devices(self, mean: jax.Array) -> jax.Array:
         return mean if self.axis_name is None else jax.lax.pmean(mean, self.axis_name)
 
-    def _follow(self, mean: jax.Array, var: jax.Array, layout: Layout, index: jax.Array | None) -> None:
+    def follow(self, mean: jax.Array, var: jax.Array, layout: Layout, index: jax.Array | None = None) -> None:
         """Moves the running statistics by those of one row after the other, [rows, features].
 
         Args:

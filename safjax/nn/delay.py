@@ -57,7 +57,7 @@ class Delay(SpikingModule):
     blank: bool = False
     """Whether what is kept is not known yet, but for a shape that was given."""
 
-    def __init__(self, shape: Sequence[int] | None = None):
+    def __init__(self, *, shape: Sequence[int] | None = None):
         self.shape = None if shape is None else checked_shape(self, shape)
 
     @layer_call(prepare=lambda delay: delay.begin_discovery())

@@ -40,6 +40,7 @@ def discover(
         output = _call(net, x)
         refuse_changed(before, net, refusals)
         if not blank:
+            _end_without_shapes(output, refusals)
             _refuse_unfinished(output, rule, refusals)
             finished(output, rule, course)
         observed = flat(nnx.pop(net, Observation))
@@ -163,6 +164,12 @@ def _refuse_unfinished(output: Any, rule: Rule, refusals: Refusals) -> None:
             "output yet: end the spiking part with safjax.nn.LeakyReadout() or InstantReadout(), whose result is a "
             "plain array that any further layer or loss may use.",
         )
+
+
+def _end_without_shapes(output: Any, refusals: Refusals) -> None:
+    """Where a refused `Delay` has left nothing to look at."""
+    if any(isinstance(leaf, Silence) for leaf in jax.tree.leaves(output, is_leaf=is_message)):
+        refusals.end()
 
 
 def _end_discovery(net: nnx.Module) -> None:

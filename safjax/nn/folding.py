@@ -11,6 +11,7 @@ from flax import nnx
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
 from safjax.nn.graphs import split_net
+from safjax.nn.normalised import NormalisedLIF
 from safjax.nn.states import join
 
 Net = TypeVar("Net", bound=nnx.Module)
@@ -26,7 +27,7 @@ def fold_batch_norms(net: Net) -> Net:
     among them. A `BatchNorm` (or `nnx.BatchNorm`) is folded where it comes next after an `nnx.Conv`, `nnx.Linear` or
     `WSConv` in the same `nnx.Sequential`; in its place then stands a function that does nothing, so that no other
     layer moves. Whatever the padding, this is exact. A normalisation before a convolution is not folded: what it makes
-    of zeros is not what the padding puts around them.
+    of zeros is not what the padding puts around them. That of the potential of a `NormalisedLIF` becomes a threshold.
 
     Args:
       net: with the statistics and parameters that it has now; left unchanged.
@@ -60,6 +61,11 @@ def fold_batch_norms(net: Net) -> Net:
     for path, module in list(nnx.iter_modules(folded)):
         if type(module) is nnx.Sequential:
             reasons.update(_fold_within(module, (*path, "layers")))
+        if isinstance(module, NormalisedLIF):
+            try:
+                module.fold()
+            except ValueError as error:
+                reasons[*path, "norm"] = str(error)
     left = [path for path, module in nnx.iter_modules(folded) if isinstance(module, BatchNorm | nnx.BatchNorm)]
     if left:
         told = " ".join(f"The one at '{join(path)}' {reasons.get(path, _ALONE)}." for path in left)

@@ -21,6 +21,7 @@ from safjax.nn.numbers import (
     checked_positive,
     checked_reset,
     checked_surrogate,
+    decay_of,
     reset_of,
     value_of,
 )
@@ -171,12 +172,12 @@ class ALIF(Neuron):
         )
         self.surrogate = checked_surrogate(self, surrogate)
         self.reset, self.decay_input = checked_reset(self, reset), decay_input
-        check_reset(type(self).__name__, reset, threshold)
+        check_reset(type(self).__name__, reset, threshold, decay)
         check_decay_input(type(self).__name__, decay, decay_input)
 
     def cell(self) -> AdaptiveCell:
         """`AdaptiveCell` of the present constants."""
-        decay, threshold = value_of(self.decay, DECAYS), value_of(self.threshold, THRESHOLDS)
+        decay, threshold = decay_of(self.decay, self.reset), value_of(self.threshold, THRESHOLDS)
         adaptation_decay, strength = value_of(self.adaptation_decay, DECAYS), value_of(self.strength, STRENGTHS)
         reset = reset_of(self.reset)
         return AdaptiveCell(decay, threshold, adaptation_decay, strength, self.surrogate, reset, self.decay_input)

@@ -24,6 +24,7 @@ from safjax.nn.numbers import (
     checked_positive,
     checked_reset,
     checked_surrogate,
+    decay_of,
     reset_of,
     value_of,
 )
@@ -60,7 +61,9 @@ class Neuron(SpikingModule):
             return current
         state = self.read("state")
         state = binding.propagation.start(current, cell, binding.course) if state is None else state
-        fired = binding.propagation.neuron(state, current, cell, self._pick if binding.record else None)
+        pick = self._pick if binding.record or self._own() else None
+        fired = binding.propagation.neuron(state, current, cell, pick)
+        self._followed({name: fired.records[name] for name in self._own()})
         axes = None
         if binding.discovering is not None and state is not None and not binding.propagation.accumulates:
             axes = _member_axes(cell, current)
@@ -74,17 +77,26 @@ class Neuron(SpikingModule):
         # Over batch and layer; of a padded batch, of each member.
         first = binding.propagation.whole_sequence + binding.course.padded
         report = {"rate": jnp.mean(spikes, range(first, spikes.ndim))}
-        report.update(fired.records)
+        records = {name: value for name, value in fired.records.items() if name not in self._own()}
+        report.update(records)
         if binding.discovering is not None:
-            self._refuse_records(fired.records)
+            self._refuse_records(records)
         self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
 
     def _pick(self, records: Records) -> dict[str, jax.Array]:
-        """Of all that the neurons can tell what was asked for."""
-        binding = self.bound()
-        if binding.discovering is not None:
-            binding.discovering.told[binding.path] = tuple(records)
-        return {name: records[name] for name in binding.record if name in records}
+        """Of all that the neurons can tell what was asked for, and what they need themselves."""
+        binding, own = self.bound(), self._own()
+        if binding.discovering is not None and binding.record:
+            binding.discovering.told[binding.path] = tuple(name for name in records if name not in own)
+        asked = (name for name in binding.record if name not in own)
+        return {name: records[name] for name in (*asked, *own) if name in records}
+
+    def _own(self) -> tuple[str, ...]:
+        """The names of what the cell records for the neurons themselves, of the batch and not of its members."""
+        return ()
+
+    def _followed(self, records: Records) -> None:
+        """Takes what the cell has recorded for the neurons themselves, of one step or [T, ...]."""
 
     def _refuse_records(self, records: Records) -> None:
         binding = self.bound()
@@ -174,7 +186,8 @@ class LIF(Neuron):
       surrogate: the spike function with its pseudo-derivative, see `safjax.surrogate`; any callable of u − θ. One that
         learns, a smooth function and not a step, is an `nnx.Module`; no rule that accumulates trains it.
       reset: ρ > 0, what a spike subtracts in units of the threshold; or `ResetTo(v)`, the value that it sets the
-        membrane to, which no rule that accumulates can train; or None for no reset.
+        membrane to, which no rule that accumulates can train; or `AfterDecay(ρ)`, where a spike subtracts from the
+        decayed membrane and λ is learned; or None for no reset.
       floor: lower clamp of u; None for none.
       max_spikes: the most spikes in a step, min(⌊u/θ⌋, n) of them; None for any number.
       scaled: let spikes travel with the height ρθ instead of 1. With a learned threshold and `spike_representation`
@@ -220,7 +233,7 @@ class LIF(Neuron):
         self.floor = checked_floor(self, floor)
         self.max_spikes = checked_count(self, max_spikes)
         self.scaled, self.decay_input = scaled, decay_input
-        check_reset(type(self).__name__, reset, threshold, max_spikes, scaled)
+        check_reset(type(self).__name__, reset, threshold, decay, max_spikes, scaled)
         check_decay_input(type(self).__name__, decay, decay_input)
 
     def cell(self) -> LIFCell:
@@ -230,7 +243,7 @@ class LIF(Neuron):
     def _lif(self) -> LIFCell:
         # What others build theirs from: in tables NNX puts wrappers around public methods, also when called by super().
         return LIFCell(
-            value_of(self.decay, DECAYS),
+            decay_of(self.decay, self.reset),
             value_of(self.threshold, THRESHOLDS),
             self.surrogate,
             reset_of(self.reset),

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.messages import is_message
-from safjax.neurons import ResetTo
-from safjax.neurons.resets import Reset
+from safjax.neurons import AfterDecay, ResetTo
+from safjax.neurons.resets import SMALLEST_DECAY, Reset
 from safjax.standing_in import with_gradient_of
 
 Number = float | nnx.Variable
@@ -123,7 +123,7 @@ def checked_positive(owner: object, name: str, value: Any, what: str, interval: 
 
 
 def checked_reset(owner: object, reset: Any) -> Any:
-    """A reset as it was given: a number ρ > 0, `ResetTo` of a number or a variable, or None.
+    """A reset as it was given: a number ρ > 0, also `AfterDecay`, `ResetTo` of a number or a variable, or None.
 
     Raises:
       ValueError: it is none of these.
@@ -143,13 +143,20 @@ def checked_reset(owner: object, reset: Any) -> Any:
         return ResetTo(float(value))
     if reset is None:
         return None
-    if isinstance(reset, bool) or not isinstance(reset, Real) or not 0 < float(reset) < math.inf:
+    times = reset.times if isinstance(reset, AfterDecay) else reset
+    if isinstance(times, bool) or not isinstance(times, Real) or not 0 < float(times) < math.inf:
         raise ValueError(
             f"{name}(reset={reset!r}): expected a positive, finite Python number, what a spike subtracts, in "
             "thresholds; the usual one is 1.0. To set the membrane to a value, write reset=ResetTo(0.0), with ResetTo "
             "from safjax.nn; for no reset, reset=None."
         )
-    return float(reset)
+    return AfterDecay(float(times)) if isinstance(reset, AfterDecay) else float(times)
+
+
+def decay_of(decay: Number, reset: Reset) -> Any:
+    """A decay as of `value_of`, kept from 0 where a reset divides by it."""
+    lowest, highest = DECAYS
+    return value_of(decay, (SMALLEST_DECAY if isinstance(reset, AfterDecay) else lowest, highest))
 
 
 def reset_of(reset: Reset) -> Reset:

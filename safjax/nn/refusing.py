@@ -57,6 +57,14 @@ class Refusals:
         self.note(path, sentence)
         self._raise(sentence)
 
+    def end(self) -> NoReturn:
+        """Where nothing can be gone on with, for a reason that is noted already.
+
+        Raises:
+          ValueError: always.
+        """
+        self._raise("; ".join(reason.sentence for reason in self.reasons))
+
     def note(self, path: str, sentence: str) -> None:
         """Adds a reason."""
         self._found[Reason(path, sentence)] = None

@@ -13,6 +13,7 @@ from flax import nnx
 from safjax import loops
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
+from safjax.nn.delayed_linear import DelayedLinear
 from safjax.nn.direct import direct_weights
 from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating, inference_rule
@@ -21,7 +22,7 @@ from safjax.nn.synapse import Synapse
 from safjax.nn.task import check_call, make_task, one_step
 from safjax.rules import bptt
 
-STOCK = nnx.Conv | nnx.ConvTranspose | nnx.Linear | nnx.LinearGeneral | nnx.Einsum
+STOCK = nnx.Conv | nnx.ConvTranspose | nnx.Linear | nnx.LinearGeneral | nnx.Einsum | DelayedLinear
 NEAR, ENOUGH = 0.05, 0.2
 """How near to the rate a search ends, and what is good enough, as parts of the rate."""
 MOST = 0.6
@@ -54,12 +55,12 @@ def scale_to_rate(net: nnx.Module, x: Any, steps: int | None = None, *, rate: fl
     current hangs on directly are multiplied by one factor, for which the rate is searched by running the net. In the
     spirit of Mishkin & Matas, "All you need is a good init", 2016 (LSUV), there by the variance of what a layer gives.
 
-    Scaled are the kernels of the stock layers (`nnx.Conv`, `nnx.Linear`, ...) in synapses and the gains of `WSConv`,
-    each once, for the first neurons that they lead to; not the last ones, behind which only a readout comes, nor
-    biases. Where the current comes in part from kernels scaled before, as on a residual stream, the branch is scaled
-    to the rate, but keeps at least half the deviation of what it is added to, so that it is not silenced: there the
-    rate may become larger, up to 0.6. In nets with feedback, earlier layers are gone through again. Dropout is off;
-    normalisation is that of `net.eval()`.
+    Scaled are the kernels of the stock layers (`nnx.Conv`, `nnx.Linear`, ...) in synapses, those of `DelayedLinear` and
+    the gains of `WSConv`, each once, for the first neurons that they lead to; not the last ones, behind which only a
+    readout comes, nor biases. Where the current comes in part from kernels scaled before, as on a residual stream, the
+    branch is scaled to the rate, but keeps at least half the deviation of what it is added to, so that it is not
+    silenced: there the rate may become larger, up to 0.6. In nets with feedback, earlier layers are gone through again.
+    Dropout is off; normalisation is that of `net.eval()`.
 
     Args:
       net: left unchanged.
@@ -230,7 +231,7 @@ def _layers(net: nnx.Module, x: Any, steps: int | None) -> list[_Layer]:
 def _kernels(net: nnx.Module) -> tuple[list[tuple], set[tuple]]:
     """The paths of what can be scaled, and which of them stand in synapses."""
     kernels, synapses = [], set()
-    inside = [path for path, module in nnx.iter_modules(net) if isinstance(module, Synapse)]
+    inside = [path for path, module in nnx.iter_modules(net) if isinstance(module, Synapse | DelayedLinear)]
     for path, module in nnx.iter_modules(net):
         if isinstance(module, STOCK | WSConv):
             kernels.append((*path, "gain" if isinstance(module, WSConv) else "kernel"))

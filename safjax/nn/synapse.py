@@ -72,16 +72,9 @@ class Synapse(SpikingModule):
 
     @layer_call(prepare=lambda synapse, *_: keep_biases_wide(synapse))
     def __call__(self, x: Any, *others: Any) -> Any:
-        binding = self.bound()
-        if binding.discovering is not None:
-            self._refuse_neurons()
-            refuse_number(self.layer, (x, *others), binding.path)
-        messages = [self.message(one, place) for place, one in enumerate((x, *others))]
-        for message in messages:
-            if isinstance(message, Silence):
-                return message
-        if binding.discovering is not None and others:
-            refuse_batches(messages, binding.path)
+        binding, messages = self.bound(), self._messages((x, *others))
+        if messages is None:
+            return Silence()
         graphdef, params, rest = split(self.layer, nnx.Param)
         changeable = not binding.propagation.accumulates and (bool(jax.tree.leaves(rest)) or tells_steps(self.layer))
         if changeable:
@@ -103,6 +96,19 @@ class Synapse(SpikingModule):
                 return binding.propagation.synapse(lambda _, *xs: called(self.layer, *xs), (), *messages)
             return binding.propagation.synapse(lambda params, *xs: function(params, rest, *xs), params, *messages)
         return self._accumulated(lambda params, rest, xs: function(params, rest, *xs), params, rest, messages)
+
+    def _messages(self, inputs: tuple) -> list | None:
+        """The inputs as messages; None where one of them is not known yet."""
+        binding = self.bound()
+        if binding.discovering is not None:
+            self._refuse_neurons()
+            refuse_number(self.layer, inputs, binding.path)
+        messages = [self.message(x, place) for place, x in enumerate(inputs)]
+        if any(isinstance(message, Silence) for message in messages):
+            return None
+        if binding.discovering is not None and len(inputs) > 1:
+            refuse_batches(messages, binding.path)
+        return messages
 
     def _accumulated(self, function: Callable, params: Any, rest: Any, messages: list) -> Any:
         """function(params, rest, inputs) of messages that are sums over time."""

@@ -10,6 +10,9 @@ from flax import nnx
 
 from safjax.messages import is_message
 
+_NO_ARRAYS = {"out_sharding", "use_running_average", "deterministic", "rngs"}
+"""What stock layers take behind their input."""
+
 
 def refuse_number(layer: nnx.Module, inputs: Sequence[Any], path: str) -> None:
     """Refuses, for the Synapse at `path`, inputs that are no arrays, and more or fewer of them than its layer takes.
@@ -39,10 +42,11 @@ def _signature(layer: Callable[..., Any]) -> inspect.Signature | None:
     while isinstance(layer, nnx.Sequential) and layer.layers:
         layer = layer.layers[0]
     try:
-        return inspect.signature(layer)
+        signature = inspect.signature(layer)
     except ValueError:
         # As of some functions that are written in C.
         return None
+    return signature.replace(parameters=[p for name, p in signature.parameters.items() if name not in _NO_ARRAYS])
 
 
 def refuse_batches(messages: Sequence[Any], path: str) -> None:

@@ -1,8 +1,11 @@
-"""Numbers that a rule gives no gradient, though they are to be learned."""
+"""Numbers that a rule gives no gradient, or a part of it, though they are to be learned."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from flax import nnx
 
-from safjax.neurons import ResetTo
+from safjax.neurons import AfterDecay, ResetTo
 from safjax.nn.module import SpikingModule
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import join
@@ -10,17 +13,31 @@ from safjax.rules import Rule
 
 
 def refuse_unlearned(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
-    """Refuses learned numbers that act on the state of the next step only, where that is a constant of the gradient."""
+    """Refuses learned numbers that act on the state of the next step, where that is a constant of the gradient."""
     if rule.schedule.sees_all_steps or rule.propagation.accumulates:
         return
     for path, module in nnx.iter_modules(net):
-        for name in module.carried if isinstance(module, SpikingModule) else ():
-            number = getattr(module, name)
-            number = number.value if isinstance(number, ResetTo) else number
+        for name, number, effect in _carried(module):
             if isinstance(number, nnx.Param):
                 refusals.refuse(
                     join(path),
-                    f"{type(module).__name__} at '{join(path)}' learns '{name}', which acts on the state of the next "
-                    f"step only, but the rule '{rule.name}' takes that state for a constant: it would never change. "
-                    "Hold the number in an nnx.Variable, which is not learned.",
+                    f"{type(module).__name__} at '{join(path)}' learns '{name}', but the rule '{rule.name}' takes the "
+                    f"state of a step for a constant of the next one, {effect}. Hold the number in an nnx.Variable, "
+                    "which is not learned.",
                 )
+
+
+def _carried(module: Any) -> Iterator[tuple[str, Any, str]]:
+    """(name, value, what follows) of a module's numbers that act on the state of the next step."""
+    if not isinstance(module, SpikingModule):
+        return
+    for name in module.carried:
+        number = getattr(module, name)
+        number = number.value if isinstance(number, ResetTo) else number
+        yield name, number, "and this number acts on that alone: it would never change"
+    if isinstance(getattr(module, "reset", None), AfterDecay):
+        yield (
+            "decay",
+            getattr(module, "decay", None),
+            "in which this reset divides by it: a part of its gradient is lost",
+        )

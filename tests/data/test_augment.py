@@ -5,7 +5,7 @@ import pytest
 
 from safjax import data
 from safjax.data import augment
-from safjax.data.datasets.gesture import MIRRORED
+from safjax.data.datasets.gestures import MIRRORED
 
 SENSOR = (20, 30)
 
@@ -14,7 +14,7 @@ SENSOR = (20, 30)
 def found():
     rng = np.random.default_rng(0)
     t = np.sort(rng.integers(1000, 101_000, 4000))
-    return data.events(t, rng.integers(0, 30, 4000), rng.integers(0, 20, 4000), rng.integers(0, 2, 4000))
+    return data.as_events(t, rng.integers(0, 30, 4000), rng.integers(0, 20, 4000), rng.integers(0, 2, 4000))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_events_stay_events(name, found, rng):
         assert field.dtype == was.dtype
         np.testing.assert_array_equal(field, other)
         np.testing.assert_array_equal(was, kept)
-    none = data.events([], [], [], [])
+    none = data.as_events([], [], [], [])
     assert CHANGES[name](none, rng).t.size == 0
 
 

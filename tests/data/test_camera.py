@@ -1,5 +1,7 @@
 """The simulated event camera: numbers of events of published settings, where they lie, and what they depend on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -50,12 +52,12 @@ def test_what_events_depend_on(digits):
         ("threshold", (0.1, 0.15, 0.3, 0.5), (8963, 5747, 2567, 1333)),
         ("offset", (0.02, 0.05, 0.3, 1.0), (7633, 5579, 2200, 741)),
     ):
-        found = [mean(SMALL.changed(**{name: value}), images) / base for value in values]
+        found = [mean(dataclasses.replace(SMALL, **{name: value}), images) / base for value in values]
         np.testing.assert_allclose(found, np.array(want) / 4148, rtol=0.02)
-    assert mean(SMALL.changed(steps=140), images) == pytest.approx(base, rel=0.005)
-    noise = mean(SMALL.changed(noise=1.0), images) - base
+    assert mean(dataclasses.replace(SMALL, steps=140), images) == pytest.approx(base, rel=0.005)
+    noise = mean(dataclasses.replace(SMALL, noise=1.0), images) - base
     assert noise == pytest.approx(400 * 0.315, rel=0.05)
-    constant = next(SMALL.changed(eased=False).record(images[:1], [0]))
+    constant = next(dataclasses.replace(SMALL, eased=False).record(images[:1], [0]))
     profile = np.bincount(constant.t // 21_000, minlength=15)[:5]
     assert profile.min() > 0.6 * profile.max()
 
@@ -71,7 +73,7 @@ def test_an_edge_that_comes_is_on_and_one_that_goes_is_off():
     """A white bar moves right and down, then right and up, then left: its sides say which."""
     image = np.zeros((1, 16, 16))
     image[0, :, 6:10] = 1.0
-    found = next(SMALL.changed(mismatch=0).record(image, [0]))
+    found = next(dataclasses.replace(SMALL, mismatch=0).record(image, [0]))
     counts = by_duration(found, 105_000, Grid((20, 20)), 3, 0).counts[:, 8:12].sum(1, dtype=int)
     left, right = counts[:, :10], counts[:, 10:]
     for saccade, (leading, trailing) in enumerate([(right, left), (right, left), (left, right)]):
@@ -83,7 +85,7 @@ def test_an_edge_that_comes_is_on_and_one_that_goes_is_off():
 
 def test_events_count_the_change_of_brightness():
     """What a pixel has sent, ON less OFF, is the change of log(I + ε) since the start, in units of θ."""
-    camera = SMALL.changed(mismatch=0)
+    camera = dataclasses.replace(SMALL, mismatch=0)
     image = np.random.default_rng(0).random((1, 16, 16))
     found = next(camera.record(image, [3]))
     end = found.where(found.t < 2 * 105_000)  # where the path has come to its third corner
@@ -103,7 +105,7 @@ def test_no_image_depends_on_the_others(digits):
     beside = list(SMALL.record(images, range(70)))[66]
     for one, other in zip(alone, beside, strict=True):
         np.testing.assert_array_equal(one, other)
-    other = next(SMALL.changed(seed=1).record(images[66:67], [66]))
+    other = next(dataclasses.replace(SMALL, seed=1).record(images[66:67], [66]))
     assert other.t.size != alone.t.size, "another camera"
 
 

@@ -3,22 +3,24 @@ other cache."""
 
 import dataclasses
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from safjax.data import BadFile, Grid, by_duration, events
+from safjax.data import BadFile, Grid, by_duration
 from safjax.data.cache import MARKER, BuildError, bytes_of, cached
-from safjax.data.datasets import Sample, Samples, nmnist
+from safjax.data.datasets import Sample, Samples, fsdd, nmnist
 from safjax.data.frames import Frames
-from safjax.data.recipes import EventFrames, SpikeFrames
+from safjax.data.recipes import EventFrames, SoundFrames, SpikeFrames
 from tests.data import writers
 from tests.data.slow_frames import Slow, numbered, whole
 from tests.data.test_golden_events import GOLDEN, needs
@@ -81,6 +83,24 @@ def test_samples_that_lie_in_one_file(tmp_path):
     for i, spikes in enumerate(files["train"].samples()):
         assert found["train"].frames[i].sum(dtype=int) == (spikes.times < 1).sum()
     assert found["train"].dropped > 0 and np.array_equal(found["train"].labels, files["train"].labels)
+
+
+def test_sounds(tmp_path):
+    """A short sound is filled up with silence behind or in front, a long one cut."""
+    rng = np.random.default_rng(0)
+    for name, samples in (("0_a_0", 2400), ("1_a_5", 16_000)):
+        with wave.open(str(tmp_path / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, samples, "NONE", ""))
+            file.writeframes((rng.standard_normal(samples) * 5000).astype("<i2").tobytes())
+    samples = fsdd(tmp_path)
+    found = cached(tmp_path / "c", samples, SoundFrames(steps=50), **QUIET)
+    late = cached(tmp_path / "c", samples, SoundFrames(steps=50, at_end=True), **QUIET)
+    assert found["test"].frames.shape == (1, 50, 32, 2) and found["train"].dropped > 0 == found["test"].dropped
+    steps = 1 + (2400 - 256) // 80
+    assert found["test"].frames[0, 0].sum() > 32, "the first step tells the first levels"
+    assert not found["test"].frames[0, steps:].any() and found["test"].frames[0, :steps].any((1, 2)).mean() > 0.9
+    np.testing.assert_array_equal(late["test"].frames[0, -steps:], found["test"].frames[0, :steps])
+    np.testing.assert_array_equal(late["train"].frames, found["train"].frames)
 
 
 def test_other_settings_make_another_cache(tmp_path):
@@ -152,6 +172,34 @@ def test_what_cannot_be_built(tmp_path, monkeypatch):
     wrong = Samples("x", "", ("a",), None, {"all": [Sample(GOLDEN / "cifar10dvs/cat/cifar10_cat_250.aedat", 0)]})
     with pytest.raises(BuildError, match=r"cifar10_cat_250\.aedat: ValueError: .*height 34 and width 34"):
         cached(tmp_path, wrong, EventFrames(Grid((34, 34)), 2, 1000), **QUIET)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "open"])
+def test_a_start_that_fails_at_any_step_leaves_nothing(tmp_path, monkeypatch, call):
+    """Each time that the disk is told to keep something, it does not; then the next start makes a whole cache."""
+    samples, genuine, fails = numbered(tmp_path / "raw"), getattr(os, call), True
+    for step in range(100):
+        calls = iter(range(1000))
+
+        def failing(*arguments, step=step, calls=calls, **named):
+            if next(calls) == step:
+                raise OSError("the disk is gone")
+            return genuine(*arguments, **named)
+
+        monkeypatch.setattr(os, call, failing)
+        folder = tmp_path / f"{step}"
+        try:
+            whole(cached(folder, samples, Slow(), **QUIET))
+            fails = False
+        except OSError as error:
+            assert "the disk is gone" in str(error)
+        monkeypatch.undo()
+        left = [path for path in folder.iterdir() if path.suffix != ".lock"]
+        assert len(left) <= 1 and all((path / MARKER).is_file() for path in left)
+        whole(cached(folder, samples, Slow(), **QUIET))
+        if not fails:
+            break
+    assert 1 <= step < 100
 
 
 PROGRAM = """
@@ -241,4 +289,3 @@ def test_events_before_a_part_are_no_matter(tmp_path):
     grid = Grid((34, 34))
     found = list(EventFrames(grid, 2, 20)(path, samples))
     assert [frames.counts.sum((1, 2, 3)).tolist() for frames in found] == [[1, 1], [1, 0]]
-    assert events([1], [1], [1], [1]).t.size == 1

@@ -8,7 +8,7 @@ import pytest
 
 from safjax import data
 from tests.data import writers
-from tests.data.test_event_formats import GOLDEN, damaged, equal
+from tests.data.test_event_formats import GOLDEN, equal
 
 ROWS = [(10, 1, 2, 1), (20, 3, 4, 0), (40, 5, 6, 1)]
 
@@ -54,7 +54,10 @@ def test_aedat2_of_another_camera_is_refused(put):
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
 def test_headers_with_either_line_end(put, ends):
-    equal(data.open_aedat2(put(writers.aedat2(ROWS, ends.join([b"#!AER-DAT2.0", b"# \tx", b""])))).read(), ROWS)
+    equal(
+        data.open_aedat2(put(writers.aedat2(ROWS, ends.join([b"#!AER-DAT2.0", b"# \tx", b"# caf\xe9", b""])))).read(),
+        ROWS,
+    )
     head = ends.join([b"#!AER-DAT3.1", b"#Source 1: DVS128", b"#!END-HEADER", b""])
     equal(data.open_aedat3(put(writers.aedat3(ROWS, head=head))).read(), ROWS)
 
@@ -98,6 +101,10 @@ def test_evt3_time_goes_round_at_any_word(put, block):
     words = struct.pack("<8H", 0x8FFE, 0x6123, 0x0005, 0x2009, 0x8FFF, 0x200A, 0x8000, 0x280B)
     found = data.open_evt3(put(b"% evt 3.0\n" + words), block=block).read()
     assert found.t.tolist() == [0xFFE123, 0xFFF123, 0x1000123]
+    # Ten seconds of silence in the second round are not a step back to the first.
+    silence = struct.pack("<4H", 0x8001, 0x2001, 0x8FA0, 0x2001)
+    found = data.open_evt3(put(b"% evt 3.0\n" + words + silence), block=block).read()
+    assert found.t.tolist()[-2:] == [0x1001123, 0x1FA0123]
 
 
 def test_events_before_the_first_time_are_left_out(put):
@@ -106,6 +113,9 @@ def test_events_before_the_first_time_are_left_out(put):
     words = struct.pack("<9H", 0x0001, 0x2001, 0x8000, 0x2002, 0x6007, 0x2803, 0x3804, 0x4801, 0x5081)
     found = data.open_evt3(put(b"% evt 3.0\n" + words)).read()
     equal(found, [(7, 3, 1, 1), (7, 4, 1, 1), (7, 15, 1, 1), (7, 16, 1, 1), (7, 23, 1, 1)])
+    words = struct.pack("<7H", 0x0001, 0x8000, 0x6007, 0x4001, 0x5003, 0x3809, 0x4001)
+    for block in (1, 99):
+        equal(data.open_evt3(put(b"% evt 3.0\n" + words), block=block).read(), [(7, 9, 1, 1)])
 
 
 def test_data_that_begins_like_a_header_is_data(put):
@@ -166,7 +176,12 @@ def test_columns_of_numpy_files(put):
                          ((-1, 2, 1, 3), "x = -1"), ((128, 2, 1, 3), "x = 128"),
                          ((1, 2, 1, 1e300), "finite")):  # fmt: skip
         refused(data.open_npy(saved(np.array([(1, 1, 1, 1), wrong], float))).read, first + 32, match)
-    for other in (np.zeros((4, 3)), np.zeros((3, 4), order="F"), np.zeros(4), np.zeros(3, [("t", "f8"), ("x", "i4")])):
+    rows = np.array([(1, 2, 1, 3.0), (4, 5, 0, 6.0), (7, 8, 1, 9.0)])
+    for block in (1, 2, 9):
+        found = data.joined(data.open_npy(saved(np.asfortranarray(rows)), block=block))
+        equal(found, [(3000, 1, 2, 1), (6000, 4, 5, 0), (9000, 7, 8, 1)])
+    refused(data.open_npy(saved(np.asfortranarray(rows * [1, 1, 1, np.inf]))).read, first, "finite")
+    for other in (np.zeros((4, 3)), np.zeros(4), np.zeros(3, [("t", "f8"), ("x", "i4")])):
         refused(lambda other=other: data.open_npy(saved(other)), 6, "expected records with the fields t, x, y")
 
 
@@ -217,60 +232,6 @@ def test_lists_of_recordings(put):
     refused(lambda: data.read_list(put(b"../a.aedat\n")), 0, "another folder")
 
 
-def spike_file(path, labels, times, units, **extra):
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(path, "w") as file:
-        for name, rows, kind in (("times", times, "f2"), ("units", units, "u2")):
-            made = file.create_dataset(f"spikes/{name}", (len(rows),), h5py.vlen_dtype(np.dtype(kind)))
-            for i, row in enumerate(rows):
-                made[i] = np.array(row, kind)
-        file["labels"] = np.array(labels)
-        for name, value in extra.items():
-            file[f"extra/{name}"] = value
-    return path
-
-
-def test_spike_files_that_cannot_be(tmp_path):
-    path = tmp_path / "x.h5"
-    good = spike_file(path, [1, 0], [[0.5, 0.25], []], [[1, 2], []])
-    found = data.open_hdf5(good)
-    assert (found.classes, found.speakers, found[0].times.tolist(), found[0].units.tolist()) == (
-        (),
-        None,
-        [0.25, 0.5],
-        [2, 1],
-    )
-    assert found[1].times.size == 0 and found[-1].units.dtype == np.int32
-    with pytest.raises(IndexError):
-        found[2]
-    for match, arguments in {
-        "expected \\[samples\\] each": ([1], [[0.5], []], [[1], []]),
-        "expected 0 .. 1": ([2], [[0.5]], [[1]], [b"a", b"b"]),
-        "expected as many": ([0, 0], [[0.5], []], [[1], []], [b"a"], [1]),
-    }.items():
-        extra = dict(zip(("keys", "speaker"), arguments[3:], strict=False))
-        with pytest.raises(data.BadFile, match=match):
-            data.open_hdf5(spike_file(path, *arguments[:3], **extra))
-    for match, times, units in (("seconds", [np.inf], [1]), ("seconds", [-0.5], [1]),
-                                ("channels 700 .. 700", [0.5], [700]),
-                                ("expected as many", [0.5, 1], [1])):  # fmt: skip
-        with pytest.raises(data.BadFile, match=f"sample 1.*{match}"):
-            list(data.open_hdf5(spike_file(path, [0, 1], [[0.5], times], [[1], units])).samples())
-
-
-def test_damaged_spike_files_are_refused_or_read(tmp_path):
-    pytest.importorskip("h5py")
-    path = tmp_path / "x.h5"
-    for content in damaged(GOLDEN / "shd/shd_train.h5", 60, np.random.default_rng(0)):
-        path.write_bytes(content)
-        try:
-            found = data.open_hdf5(path)
-            for spikes in found.samples():
-                assert spikes.times.shape == spikes.units.shape and (np.diff(spikes.times) >= 0).all()
-        except data.BadFile as error:
-            assert error.path == path
-
-
 @pytest.mark.parametrize("library, name", [("h5py", "shd/shd_train.h5"), ("aedat", "aedat4/a.aedat4")])
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch, library, name):
     monkeypatch.setitem(__import__("sys").modules, library, None)
@@ -279,10 +240,10 @@ def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch, library,
 
 
 def test_events_of_arrays():
-    made = data.events([1], [2], [3], [True])
+    made = data.as_events([1], [2], [3], [True])
     assert [field.dtype for field in made] == [np.int64, np.int32, np.int32, np.uint8]
     with pytest.raises(ValueError, match="other values than 0"):
-        data.events([1], [2], [3], [-1])
+        data.as_events([1], [2], [3], [-1])
     with pytest.raises(ValueError, match="one axis of the same length"):
-        data.events([1, 2], [2], [3], [1])
+        data.as_events([1, 2], [2], [3], [1])
     assert data.joined([]).t.dtype == np.int64

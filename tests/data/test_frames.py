@@ -15,7 +15,7 @@ GRID = data.Grid((3, 5))
 
 
 def made(rows):
-    return data.events(*np.array(rows, np.int64).reshape(-1, 4).T)
+    return data.as_events(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
 @st.composite
@@ -153,6 +153,10 @@ def test_bins_of_broken_durations_begin_where_they_should():
     """At 30 frames a second every third frame begins at a whole number of µs."""
     events = made([(t, 0, 0, 1) for t in (33_333, 33_334, 99_999, 100_000, 100_001)])
     assert data.by_duration(events, 1e6 / 30, GRID, start=0).counts.sum((1, 2, 3)).tolist() == [1, 1, 1, 2]
+    assert 7 * (1e6 / 7) > 1_000_000, "in floating point"
+    events = made([(999_999, 0, 0, 1), (1_000_000, 0, 0, 0)])
+    assert data.by_duration(events, 1e6 / 7, GRID, start=0).counts.sum((1, 2))[6:].tolist() == [[0, 1], [1, 0]]
+    assert len(list(data.FrameStream([events], 1e6 / 7, GRID, start=0))) == 8
 
 
 @pytest.mark.parametrize("make", [

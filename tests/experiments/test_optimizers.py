@@ -1,5 +1,6 @@
 """The learning rate follows the progress of training, however often a rule updates."""
 
+import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ BATCHES = 8
 def rates(method):
     """The learning rates at which plain SGD applies a gradient of one: [batches, updates of a batch]."""
     rule = RULES[method]()
-    optimizer = make_optimizer(CONFIG.changed(method=method), rule, BATCHES, STEPS)
+    optimizer = make_optimizer(dataclasses.replace(CONFIG, method=method), rule, BATCHES, STEPS)
     state, updates = optimizer.init(jnp.zeros(())), []
     per_batch = rule.schedule.updates(STEPS)
     for _ in range(BATCHES * per_batch):
@@ -41,7 +42,7 @@ def test_every_rule_has_the_same_rate_at_the_same_batch(method):
 @pytest.mark.parametrize("method", ["ottt_o", "saf_e", "bptt", "saf_f"])
 def test_sequences_of_different_lengths_have_the_rate_of_their_batch_too(method):
     lengths = [3, 7, 2, 5, 1, 1, 4, 9]
-    rule, config = RULES[method](), CONFIG.changed(method=method)
+    rule, config = RULES[method](), dataclasses.replace(CONFIG, method=method)
     optimizer = make_optimizer(config, rule, BATCHES, np.array(lengths))
     state, got = optimizer.init(jnp.zeros(())), []
     per_batch = [rule.schedule.updates(length) for length in lengths]
@@ -62,7 +63,7 @@ def test_rate_ends_at_zero():
     [("sgd", optax.sgd(0.5, momentum=0.9)), ("adam", optax.adam(0.5)), ("adamw", optax.adamw(0.5, weight_decay=0))],
 )
 def test_first_updates_are_those_of_optax(name, stock):
-    config = CONFIG.changed(optimizer=name, momentum=0.9)
+    config = dataclasses.replace(CONFIG, optimizer=name, momentum=0.9)
     # With this many batches the cosine stays at its start.
     ours = make_optimizer(config, RULES["bptt"](), 10**8, STEPS)
     weight = jnp.array([0.3, -2.0])
@@ -76,7 +77,7 @@ def test_first_updates_are_those_of_optax(name, stock):
 @pytest.mark.parametrize("method", ["saf_f", "ottt_o"])
 def test_weight_decay_of_sgd_is_part_of_the_gradient(method):
     """v ← m v + g + c w, w ← w − η v: the published recipe's, written out."""
-    config = CONFIG.changed(momentum=0.9, weight_decay=0.1)
+    config = dataclasses.replace(CONFIG, momentum=0.9, weight_decay=0.1)
     optimizer = make_optimizer(config, RULES[method](), 10**8, STEPS)
     weight = expected = np.array([0.3, -2.0])
     velocity, state = np.zeros(2), optimizer.init(jnp.asarray(weight))
@@ -89,7 +90,7 @@ def test_weight_decay_of_sgd_is_part_of_the_gradient(method):
 
 
 def test_weight_decay_of_adamw_is_apart_from_the_gradient():
-    config = CONFIG.changed(optimizer="adamw", weight_decay=0.1)
+    config = dataclasses.replace(CONFIG, optimizer="adamw", weight_decay=0.1)
     optimizer = make_optimizer(config, RULES["saf_f"](), 10**8, STEPS)
     weight = jnp.array([0.3, -2.0])
     update, _ = optimizer.update(jnp.zeros(2), optimizer.init(weight), weight)
@@ -98,7 +99,7 @@ def test_weight_decay_of_adamw_is_apart_from_the_gradient():
 
 def test_rate_stays_while_batches_are_accumulated():
     """The update of batches 1 and 2 has the rate of batch 1, which the progress shows for both."""
-    config = CONFIG.changed(accumulate=2)
+    config = dataclasses.replace(CONFIG, accumulate=2)
     optimizer, shown = make_optimizer(config, RULES["saf_f"](), BATCHES, STEPS), learning_rate(config, BATCHES)
     state, updates = optimizer.init(jnp.zeros(())), []
     for _ in range(BATCHES):
@@ -132,15 +133,15 @@ def trained(config, x, labels, size, batches):
 def test_accumulated_batches_are_one_large_batch(method, x64):
     rng = np.random.default_rng(0)
     x, labels = jnp.asarray(rng.normal(0.5, 1, (48, 7))), jnp.asarray(rng.integers(0, nets.CLASSES, 48))
-    config = CONFIG.changed(method=method, momentum=0.9, weight_decay=0.01, learning_rate=0.1)
+    config = dataclasses.replace(CONFIG, method=method, momentum=0.9, weight_decay=0.01, learning_rate=0.1)
     train = functools.partial(trained, x=x, labels=labels)
     large = train(config, size=24, batches=2)
-    accumulated = train(config.changed(accumulate=3), size=8, batches=6)
+    accumulated = train(dataclasses.replace(config, accumulate=3), size=8, batches=6)
     nets.assert_trees_close(accumulated, large, rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["ottt_o", "saf_e"])
 def test_updates_within_a_batch_are_not_accumulated(method):
-    config = CONFIG.changed(method=method, accumulate=2)
+    config = dataclasses.replace(CONFIG, method=method, accumulate=2)
     with pytest.raises(ConfigError, match=f"--accumulate=2 .* --method={method} .*Give --method=ottt_a"):
         make_optimizer(config, RULES[method](), BATCHES, STEPS)

@@ -35,8 +35,8 @@ def spiking_jelly(tau=None, decay_input=True, v_reset=0.0, detach_reset=False):
     return run
 
 
-def leaky(mechanism, reset_delay=True):
-    """snnTorch's `Leaky(BETA)`: what has fired in the step before is reset in this one, and not differentiated.
+def leaky(mechanism, reset_delay=True, beta=BETA):
+    """snnTorch's `Leaky(beta)`: what has fired in the step before is reset in this one, and not differentiated.
 
     Without delay what fires is reset at once, and differentiated, in so far as it is not reset for the step before.
     """
@@ -45,7 +45,7 @@ def leaky(mechanism, reset_delay=True):
         mem, spikes = 0 * xs[0], []
         for x in xs:
             reset = constant(spike(mem - THETA))
-            mem = BETA * ((1 - reset) * mem if mechanism == "zero" else mem) + x
+            mem = beta * ((1 - reset) * mem if mechanism == "zero" else mem) + x
             mem = mem - reset * THETA if mechanism == "subtract" else mem
             spikes.append(spike(mem - THETA))
             if not reset_delay:

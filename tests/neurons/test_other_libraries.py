@@ -13,11 +13,11 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.neurons import fire, run_cell
-from safjax.nn import LIF, PLIF, InstantReadout, LeakyReadout, Neuron, Recurrent, ResetTo, Synapse
+from safjax.neurons import fire, lif_sequence, run_cell
+from safjax.nn import LIF, PLIF, AfterDecay, InstantReadout, LeakyReadout, Neuron, Recurrent, ResetTo, Synapse
 from safjax.surrogate import Sigmoid
 from tests import nets
-from tests.neurons.other_libraries import BETA, LAMBDA, LINES, TAU, THETA, spiking_jelly
+from tests.neurons.other_libraries import BETA, LAMBDA, LINES, TAU, THETA, leaky, spiking_jelly, spyx
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -123,6 +123,33 @@ def test_a_learned_decay_is_spiking_jellys_parametric_one():
     )
     np.testing.assert_allclose(value, expected, rtol=1e-12)
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-10)
+
+
+@pytest.mark.parametrize("parallel", [None, False, True], ids=["autodiff", "closed form", "closed form, parallel"])
+@pytest.mark.parametrize("of, late", [(lambda b: leaky("subtract", beta=b), 0), (spyx, 1)], ids=["Leaky", "Spyx"])
+def test_a_learned_decay_that_the_reset_does_not_see(of, late, parallel):
+    """`Leaky(beta, learn_beta=True)` and Spyx's `LIF()` subtract θ from what has decayed already."""
+    line = LINES["snnTorch Leaky(beta)"]
+    currents, weights = (jnp.asarray(a) for a in drawn(line, 12))
+    detach = not late
+
+    def ours(beta, currents):
+        cell = LIF(nnx.Param(jnp.float32(0.5)), THETA, reset=AfterDecay()).cell()
+        cell = dataclasses.replace(cell, decay=beta)
+        if parallel is None:
+            return run_cell(cell, currents, detach_reset=detach)[1]
+        return lif_sequence(currents, cell, through_reset=not detach, parallel=parallel)[0]
+
+    def theirs(beta, currents):
+        return jnp.stack(of(beta)(currents, Sigmoid(), jax.lax.stop_gradient))[late:]
+
+    def learned(neuron):
+        objective = lambda b, c: jnp.vdot(weights[: 12 - late], neuron(b, c)[: 12 - late])  # noqa: E731
+        return jax.jit(jax.value_and_grad(objective, (0, 1)))(jnp.asarray(BETA), currents)
+
+    (value, gradient), (expected, expected_gradient) = learned(ours), learned(theirs)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    nets.assert_trees_close(gradient, expected_gradient, rtol=1e-10)
 
 
 def lif_recurrent(xs, first, back):

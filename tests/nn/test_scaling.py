@@ -16,6 +16,7 @@ from safjax.nn import (
     LIF,
     PSN,
     BatchNorm,
+    DelayedLinear,
     LeakyReadout,
     Recurrent,
     Synapse,
@@ -56,6 +57,7 @@ def test_a_deep_net_for_events_fires_and_learns():
     assert len(scaled.factors) == 8, "the readout's kernel stays"
 
 
+@pytest.mark.slow
 def test_the_rates_are_those_of_the_net_that_is_returned():
     x, _ = events()
     net = vgg(param_dtype=jnp.bfloat16)
@@ -155,6 +157,12 @@ def test_images_feedback_and_neurons_that_see_all_steps():
     psn = nnx.Sequential(Synapse(nnx.Linear(7, 40, rngs=nnx.Rngs(0))), PSN(6, rngs=nnx.Rngs(1)), LeakyReadout(0.5))
     x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (6, 8, 7)), jnp.float32)
     assert 0.08 <= scale_to_rate(psn, x).after["layers.1"] <= 0.12
+
+
+def test_weights_with_delays():
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (12, 8, 7)), jnp.float32)
+    scaled = scale_to_rate(chain(DelayedLinear(7, 30, 3, rngs=nnx.Rngs(0)), LIF()), x)
+    assert list(scaled.factors) == ["layers.0.kernel"] and 0.08 <= scaled.after["layers.1"] <= 0.12
 
 
 def chain(*layers):

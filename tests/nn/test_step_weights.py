@@ -18,8 +18,8 @@ from tests.normalised import (
     EVERY,
     KINDS,
     MOMENTUM,
-    STEPWISE,
     Net,
+    Stacked,
     assert_same,
     norm,
     spike_trains,
@@ -166,24 +166,62 @@ def test_members_count_by_themselves():
     np.testing.assert_allclose(later[:, 0], alone[2:, 0], rtol=1e-12)
 
 
+class Stacks(Stacked):
+    """Of `Stacked`, blocks of other layers."""
+
+    def __init__(self, scanned):
+        super().__init__("step")
+
+        def make(rngs):
+            dense = nnx.Linear(9, 9, param_dtype=nets.DTYPE, kernel_init=nnx.initializers.normal(0.6), rngs=rngs)
+            steps = StepWeights(STEPS, param_dtype=nets.DTYPE)
+            return nnx.Sequential(Synapse(nnx.Sequential(dense, lambda x: x + 0.2, steps)), LIF())
+
+        blocks = nnx.split_rngs(splits=2)(nnx.vmap(make, in_axes=(0,), out_axes=0))(nnx.Rngs(1))
+        blocks.layers[0].layer.layers[2].weight[...] = jnp.asarray(np.random.default_rng(0).uniform(0.5, 2, (2, STEPS)))
+        self.blocks, self.scanned = blocks, scanned
+        if not scanned:
+            graphdef, state = nnx.split(blocks)
+            self.blocks = nnx.List([nnx.merge(graphdef, jax.tree.map(lambda a, i=i: a[i], state)) for i in range(2)])
+
+
+@pytest.mark.slow
+def test_in_a_loop_over_layers():
+    """Also where members count by themselves."""
+    found, x = [], spike_trains()
+    for net in (Stacks(True), Stacks(False)):
+        first = outputs(net, rules.bptt(), x[:2], safjax.start(net, x[:1]))
+        state = safjax.reset(first.state, jnp.array([True, False, False]))
+        run = safjax.simulate(net, x[2:], state=state, lengths=jnp.array([3, 2, 3]))
+        nets.assert_fires({path: jnp.mean(rate) for path, rate in first.rates.items()})
+        found.append((first.outputs, run.outputs))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *found)
+
+
 def tried(net, rule, x=None):
     return jax.eval_shape(
         lambda: safjax.value_and_grad(nets.loss, rule)(net, spike_trains() if x is None else x, nets.labels())[1]
     )
 
 
-@pytest.mark.parametrize("name", ACCUMULATING)
+@pytest.mark.parametrize("name", ["ottt_a", "saf_f"])
 def test_rules_that_accumulate_refuse_it_by_name(name):
     net = nnx.Sequential(Synapse(nnx.Sequential(nets._dense(7, 4, nnx.Rngs(0)), weights())), LIF(), LeakyReadout())
     with pytest.raises(ValueError, match=rf"StepWeights\(steps=5\) at 'layers.0.layer.layers.1' changes.*'{name}'"):
         tried(net, ACCUMULATING[name])
     with pytest.raises(ValueError, match=r"BatchNorm\(steps=5\) at 'first.layer.layers.1.layers.0' changes from step"):
         tried(Small(), ACCUMULATING[name])
-    reasons = safjax.check(net, spike_trains())[name].reasons
-    assert [reason.path for reason in reasons] == ["layers.0.layer.layers.1"]
 
 
-@pytest.mark.parametrize("name", [*STEPWISE, "exodus"])
+def test_a_report_names_it_alone():
+    net = nnx.Sequential(Synapse(nnx.Sequential(nets._dense(7, 4, nnx.Rngs(0)), weights())), LIF(), LeakyReadout())
+    report = safjax.check(net, spike_trains())
+    for name in ACCUMULATING:
+        assert [reason.path for reason in report[name].reasons] == ["layers.0.layer.layers.1"]
+    assert report.trained_by == ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
+
+
+@pytest.mark.parametrize("name", ["bptt", "exodus"])
 def test_more_steps_than_it_is_made_for(name):
     for net in (Small(4), nnx.Sequential(Synapse(weights(steps=4)), LeakyReadout(0.5))):
         with pytest.raises(ValueError, match=r"\(steps=4\) at '.*sequences of 4 steps at most.* T = 5.*steps=5"):

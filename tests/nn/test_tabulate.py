@@ -19,6 +19,7 @@ from safjax.nn import (
     Delay,
     Dropout,
     LeakyReadout,
+    NormalisedLIF,
     Recurrent,
     Refractory,
     StepWeights,
@@ -78,7 +79,9 @@ def sequential():
 def normalised():
     """Layers in a synapse that are told of the time."""
     norms = [BatchNorm(3, over=over) for over in ("step", "time")]
-    return nnx.Sequential(Synapse(nnx.Sequential(dense().layer, *norms, StepWeights(6))), LIF(), LeakyReadout())
+    return nnx.Sequential(
+        Synapse(nnx.Sequential(dense().layer, *norms, StepWeights(6))), NormalisedLIF(3), LeakyReadout()
+    )
 
 
 NETS = {

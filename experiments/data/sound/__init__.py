@@ -1,1 +1,1 @@
-"""Sound: recordings as waves, what a cochlea makes of them, and the sets of them."""
+"""Sound: sets of recordings, as the events that a cochlea makes of them."""

@@ -1,16 +1,14 @@
-"""The Free Spoken Digit Dataset (Jackson et al., CC BY-SA 4.0): 3,000 recordings of ten digits by six people.
+"""The Free Spoken Digit Dataset as the events of a cochlea: 3,000 recordings of ten digits by six people.
 
-A file is recordings/DIGIT_SPEAKER_TAKE.wav, 8 kHz, of one channel. Of each speaker and digit there are 50 takes, 0.14
-to 2.3 seconds long; by the published split the takes 0 .. 4 are the test.
+Each recording becomes the logarithm of its power in 32 mel bands, a step each 10 ms, and that an event for every factor
+e by which a band has grown louder or softer (`safjax.data.log_mel`, `level_crossing`).
 """
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Sequence
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,58 +17,45 @@ from experiments.data.counts import accuracy_of_counts
 from experiments.data.errors import DataCorrupt, DataUnavailable
 from experiments.data.examples import Parts
 from experiments.data.sequences import Recordings, Sequences
-from experiments.data.sound import cochlea, waves
+from safjax.data import level_crossing, log_mel, read_wav
+from safjax.data.datasets import Incomplete, Samples, fsdd
 
 NAME = "spoken_digits"
 HOMEPAGE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 FOLDER = "free-spoken-digit-dataset"
-SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
-DIGITS, TAKES, TEST_TAKES = 10, 50, 5
-RATE, BANDS = 8000, 32
-
-
-class Take(NamedTuple):
-    """One recording: which it is, and its file."""
-
-    digit: int
-    speaker: str
-    number: int
-
-    @property
-    def file(self) -> str:
-        """Its name."""
-        return f"{self.digit}_{self.speaker}_{self.number}.wav"
+BANDS, FLOOR = 32, 1e-2
 
 
 class SpokenDigits:
-    """All recordings as events of 32 mel bands, ON and OFF, one step each 10 ms.
+    """All recordings.
 
     Args:
-      takes: which recordings.
-      events: of each, uint8 [steps, 64].
+      folder: where their files lie.
+      events: of each file, uint8 [steps, 64]: of every band OFF and ON.
     """
 
     name = NAME
 
-    def __init__(self, takes: Sequence[Take], events: Sequence[np.ndarray]):
-        self._takes, self._events = takes, events
+    def __init__(self, folder: Path, events: dict[Path, np.ndarray]):
+        self._folder, self._events = folder, events
 
     def parts(self, data: Data) -> Parts:
         """As of `experiments.data.DataSet`; the test is the published one, or all recordings of one speaker."""
-        if data.leave_out is not None and data.leave_out not in SPEAKERS:
-            raise ConfigError(f"--leave-out={data.leave_out!r} is no speaker. Give one of {', '.join(SPEAKERS)}.")
-        tested = [
-            take.number < TEST_TAKES if data.leave_out is None else take.speaker == data.leave_out
-            for take in self._takes
-        ]
-        train, test = self._recordings([not one for one in tested]), self._recordings(tested)
-        parts = Sequences(NAME, train, test, DIGITS).parts(dataclasses.replace(data, leave_out=None))
+        try:
+            samples = fsdd(self._folder, data.leave_out)
+        except FileNotFoundError:
+            speakers = sorted({path.stem.split("_")[1] for path in self._events})
+            raise ConfigError(
+                f"--leave-out={data.leave_out!r} is no speaker. Give one of {', '.join(speakers)}."
+            ) from None
+        train, test = self._recordings(samples, "train"), self._recordings(samples, "test")
+        without = dataclasses.replace(data, leave_out=None)
+        parts = Sequences(NAME, train, test, len(samples.classes)).parts(without)
         return parts._replace(baseline=functools.partial(accuracy_of_counts, train, test))
 
-    def _recordings(self, chosen: Sequence[bool]) -> Recordings:
-        events = list(itertools.compress(self._events, chosen))
-        labels = np.array([take.digit for take in itertools.compress(self._takes, chosen)], np.int32)
-        return Recordings(np.concatenate(events), np.array([len(one) for one in events]), labels)
+    def _recordings(self, samples: Samples, split: str) -> Recordings:
+        events = [self._events[sample.path] for sample in samples.splits[split]]
+        return Recordings(np.concatenate(events), np.array([len(one) for one in events]), samples.labels(split))
 
 
 def load(data_dir: Path) -> SpokenDigits:
@@ -78,7 +63,8 @@ def load(data_dir: Path) -> SpokenDigits:
 
     Raises:
       DataUnavailable: they are not there.
-      DataCorrupt: some are missing, or damaged.
+      DataCorrupt: they are not 3,000.
+      ValueError: a file is damaged.
     """
     folder = data_dir / FOLDER / "recordings"
     if not folder.is_dir():
@@ -88,15 +74,19 @@ def load(data_dir: Path) -> SpokenDigits:
             f"  git clone {HOMEPAGE} {data_dir / FOLDER}\n"
             "or unpack the archive of a release there. To go on without any download, use the data set 'digits'."
         )
-    takes = [Take(*each) for each in itertools.product(range(DIGITS), SPEAKERS, range(TAKES))]
-    if missing := [take.file for take in takes if not (folder / take.file).is_file()]:
-        raise DataCorrupt(
-            f"{folder} lacks {len(missing)} of the {len(takes)} recordings, such as {missing[0]}. Fetch the data set "
-            f"again from {HOMEPAGE}."
-        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Incomplete)
+            samples = fsdd(folder)
+    except (Incomplete, FileNotFoundError) as error:
+        raise DataCorrupt(f"{folder} is not complete: {error} Fetch it again from {HOMEPAGE}.") from error
+    paths = [sample.path for split in samples.splits.values() for sample in split]
     with ThreadPoolExecutor() as pool:
-        return SpokenDigits(takes, list(pool.map(lambda take: _events(folder / take.file), takes)))
+        return SpokenDigits(folder, dict(zip(paths, pool.map(events_of, paths), strict=True)))
 
 
-def _events(path: Path) -> np.ndarray:
-    return cochlea.events(waves.read(path, RATE), RATE, BANDS)
+def events_of(path: Path) -> np.ndarray:
+    """The events of a recording, uint8 [steps, 64]; the first tell how loud it begins."""
+    sound = read_wav(path)
+    energies = log_mel(sound.samples[:, 0], sound.rate, bands=BANDS, floor=FLOOR)
+    return level_crossing(energies, threshold=1.0, start=np.log(FLOOR)).reshape(len(energies), 2 * BANDS)

@@ -2,8 +2,8 @@
 function."""
 
 from safjax.data.datasets.cameras import asldvs, cifar10dvs, dvslip, ncaltech101
-from safjax.data.datasets.gesture import gesture, gesture_cut
-from safjax.data.datasets.nmnist import nmnist, nmnist_small
+from safjax.data.datasets.gestures import gesture, gesture_cut
+from safjax.data.datasets.mnist import nmnist, nmnist_small
 from safjax.data.datasets.samples import Incomplete, Sample, Samples
 from safjax.data.datasets.speech import fsdd, held_out, samples_of, shd, ssc
 

@@ -44,10 +44,9 @@ def _blocks(path: Path, start: int, sensor: Sensor | None, block: int) -> Iterat
     for begin, words in records(path, start, "<u4", block):
         kind = words >> 28
         check_kinds(path, kind, KNOWN, begin, WORD)
-        ticks, upper_bits = kind == TIME, (words & 0xFFFFFFF).astype(np.int64)
-        upper_bits[ticks] = clock(upper_bits[ticks])
+        ticks = kind == TIME
         at = np.flatnonzero(kind <= 1)
-        uppers, upper = held(ticks, upper_bits, upper, at)
+        uppers, upper = held(ticks, clock(words[ticks] & 0xFFFFFFF), upper, at)
         if at.size and uppers[0] < 0:
             at, uppers = at[uppers >= 0], uppers[uppers >= 0]
         word = words[at]

@@ -4,7 +4,8 @@ Bits 12-15 are the type: 0 sets y; 2 is an event at the x of bits 0-10, ON if bi
 polarity; 4 and 5 are events at base + i for every bit i that is set of 12 or 8, and move the base by 12 or 8; 6 sets
 the lower 12 bits of the time and 8 the upper 12. Triggers (0xA) and others (7, 0xE, 0xF) are skipped. The upper bits
 are full every 16.8 seconds: each time that they fall by more than half their range, 2^24 µs are added. The lower ones
-stay when upper ones come. Events before the first words of time and of y are left out.
+stay when upper ones come. Events before the first words of time and of y, and vectors before the first base, are left
+out.
 """
 
 import dataclasses
@@ -23,17 +24,23 @@ WORD = 2
 ROW, EVENT, BASE, TWELVE, EIGHT, LOW, HIGH = 0, 2, 3, 4, 5, 6, 8
 KNOWN = np.isin(np.arange(16), (0, 2, 3, 4, 5, 6, 7, 8, 0xA, 0xE, 0xF))
 EMITS = np.isin(np.arange(16), (EVENT, TWELVE, EIGHT))
+VECTOR = np.isin(np.arange(16), (BASE, TWELVE, EIGHT))
+UNSET = -(1 << 30)
 ADVANCE = np.zeros(16, np.int64)
 ADVANCE[[TWELVE, EIGHT]] = 12, 8
 
 
 @dataclasses.dataclass
 class State:
-    """What words have set so far, −1 for nothing yet; `base` counts the advances since it was set."""
+    """What words have set so far, −1 for nothing yet; `base` counts the advances since it was set.
+
+    `vectors`: whether there was any; many files have none.
+    """
 
     row: int = -1
-    base: int = 0
+    base: int = UNSET
     polarity: int = 0
+    vectors: bool = False
     low: int = -1
     high: int = -1
     clock: Clock = dataclasses.field(default_factory=lambda: Clock(12, straddles=False))
@@ -75,26 +82,35 @@ def _offset(begin: int, at: np.ndarray, event: int) -> int:
 
 def _decode(words: np.ndarray, kind: np.ndarray, state: State) -> tuple[Events, np.ndarray]:
     """The events of some words and the word that each is of; the state goes on."""
-    emits, value = np.flatnonzero(EMITS[kind]), words.astype(np.int64)
-    row, state.row = held(kind == ROW, value & 0x7FF, state.row, emits)
-    low, state.low = held(kind == LOW, value & 0xFFF, state.low, emits)
-    upper = kind == HIGH
-    value[upper] = state.clock(value[upper] & 0xFFF)
-    high, state.high = held(upper, value, state.high, emits)
-    polarity, state.polarity = held(kind == BASE, value >> 11 & 1, state.polarity, emits)
+    emits, value = np.flatnonzero(EMITS[kind]), words & np.uint16(0xFFF)
+    row, state.row = held(kind == ROW, value[kind == ROW] & 0x7FF, state.row, emits)
+    low, state.low = held(kind == LOW, value[kind == LOW], state.low, emits)
+    high, state.high = held(kind == HIGH, state.clock(value[kind == HIGH]), state.high, emits)
+    t = high << 12 | low
+    x, p, word = (value[emits] & 0x7FF).astype(np.int32), value[emits] >> 11, None
+    if state.vectors or VECTOR[kind].any():
+        x, p, word = _vectors(kind, value, emits, x, p, state)
+    whole = (row >= 0) & (low >= 0) & (high >= 0)
+    if word is not None:
+        row, t, whole, emits = row[word], t[word], whole[word] & (x >= 0), emits[word]
+    found = Events(t, x, row.astype(np.int32), p.astype(np.uint8))
+    return (found, emits) if whole.all() else (found.where(whole), emits[whole])
+
+
+def _vectors(
+    kind: np.ndarray, value: np.ndarray, emits: np.ndarray, x: np.ndarray, p: np.ndarray, state: State
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x and polarity of every event where some words hold several, and which of the words each is of."""
+    state.vectors = True
+    sets = kind == BASE
     # Advances before each word; a base is noted as if they had all come after it.
     advances = np.cumsum(ADVANCE[kind])
     before = advances - ADVANCE[kind]
-    base, last = held(kind == BASE, (value & 0x7FF) - before, state.base, emits)
+    base, last = held(sets, (value[sets] & 0x7FF) - before[sets], state.base, emits)
     state.base = last + int(advances[-1])
-
+    polarity, state.polarity = held(sets, value[sets] >> 11, state.polarity, emits)
     single = kind[emits] == EVENT
     bits = np.where(single, 1, value[emits] & np.where(kind[emits] == EIGHT, 0xFF, 0xFFF))
-    x = np.where(single, value[emits] & 0x7FF, base + before[emits])
-    polarity = np.where(single, value[emits] >> 11 & 1, polarity)
-    bits[(row < 0) | (high < 0) | (low < 0)] = 0
-    word, bit = np.nonzero(bits[:, None] >> np.arange(12 if not single.all() else 1) & 1)
-    t = (high << 12 | low)[word]
-    columns = (x[word] + bit, row[word], polarity[word])
-    x, y, p = (c.astype(d) for c, d in zip(columns, (np.int32, np.int32, np.uint8), strict=True))
-    return Events(t, x, y, p), emits[word]
+    x = np.where(single, x, base + before[emits])
+    word, bit = np.nonzero(bits[:, None] >> np.arange(12) & 1)
+    return (x[word] + bit).astype(np.int32), np.where(single, p, polarity)[word], word

@@ -42,16 +42,19 @@ def records(path: Path, start: int, dtype: npt.DTypeLike, block: int) -> Iterato
             yield begin, found
 
 
-def header_lines(file: BinaryIO, path: Path, mark: bytes) -> Iterator[bytes]:
+def header_lines(file: BinaryIO, path: Path, mark: bytes, doubtful: bool = False) -> Iterator[bytes]:
     """The lines at the beginning of a file that start with `mark`; the file is left at the first byte behind them.
 
-    A line that holds other bytes than printable ASCII and tabs, and a byte of data that happens to be the mark, is
-    none.
+    Args:
+      file: at its beginning.
+      path: of the file.
+      mark: of a line.
+      doubtful: data may begin with the mark too: what holds control characters, or is no UTF-8, is no line then.
     """
     while True:
         begin = file.tell()
         line = file.readline(LONGEST_LINE)
-        if not line.startswith(mark) or not _printable(line):
+        if not line.startswith(mark) or (doubtful and not _text(line)):
             file.seek(begin)
             return
         if not line.endswith(b"\n"):
@@ -59,8 +62,11 @@ def header_lines(file: BinaryIO, path: Path, mark: bytes) -> Iterator[bytes]:
         yield line.strip()
 
 
-def _printable(line: bytes) -> bool:
-    return all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in line)
+def _text(line: bytes) -> bool:
+    try:
+        return all(c.isprintable() or c in "\t\r\n" for c in line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
 
 
 class Clock:
@@ -97,13 +103,13 @@ class Clock:
 
 
 def held(sets: np.ndarray, value: np.ndarray, before: int, at: np.ndarray) -> tuple[np.ndarray, int]:
-    """The value that was set last before each of the words `at`, and at the end of all.
+    """The value that was set last before each of the words `at`, and at the end of all; int64.
 
     Args:
       sets: bool [N], the words that set it.
-      value: int64 [N], what they set it to.
+      value: what they set it to, one each.
       before: what holds until the first of them.
-      at: indices of words.
+      at: indices of words, ascending.
     """
-    values = np.concatenate([[before], value[sets]])
+    values = np.concatenate([np.array([before], np.int64), value])
     return values[np.cumsum(sets, dtype=np.int32)[at]], int(values[-1])

@@ -29,11 +29,13 @@ class Layout(NamedTuple):
       dtype: of one event.
       number: of events.
       start: byte of the first.
+      by_columns: all x lie first, then all y and so on.
     """
 
     dtype: np.dtype
     number: int
     start: int
+    by_columns: bool
 
 
 def open_npy(path: Path | str, sensor: Sensor | None = (128, 128), *, block: int = BLOCK) -> EventFile:
@@ -68,7 +70,7 @@ def _layout(path: Path) -> Layout:
     except Exception as error:  # the header is Python's own notation: anything may be wrong with it
         raise BadFile(path, len(MAGIC), f"the header cannot be read ({error}); the file is damaged.") from error
     named = set(NAMES) <= set(dtype.names or ()) and len(shape) == 1 and all(dtype[n].kind in "iub" for n in NAMES)
-    rows = dtype.kind == "f" and len(shape) == 2 and shape[1] == len(NAMES) and not by_columns
+    rows = dtype.kind == "f" and len(shape) == 2 and shape[1] == len(NAMES)
     if not named and not rows:
         raise BadFile(
             path, len(MAGIC), f"an array of shape {shape} and dtype {dtype}, expected records with the fields t, x, y "
@@ -78,12 +80,19 @@ def _layout(path: Path) -> Layout:
     there = path.stat().st_size - start
     if there < size * math.prod(shape[:1]):
         raise BadFile(path, start + there // size * size, f"the file ends before the last of its {shape[0]:,} events.")
-    return Layout(dtype if named else np.dtype((dtype, (len(NAMES),))), shape[0], start)
+    return Layout(dtype if named else np.dtype((dtype, (len(NAMES),))), shape[0], start, rows and by_columns)
 
 
 def _blocks(path: Path, layout: Layout, sensor: Sensor | None, block: int) -> Iterator[Events]:
     size, left = layout.dtype.itemsize, layout.number
-    for begin, rows in records(path, layout.start, layout.dtype, block):
+    pieces: Iterator[tuple[int, np.ndarray]]
+    if layout.by_columns:
+        size //= len(NAMES)
+        whole = np.load(path, mmap_mode="r", allow_pickle=False)
+        pieces = ((layout.start + size * i, whole[i : i + block]) for i in range(0, left, block))
+    else:
+        pieces = records(path, layout.start, layout.dtype, block)
+    for begin, rows in pieces:
         if not left:
             return
         rows, left = rows[:left], left - min(left, len(rows))

@@ -46,8 +46,8 @@ def header(path: Path, kind: str) -> Header:
     """
     fields = {}
     with path.open("rb") as file:
-        for line in header_lines(file, path, b"%"):
-            name, _, value = line[1:].decode("ascii").strip().partition(" ")
+        for line in header_lines(file, path, b"%", doubtful=True):
+            name, _, value = line[1:].decode("utf-8").strip().partition(" ")
             fields[name.lower()] = value.strip()
             if name.lower() == "end":
                 break
