@@ -19,7 +19,7 @@ from experiments.config import ConfigError, Run
 from experiments.data import DataUnavailable
 from experiments.training import cli, compiled, feed, run, trained
 
-EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits", "imagenet", "randman"]
+EXPERIMENTS = ["cifar10", "cifar100", "fashion_mnist", "digits", "imagenet", "randman", "spoken_digits"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
