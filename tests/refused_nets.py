@@ -113,6 +113,12 @@ NETS = {
     "statistics of each": (lambda: chain(dense(BatchNorm(UNITS, over="step")), LIF()), SEQUENCE),
     "statistics of Flax": (lambda: chain(dense(nnx.BatchNorm(UNITS, rngs=nnx.Rngs(0))), LIF()), SEQUENCE),
     "dropout of Flax": (lambda: chain(dense(nnx.Dropout(0.5, rngs=nnx.Rngs(0))), LIF()), SEQUENCE),
+    "statistics of all steps, learned before": (
+        lambda: chain(
+            nnx.Linear(UNITS, UNITS, rngs=nnx.Rngs(0)), BatchNorm(UNITS, over="time"), dense(), LIF(), dense()
+        ),
+        IMAGE,
+    ),
     "learned before": (lambda: chain(nnx.Linear(UNITS, UNITS, rngs=nnx.Rngs(0)), nnx.relu, LIF()), SEQUENCE),
     "rounding": (lambda: chain(dense(dtype=jnp.bfloat16, use_bias=False), IF(), dense()), (300, BATCH, UNITS)),
     "learned surrogate": (lambda: chain(dense(), LIF(surrogate=Width())), IMAGE),

@@ -1,5 +1,6 @@
 """A sequence that comes in chunks, its state in the caller's hands, is the unbroken sequence, under every rule."""
 
+import functools
 import itertools
 
 import jax
@@ -31,7 +32,8 @@ RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwis
 ONLINE = ["saf_e", "ottt_a", "ottt_o", "sltt"]
 LAST = ["saf_f", "spike_representation", "ide"]
 WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST)]
-CUTS = {"steps": range(nets.STEPS + 1), "chunks": (0, 3, 5)}
+CUTS = (0, 1, 2, nets.STEPS)
+"""Two steps by themselves and a chunk."""
 
 
 def dense(size, rngs):
@@ -152,16 +154,15 @@ def total(trees):
     return jax.tree.map(lambda *leaves: sum(leaves), *trees)
 
 
-@pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("name, topology", [row for row in TABLE if row[0] in (*ONLINE, *LAST)])
-def test_chunks_are_the_whole_sequence(name, topology, cuts):
+def test_chunks_are_the_whole_sequence(name, topology):
     """Gradients of online rules add up; rules of the last step take that of each chunk, at last the sequence's."""
     make, inputs = TOPOLOGIES[topology]
     (value, aux), expected = safjax.value_and_grad(nets.loss, RULES[name], outputs="all")(
         make(), inputs(), nets.labels()
     )
     nets.assert_fires(aux.rates)
-    results = chunks(make(), RULES[name], inputs(), CUTS[cuts], outputs="all")
+    results = chunks(make(), RULES[name], inputs(), CUTS, outputs="all")
     outputs = jnp.concatenate([part.outputs for _, part, _ in results])
     np.testing.assert_allclose(outputs, aux.outputs, rtol=1e-12, atol=1e-14)
     grads = results[-1][2] if name in LAST else total([g for _, _, g in results])
@@ -170,12 +171,18 @@ def test_chunks_are_the_whole_sequence(name, topology, cuts):
     np.testing.assert_allclose(values[-1] if name in LAST else sum(values), value, rtol=1e-12)
 
 
+@functools.cache
+def step_by_step(topology, detach_reset):
+    make, inputs = TOPOLOGIES[topology]
+    return chunks(make(), rules.bptt(detach_reset=detach_reset), inputs(), (0, 2, nets.STEPS))
+
+
 @pytest.mark.parametrize("name, topology", [row for row in TABLE if row[0] in WHOLE and row[0] != "bptt"])
 def test_layer_by_layer_a_cut_is_that_of_bptt(name, topology):
     """Of which the next test says that it is autodiff's; the states are the same too."""
     make, inputs = TOPOLOGIES[topology]
     results = chunks(make(), RULES[name], inputs(), (0, 2, nets.STEPS))
-    expected = chunks(make(), rules.bptt(detach_reset=name == "slayer"), inputs(), (0, 2, nets.STEPS))
+    expected = step_by_step(topology, name == "slayer")
     nets.assert_fires(
         {path: (2 * rate + 3 * results[1][1].rates[path]) / 5 for path, rate in results[0][1].rates.items()}
     )
@@ -264,14 +271,13 @@ def test_updates_at_every_step_are_the_same_in_chunks(name, topology):
     net = make()
     expected, _, (_, aux) = step(net, step.init(net), x, nets.labels())
     nets.assert_fires(aux.rates)
-    for cuts in CUTS.values():
-        net = make()
-        opt_state, state = step.init(net), step.start(net, x)
-        for begin, end in itertools.pairwise(cuts):
-            net, opt_state, (_, aux) = step(net, opt_state, x[begin:end], nets.labels(), state=state)
-            state = aux.state
-        parameters = (nnx.as_pure(nnx.state(n, nnx.Param)) for n in (net, expected))
-        nets.assert_trees_close(*parameters, rtol=1e-12)
+    net = make()
+    opt_state, state = step.init(net), step.start(net, x)
+    for begin, end in itertools.pairwise(CUTS):
+        net, opt_state, (_, aux) = step(net, opt_state, x[begin:end], nets.labels(), state=state)
+        state = aux.state
+    parameters = (nnx.as_pure(nnx.state(n, nnx.Param)) for n in (net, expected))
+    nets.assert_trees_close(*parameters, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -279,12 +285,11 @@ def test_an_image_may_be_presented_for_some_steps_of_a_sequence(name):
     """`steps` with a state presents it for so many further steps, as if it were a part of the sequence."""
     net, x = nets.Conv(), nets.video()[:2]
     step = {"mean_over": 5, "outputs": "all"}
-    sequence = jnp.concatenate([x[:1].repeat(3, 0), x[1:].repeat(2, 0)])
-    expected = chunks(net, RULES[name], sequence, (0, 3, 5), outputs="all")
+    expected = chunks(net, RULES[name], x.repeat(3, 0), (0, 3, 6), outputs="all")
     state = safjax.start(net, x[0], RULES[name], steps=3)
-    for image, steps, (value, aux, grads) in zip(x, (3, 2), expected, strict=True):
+    compute = safjax.value_and_grad(nets.loss, RULES[name], 3, **step)
+    for image, (value, aux, grads) in zip(x, expected, strict=True):
         nets.assert_fires(aux.rates, high=0.65)
-        compute = safjax.value_and_grad(nets.loss, RULES[name], steps, **step)
         (ours, our_aux), our_grads = compute(net, image, nets.labels(), state=state)
         state = our_aux.state
         np.testing.assert_allclose(our_aux.outputs, aux.outputs, rtol=1e-12)

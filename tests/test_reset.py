@@ -1,5 +1,6 @@
 """Members of a batch that begin anew while the others go on, and training steps inside compiled loops."""
 
+import functools
 import itertools
 
 import jax
@@ -41,8 +42,9 @@ def net_and_inputs(topology):
     return net, inputs()
 
 
-def looped(net, rule, x, done, state):
-    """Steps of T = 1 in one compiled loop, each followed by a reset: (outputs [T, B, ...], gradients of each step)."""
+@functools.cache
+def loop(rule):
+    """Steps of T = 1 in one compiled loop, each followed by a reset: (net, state, x, done) ↦ what there is of each."""
     compute = safjax.value_and_grad(nets.loss, rule, mean_over=1, outputs="all")
 
     @jax.jit
@@ -54,7 +56,12 @@ def looped(net, rule, x, done, state):
 
         return jax.lax.scan(body, (net, state), (x, done))
 
-    return run(net, state, x, done)[1]
+    return run
+
+
+def looped(net, rule, x, done, state):
+    """(outputs [T, B, ...], gradients, rates) of each step; compiled once for each rule and net."""
+    return loop(rule)(net, state, x, done)[1]
 
 
 def alone(net, rule, x, done):

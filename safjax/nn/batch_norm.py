@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.mixing import apart
 from safjax.nn.calls import layer_call
 from safjax.nn.layout import Layout, enter, layout_in_synapse, rows_of_steps
 from safjax.nn.numbers import checked_whole
@@ -148,7 +149,9 @@ class BatchNorm(StepIndexed):
         mean, var = self._statistics(rows)
         index = None if self.steps is None else self._of_all_members(self.rows_and_steps(x)[1])
         self.follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout, index)
-        return self._normalised(rows, mean, var).reshape(x.shape)
+        result = self._normalised(rows, mean, var).reshape(x.shape)
+        # That steps lie in the batch it knows; whoever looks for layers that do not is told so.
+        return result if self.bound().discovering is None else apart(result)
 
     def _evaluated(self, x: jax.Array) -> jax.Array:
         """By the running statistics."""

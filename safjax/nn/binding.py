@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.extend import core
 
 from safjax.lengths import zeroed
 from safjax.nn.batch_norm import needs_all_steps
+from safjax.nn.changing import changing_variables
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dropout import SequenceKey
@@ -52,6 +54,8 @@ class Bound(NamedTuple):
       kind: the propagation that the neuron states are of.
       stacked: the paths of neurons that a map over layers has stacked.
       order: the paths of neurons and readouts, in the order in which a step calls them.
+      program: what the step was traced to, with the parameters among its inputs; None where no loop could carry what
+        it returns.
     """
 
     step: Callable
@@ -66,6 +70,7 @@ class Bound(NamedTuple):
     kind: Propagation
     stacked: tuple[str, ...]
     order: tuple[str, ...]
+    program: core.Jaxpr | None
 
 
 def bind(
@@ -119,7 +124,7 @@ def bind(
     refuse_unknown(record, discovery.told)
     at_rest = start_of(program, split(net, nnx.Param)[2], x, refusals)
     step = _step_function(graphdef, rule, course, axes, _sequence_axes(net), record)
-    paths = _changing(step, params, flat(rest), at_rest(params), x)
+    paths, traced = changing_variables(step, params, flat(rest), at_rest(params), x)
     refuse_unnamed(net, paths, rule.name, refusals)
     if padded:
         refuse_padding(net, paths, refusals)
@@ -130,7 +135,7 @@ def bind(
     own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
     zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
     kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
-    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order)
+    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, traced)
     if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound
@@ -238,22 +243,6 @@ def _of_going(going: jax.Array, parts: dict, own_axes: tuple[int, ...]) -> dict:
 
     leaves, structure = jax.tree.flatten(parts)
     return jax.tree.unflatten(structure, [one(*x) for x in zip(leaves, own_axes, strict=True)])
-
-
-def _changing(step, params, rest: dict, states, x) -> set:
-    """The paths of those variables in `rest` that a step returns as other values than it was given."""
-    paths = sorted(rest)
-    values = [rest[path] for path in paths]
-    if len(jax.tree.leaves(values)) != len(paths):
-        return set(paths)
-
-    def after(values):
-        (_, rest), _, _ = step(params, {}, (states, dict(zip(paths, values, strict=True))), zeros)
-        return [rest[path] for path in paths]
-
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), x)
-    jaxpr = jax.make_jaxpr(after)(values).jaxpr
-    return {path for path, a, b in zip(paths, jaxpr.invars, jaxpr.outvars, strict=True) if a is not b}
 
 
 def _net_decay(net: nnx.Module, rule: Rule, refusals: Refusals) -> float | None:

@@ -13,7 +13,7 @@ from safjax.nn.inference import inference_rule
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, reading
 from safjax.nn.task import check_call, one_step
-from safjax.nn.verdicts import ASKED, Trial, bound_to
+from safjax.nn.verdicts import ASKED, Enquiry, Trial, bound_to
 from safjax.rules import bptt
 
 WIDTH = 100
@@ -126,19 +126,22 @@ def check(net: nnx.Module, x: Any, steps: int | None = None) -> Report:
 
     def ask(params: Any, rest: Any) -> None:
         trial = Trial(lambda: graph.merge(params, rest), one_step(x, static), length, static)
-        _refuse_unfit(trial, read)
-        found.extend(Verdict(name, trial.reasons(rule)) for name, rule in ASKED.items())
+        enquiry = Enquiry(trial)
+        _refuse_unfit(trial, read, enquiry)
+        found.extend(Verdict(name, enquiry.reasons(rule)) for name, rule in ASKED.items())
 
     jax.eval_shape(ask, *arrays)
     return Report(tuple(found))
 
 
-def _refuse_unfit(trial: Trial, read: Reading | None) -> None:
+def _refuse_unfit(trial: Trial, read: Reading | None, enquiry: Enquiry) -> None:
     """Raises what is wrong about the net and its input under every rule, as plain simulation would."""
     refusals, rule = Refusals(collecting=True), inference_rule(trial.make())
     try:
-        bound_to(trial, rule, read, refusals=refusals)
+        bound = bound_to(trial, enquiry.like(rule), read, refusals=refusals)
     except Exception as error:
         # Behind a refusal, what is not ours may be due to what stands in for the layer that was refused.
         if error is not refusals.raised and not refusals.reasons:
             raise
+    else:
+        enquiry.know(rule, bound, refusals.reasons)

@@ -1,7 +1,8 @@
 """Spiking modules: Flax NNX modules whose computation a rule decides and whose state belongs to a sequence."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -103,6 +104,15 @@ class Discovery:
         """The names of all that neurons can record, by the neurons' paths; if anything is recorded."""
         self.stacked: tuple[str, ...] = ()
         """The paths of neurons that a map over layers has stacked."""
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """While a layer is looked at by itself: calls do not count."""
+        called = dict(self.called)
+        try:
+            yield
+        finally:
+            self.called = called
 
     def named(self, x: Any, name: str) -> Any:
         """x, under its name."""

@@ -6,7 +6,7 @@ from typing import Any
 from flax import nnx
 
 
-def split(module: nnx.Module, *types: type[nnx.Variable]) -> tuple:
+def split(module: nnx.Module, *types: Any) -> tuple:
     """(graphdef, state of each type, state of all others), the states as plain arrays."""
     graphdef, *states = nnx.split(module, *types, ...)
     return graphdef, *nnx.as_pure(tuple(states))

@@ -17,12 +17,18 @@ class RunningStatistic(nnx.BatchStat):
     """A batch statistic of a layer that knows which steps it is given, and moves it alike under every rule."""
 
 
+def is_unnamed(path: Any, variable: Any) -> bool:
+    """Whether a variable is a batch statistic of a layer that does not know which steps it is given."""
+    del path
+    return isinstance(variable, nnx.BatchStat) and not isinstance(variable, RunningStatistic)
+
+
 def refuse_unnamed(net: nnx.Module, changing: set, rule: str, refusals: Refusals) -> None:
     """Refuses layers that change an `nnx.BatchStat` not knowing of time."""
     refused = set()
     modules = dict(nnx.iter_modules(net))
     for path, variable in flat(nnx.state(net, nnx.BatchStat)).items():
-        if path not in changing or isinstance(variable, RunningStatistic):
+        if path not in changing or not is_unnamed(path, variable):
             continue
         at = next(path[:n] for n in range(len(path) - 1, -1, -1) if path[:n] in modules)
         if at in refused:

@@ -12,6 +12,7 @@ from safjax.messages import Kept, Sequence, Silence
 from safjax.nn.calls import layer_call
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.layout import Layout, laid_out, layout_of
+from safjax.nn.mixed_members import refuse_mixing
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
@@ -34,10 +35,11 @@ class Synapse(SpikingModule):
         self.attention = Synapse(lambda q, k, v: scale * (q @ k.mT) @ v)
 
     Under rules that exchange spikes (BPTT, EXODUS, SLAYER, SLTT) it is the layer itself; layer by layer it sees a batch
-    of all steps, so a layer that takes statistics of its batch has to know them, as `BatchNorm` does. Under rules that
-    accumulate (OTTT, SAF, SR) the layer must be the same at every step and affine in its input, of several inputs in
-    all of them together: convolutions, dense layers, average pooling, reshapes, sums and concatenations, but no product
-    of two inputs.
+    of all steps, so a layer that takes statistics of its batch has to know them, as `BatchNorm` does, and a function
+    that mixes the members of its batch in another way (a softmax over axis 0, a roll) is refused there. Under rules
+    that accumulate (OTTT, SAF, SR) the layer must be the same at every step and affine in its input, of several inputs
+    in all of them together: convolutions, dense layers, average pooling, reshapes, sums and concatenations, but no
+    product of two inputs.
 
     Args:
       layer: an `nnx.Module` or a function, from one or several arrays [B, ...] to one [B, ...].
@@ -45,7 +47,8 @@ class Synapse(SpikingModule):
     Raises (when a rule meets the net):
       TypeError: another number of inputs than the layer takes, an input that is no array, a result that is none.
       ValueError: the rule accumulates and the layer is not affine, or it changes its own state from step to step; of
-        several inputs, batches of different sizes.
+        several inputs, batches of different sizes; the layer mixes the members of its batch, where time steps lie in
+        it, or members have lengths of their own.
 
     Example:
       >>> import jax.numpy as jnp
@@ -85,6 +88,8 @@ class Synapse(SpikingModule):
         def function(params, rest, *xs):
             return called(nnx.merge(graphdef, params, rest, copy=True), *xs)
 
+        if binding.discovering is not None and not binding.discovering.naming:
+            refuse_mixing(binding, self.layer, called, messages)
         if not binding.propagation.accumulates:
             if changeable:
                 # It may change its own state, batch statistics for instance, which must come out of the call.

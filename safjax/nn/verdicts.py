@@ -1,5 +1,6 @@
 """Which rules train a net: each is asked on shapes alone, and refusals advise only those that do."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.differentiable import surely_differentiable
+from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.binding import Bound, bind
 from safjax.nn.carrying import begun
 from safjax.nn.refusing import Reason, Refusals
@@ -20,6 +23,10 @@ ASKED: dict[str, Rule] = {
     "bptt(layerwise=True)": bptt(layerwise=True),
 }
 """The rules that are asked, by the names that users read."""
+
+
+_ANY = "\0rule\0"
+"""Stands for the name of a rule in what several rules would say."""
 
 
 class Trial(NamedTuple):
@@ -45,16 +52,17 @@ class Trial(NamedTuple):
         """`net`, a copy that is made for it, bound to the rule."""
         return bind(net, rule, self.x, self.steps, self.static, record, self.going_on, self.padded, refusals)
 
-    def reasons(self, rule: Rule, collecting: bool = True) -> tuple[Reason, ...]:
-        """Why the rule does not train the net; none if it does.
+    def tried(self, rule: Rule, collecting: bool, gradient: bool = True) -> tuple[Bound | None, tuple[Reason, ...]]:
+        """(the net bound to the rule if it can be, why the rule does not train the net; none if it does).
 
         Args:
           collecting: find all reasons; else one of them, which is quicker.
+          gradient: go through the gradient, too.
         """
-        refusals = Refusals(collecting)
+        refusals, bound = Refusals(collecting), None
         try:
             bound = self.bound(rule, refusals, self.make())
-            if not refusals.reasons:
+            if gradient and not refusals.reasons:
                 self._differentiate(bound, rule)
         except Exception as error:
             # Not ours, as those of JAX: whatever it is, a call for training would end in it.
@@ -62,20 +70,7 @@ class Trial(NamedTuple):
                 # Behind a refusal it may be due to what stands in for the layer that was refused.
                 behind = "Behind what else is refused here the net was not looked at any further: it ended with "
                 refusals.note(join(()), (behind if refusals.reasons else "") + _told(error))
-        return refusals.reasons
-
-    def trained_by(self) -> list[str]:
-        """The names of the rules that train the net."""
-        # With lengths and a state, see `check_padded`.
-        only_stepwise = self.padded and self.going_on
-        asked = {n: r for n, r in ASKED.items() if not (only_stepwise and r.propagation.whole_sequence)}
-        # Of one propagation and one reach in time rules take the same nets: they differ in when a gradient is taken.
-        kinds = {name: (rule.propagation, rule.schedule.sees_all_steps) for name, rule in asked.items()}
-        verdicts: dict[Any, bool] = {}
-        for name, rule in asked.items():
-            if kinds[name] not in verdicts:
-                verdicts[kinds[name]] = not self.reasons(rule, collecting=False)
-        return [name for name in asked if verdicts[kinds[name]]]
+        return bound, refusals.reasons
 
     def _differentiate(self, bound: Bound, rule: Rule) -> None:
         """Goes through the rule's gradient of a loss, on shapes alone."""
@@ -100,6 +95,60 @@ class Trial(NamedTuple):
         x = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*before, *a.shape), a.dtype), self.x)
         lengths = jax.ShapeDtypeStruct((bound.course.batch,), jnp.int32) if self.padded else None
         jax.eval_shape(gradient, bound.params, x, lengths)
+
+
+class Enquiry:
+    """Asks rules of a trial; what they have in common is found out once.
+
+    Rules that refuse the same nets are bound once, under no name. A gradient is gone through only where the operations
+    of a step do not tell already that there is one.
+
+    Args:
+      trial: the net and its input.
+      collecting: find all reasons; else one of them, which is quicker.
+    """
+
+    def __init__(self, trial: Trial, collecting: bool = True):
+        self._trial, self._collecting = trial, collecting
+        # Parameters that change from step to step matter to such layers alone.
+        self._moving = any(needs_all_steps(module) for _, module in nnx.iter_modules(trial.make()))
+        self._found: dict[Any, tuple[Bound | None, tuple[Reason, ...]]] = {}
+
+    def like(self, rule: Rule) -> Rule:
+        """The rule that is bound for it, under no name."""
+        return dataclasses.replace(rule, name=_ANY, propagation=rule.propagation.refuses_as)
+
+    def know(self, rule: Rule, bound: Bound, reasons: tuple[Reason, ...]) -> None:
+        """Takes note of how the net was bound to `like(rule)`."""
+        self._found[self._kind(rule)] = bound, reasons
+
+    def reasons(self, rule: Rule) -> tuple[Reason, ...]:
+        """Why the rule does not train the net; none if it does."""
+        kind = self._kind(rule)
+        if kind not in self._found:
+            self._found[kind] = self._trial.tried(self.like(rule), self._collecting, gradient=False)
+        bound, reasons = self._found[kind]
+        if reasons:
+            return tuple(Reason(path, sentence.replace(_ANY, rule.name)) for path, sentence in reasons)
+        if bound is not None and not self._trial.padded and _surely_differentiable(bound):
+            return ()
+        return self._trial.tried(rule, self._collecting)[1]
+
+    def trained_by(self) -> list[str]:
+        """The names of the rules that train the net."""
+        # With lengths and a state, see `check_padded`.
+        only_stepwise = self._trial.padded and self._trial.going_on
+        asked = {n: r for n, r in ASKED.items() if not (only_stepwise and r.propagation.whole_sequence)}
+        return [name for name, rule in asked.items() if not self.reasons(rule)]
+
+    def _kind(self, rule: Rule) -> Any:
+        moving = self._moving and rule.schedule.updates(self._trial.steps) > 1
+        return rule.propagation.refuses_as, rule.schedule.sees_all_steps, moving
+
+
+def _surely_differentiable(bound: Bound) -> bool:
+    real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(bound.params))
+    return real and bound.program is not None and surely_differentiable(bound.program)
 
 
 def _some_loss(output: Any) -> jax.Array:
@@ -144,7 +193,7 @@ def bound_or_advised(trial: Trial, rule: Rule, read: Reading | None, record: tup
 
 
 def _advice(trial: Trial) -> str:
-    names = trial.trained_by()
+    names = Enquiry(trial, collecting=False).trained_by()
     going_on = " on a sequence that goes on from call to call" * trial.going_on + " with lengths" * trial.padded
     if names:
         return f"Rules that train this net as it is{going_on}: {', '.join(names)}."

@@ -109,6 +109,8 @@ def _has_placed_axes(*arrays: jax.Array) -> bool:
     return any(mesh.explicit_axes for mesh in meshes) or any(t.manual_axis_type.varying for t in types)
 
 
+# Traced once for each window and shape, whatever net, rule or step it stands in; `inline` leaves no trace of the jit.
+@partial(jax.jit, static_argnums=2, inline=True)
 def _value(x, w, window: Window):
     return lax.platform_dependent(
         x, w, cpu=partial(formulas.forward, window=window), default=partial(formulas.convolve, window=window)

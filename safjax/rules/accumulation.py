@@ -75,6 +75,10 @@ class RatePropagation:
     def inference(self) -> "RatePropagation":
         return RatePropagation()
 
+    @property
+    def refuses_as(self) -> "RatePropagation":
+        return self
+
     def longest(self, decay: float, dtype: jnp.dtype) -> float | None:
         return longest_gain(decay, dtype) if decay == 1 else None
 

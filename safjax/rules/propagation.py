@@ -66,6 +66,11 @@ class Propagation(Protocol):
         """That which runs the net step by step from the same states, whatever concerns gradients alone left out."""
         ...
 
+    @property
+    def refuses_as(self) -> "Propagation":
+        """That which refuses the same nets in the same words: what concerns gradients alone is left out."""
+        ...
+
     def longest(self, decay: Any, dtype: jnp.dtype) -> float | None:
         """The largest gain, in this format of its sums, up to which they are exact; None where they always are."""
         ...

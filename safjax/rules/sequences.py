@@ -72,6 +72,10 @@ class SequencePropagation:
     def inference(self) -> SpikePropagation:
         return SpikePropagation()
 
+    @property
+    def refuses_as(self) -> "SequencePropagation":
+        return SequencePropagation(self.closed_form)
+
     def longest(self, decay: Any, dtype: jnp.dtype) -> None:
         del decay, dtype
 

@@ -56,6 +56,10 @@ class SpikePropagation:
     def inference(self) -> "SpikePropagation":
         return SpikePropagation()
 
+    @property
+    def refuses_as(self) -> "SpikePropagation":
+        return SpikePropagation()
+
     def longest(self, decay: Any, dtype: jnp.dtype) -> None:
         del decay, dtype
 

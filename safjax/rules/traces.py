@@ -137,6 +137,10 @@ class TracePropagation:
     def inference(self) -> "TracePropagation":
         return TracePropagation()
 
+    @property
+    def refuses_as(self) -> "TracePropagation":
+        return self
+
     def longest(self, decay: Any, dtype: jnp.dtype) -> float | None:
         # Beyond it a trace no longer changes by the 1 that a spike adds.
         return 1 / float(jnp.finfo(dtype).eps) if isinstance(decay, float) and decay == 1 else None

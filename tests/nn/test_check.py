@@ -83,6 +83,8 @@ def test_what_is_expected_of_some():
     assert trained["neurons"] == ("bptt", "sltt", "bptt(layerwise=True)")
     assert trained["all steps at once"] == ("exodus", "slayer", "bptt(layerwise=True)")
     assert trained["all steps at once"] == trained["statistics of all steps"]
+    one_update = tuple(name for name in RULES if name not in ("saf_e", "ottt_o"))
+    assert trained["statistics of all steps, learned before"] == one_update
     assert trained["rounding"] == ("ottt_a", "ottt_o", *plain)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")
     assert trained["recurrent"] == tuple(n for n in RULES if n not in ("exodus", "slayer", "bptt(layerwise=True)"))
