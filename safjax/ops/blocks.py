@@ -46,8 +46,8 @@ def summed_over_blocks(
     return lax.fori_loop(0, count, lambda i, total: total + block(i), jnp.zeros(one.shape, one.dtype))
 
 
-def blocks_of(images: int, bytes_of_one: int) -> int:
+def blocks_of(images: int, bytes_of_one: int, at_least: int = 1) -> int:
     """Into how many blocks a batch is cut: a divisor of its size, no more than four times the number that would fit."""
-    wanted = min(images, -(-images * bytes_of_one // BLOCK))
+    wanted = min(images, max(at_least, -(-images * bytes_of_one // BLOCK)))
     count = next(c for c in range(wanted, images + 1) if images % c == 0)
     return count if count <= 4 * wanted else 1

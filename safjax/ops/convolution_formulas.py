@@ -92,9 +92,7 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
         return winograd.convolve(x, w, window.padding)
     y = jax.eval_shape(lambda: convolve(x, w, window))
     if x.shape[-1] == 1 and all(s == 1 for s in window.strides):
-        return shifted_sum(x, w, window, y.shape[1:-1])
-    if x.shape[-1] < FEW:
-        return _as_it_stands_or_in_long_rows(x, w, window)
+        return by_blocks(lambda x: shifted_sum(x, w, window, y.shape[1:-1]), x, _blocks(x, y, at_least=2))
     return by_blocks(lambda x: _as_it_stands_or_in_long_rows(x, w, window), x, _blocks(x, y))
 
 
@@ -192,10 +190,10 @@ def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     return summed_over_blocks(lambda x, δ: _contracted(x, δ, window), x, δ, _blocks(x, δ))
 
 
-def _blocks(x: Any, y: Any) -> int:
+def _blocks(x: Any, y: Any, at_least: int = 1) -> int:
     """How many blocks of images make a convolution's input and output small enough for the cache."""
     one = sum(prod(a.shape[1:]) * a.dtype.itemsize for a in (x, y))
-    return blocks_of(len(x), one) if len(x) else 1
+    return blocks_of(len(x), one, at_least) if len(x) else 1
 
 
 def _contracted(x, δ, window):
