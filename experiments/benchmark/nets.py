@@ -44,7 +44,7 @@ def pooled(work: Work, rngs: nnx.Rngs) -> nnx.Module:
     """5×5 convolutions with max pooling in front of their neurons, then a dense layer."""
     layers: list[nnx.Module] = []
     for inputs, features in itertools.pairwise(work.sizes):
-        conv = nnx.Conv(inputs, features, (5, 5), padding="VALID", kernel_init=GAIN, rngs=rngs)
+        conv = nnx.Conv(inputs, features, (5, 5), padding="VALID", rngs=rngs)
         layers += [Synapse(nnx.Sequential(conv, _largest)), LIF(work.decay)]
     dense = nnx.Sequential(_flat, nnx.Linear(work.flat, work.classes, rngs=rngs))
     return nnx.Sequential(*layers, Synapse(dense), InstantReadout())
@@ -74,7 +74,7 @@ def recurrent(work: Work, rngs: nnx.Rngs) -> nnx.Module:
 def spikformer(work: Work, over: str, rngs: nnx.Rngs) -> nnx.Module:
     """One block of `safjax.models.Spikformer`, then a dense layer on the mean over tokens."""
     [features] = work.sizes
-    layers = Layers(functools.partial(BatchNorm, over=over, deviation=0.5), None, jnp.float32, rngs)
+    layers = Layers(functools.partial(BatchNorm, over=over), None, jnp.float32, rngs)
     block = Block(features, HEADS, 4, functools.partial(LIF, work.decay), layers)
     dense = nnx.Sequential(_mean_of_tokens, nnx.Linear(features, work.classes, rngs=rngs))
     return nnx.Sequential(Synapse(tokens), block, Synapse(dense), InstantReadout())

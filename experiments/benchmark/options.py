@@ -87,7 +87,7 @@ class NetworkOptions(Options):
     network: Network = "vgg"
     """The published VGG, shown images; dense layers 700-256-256-20, fed with random spikes; plain convolutions
     64-128-pool-256-pool-10, shown images; the NF-ResNet-34, shown large images; or, fed with random spikes, two 5×5
-    convolutions with max pooling, three normalised 3×3 convolutions, 700-128-20 with recurrence, one Spikformer block."""
+    convolutions with max pooling, three normalised 3×3 convolutions, 700-128-20 with recurrence, a Spikformer block."""
     batch_size: int | None = None
     """Examples a step; None is what the network usually has, 16 for vgg."""
     width: float = 1.0

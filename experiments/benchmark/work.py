@@ -190,7 +190,11 @@ class Work:
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels: images x[B, H, W, 3] with power at low frequencies, or spike trains x[T, B, *shape]."""
-        rng, labels, rate = np.random.default_rng(0), np.arange(self.batch_size) % self.classes, USUAL[self.network].rate
+        rng, labels, rate = (
+            np.random.default_rng(0),
+            np.arange(self.batch_size) % self.classes,
+            USUAL[self.network].rate,
+        )
         if rate is not None:
             spikes = rng.random((self.steps, self.batch_size, *self.shape)) < rate
             return spikes.astype(np.float32), labels

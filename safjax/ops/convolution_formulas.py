@@ -87,6 +87,9 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     The compiler spreads a convolution over cores by blocks of 64 output channels and by blocks of long rows, never by
     images: a map of few channels runs on one core, and short rows leave its vector units half empty. Laying the rows of
     all images side by side, image index innermost, cures both; the window's entries are then N apart.
+
+    `shifted_sum` is elementwise, and would be fused into whatever reads it: into max pooling once for each entry of a
+    window and again for its place. In blocks, two at least, it is computed once.
     """
     if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window):
         return winograd.convolve(x, w, window.padding)

@@ -1,4 +1,4 @@
-"""The block of `safjax.models.Spikformer` in PyTorch, with neurons of another library; in one step or in all of them."""
+"""The block of `safjax.models.Spikformer` in PyTorch, with neurons of another library; of one step or of all."""
 
 from collections.abc import Callable
 
@@ -16,8 +16,6 @@ class Dense(nn.Module):
     def __init__(self, inputs: int, outputs: int, neuron: nn.Module):
         super().__init__()
         self.linear, self.norm, self.neuron = nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), neuron
-        # As of our row: currents of standard deviation 1/2.
-        nn.init.constant_(self.norm.weight, 0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         currents = self.linear(x)
