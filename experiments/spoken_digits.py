@@ -11,7 +11,17 @@ Before training it says what logistic regression makes of the counts of all even
 training recordings is not trained on: it chooses the best epoch, and the test has no part in that. The summary has the
 test accuracy after the last epoch, and that after the chosen one.
 
-The recordings are to be fetched once, as the message says.
+Measured on a shared CPU with seed 0 alone, test accuracy in %, 300 recordings, so that one is 0.3 %:
+
+    method                      last epoch   chosen epoch   counts alone
+    exodus                         96.7          97.3           84.0
+    ottt_a                         95.7          95.7           84.0
+    sltt                           93.0          91.3           84.0
+    saf_f                          86.0          85.3           84.0
+    ottt_a --leave-out=theo        84.2          84.2           63.4
+
+The recordings are to be fetched once, as the message says. What is compiled for the ten lengths of batches takes longer
+than the training, and is kept for the next run (--compiled).
 """
 
 import sys

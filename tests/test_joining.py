@@ -65,19 +65,21 @@ def test_every_spike_rule_is_plain_code_step_by_step(kind):
     """Where spikes travel as plain arrays the joining functions are called as they are: no synapse, no message."""
     make, plain, inputs, loss = PRODUCTS[kind]
     expected = gradients(plain(), rules.bptt(), inputs(), loss=loss)
-    for name in ("bptt", "bptt, layerwise", "exodus"):
+    for name in ("bptt, layerwise", "exodus"):
         assert_same(gradients(make(), RULES[name], inputs(), loss=loss), expected)
-    if kind == "attention":
-        held = gradients(plain(), rules.bptt(detach_reset=True), inputs(), loss=loss)
-        assert_same(gradients(make(), rules.slayer(), inputs(), loss=loss), held)
-        assert_same(gradients(make(), rules.sltt(), inputs()), gradients(plain(), rules.sltt(), inputs()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_bptt_sltt_and_slayer_are_plain_code_too(kind):
+    make, plain, inputs, loss = PRODUCTS[kind]
+    for ours, theirs in (("bptt", rules.bptt()), ("sltt", rules.sltt()), ("slayer", rules.bptt(detach_reset=True))):
+        expected = gradients(plain(), theirs, inputs(), loss=loss)
+        assert_same(gradients(make(), RULES[ours], inputs(), loss=loss), expected)
 
 
 PUBLISHED = {"ottt_a, untraced": rules.ottt_a(trace_bias=False, trace_input=False)}
-QUICK = {
-    *(("ottt_a", "sequence"), ("exodus", "sequence"), ("ottt_a", "image"), ("ottt_a, untraced", "image")),
-    *(("bptt, layerwise", "image"), ("saf_f", "image")),
-}
+QUICK = {("exodus", "sequence"), ("ottt_a", "image"), ("ottt_a, untraced", "image")}
 SUMS = [(name, given) for name in (*RULES, *PUBLISHED) for given in ("sequence", "image")]
 
 
@@ -92,7 +94,13 @@ def test_of_a_sum_of_maps_it_is_the_sum_of_single_synapses(name, given):
     assert_same(gradients(TwoInputs(), rule, x, steps), expected, 1e-11)
 
 
-@pytest.mark.parametrize("given, readout", [("sequence", safjax.nn.LeakyReadout), ("image", safjax.nn.InstantReadout)])
+@pytest.mark.parametrize(
+    "given, readout",
+    [
+        ("sequence", safjax.nn.LeakyReadout),
+        pytest.param("image", safjax.nn.InstantReadout, marks=pytest.mark.slow),
+    ],
+)
 def test_theorem_1_saf_e_equals_ottt_o(given, readout):
     x, steps = (two_inputs(), None) if given == "sequence" else (two_images(), nets.STEPS)
     expected = gradients(TwoInputs(readout=readout), rules.ottt_o(), x, steps)
@@ -126,27 +134,34 @@ def rate_network(net, x, steps, slope):
     return nnx.as_pure(jax.grad(objective)(params))
 
 
-def test_theorem_2_saf_f_equals_spike_representation():
+SLOPES = {
+    "saf_f": lambda v, u: joined_nets.LIF().surrogate.slope(u - 1),
+    "spike_representation": lambda v, u: jnp.logical_and(v > 0, v < 1) * 1.0,
+}
+
+
+@pytest.mark.parametrize("name", ["saf_f", pytest.param("spike_representation", marks=pytest.mark.slow)])
+def test_theorem_2_saf_f_equals_spike_representation(name):
     net, x = TwoInputs(), two_images()
-    *_, grads = gradients(net, rules.saf_f(), x, nets.STEPS)
-    nets.assert_trees_close(grads, rate_network(net, x, nets.STEPS, lambda v, u: net.lif1.surrogate.slope(u - 1)))
-    *_, grads = gradients(net, rules.spike_representation(), x, nets.STEPS)
-    nets.assert_trees_close(grads, rate_network(net, x, nets.STEPS, lambda v, u: jnp.logical_and(v > 0, v < 1) * 1.0))
+    *_, grads = gradients(net, RULES[name], x, nets.STEPS)
+    nets.assert_trees_close(grads, rate_network(net, x, nets.STEPS, SLOPES[name]))
 
 
-@pytest.mark.parametrize("name", ["bptt", "ottt_a", "saf_f"])
+@pytest.mark.parametrize(
+    "name", ["ottt_a", *(pytest.param(n, marks=pytest.mark.slow) for n in ("bptt", "saf_f", "ide"))]
+)
 def test_a_loop_through_a_synapse_of_two_inputs(name):
     """Only the shape of what comes back has to be told."""
     assert_same(gradients(Loop(), RULES[name], vectors()), gradients(Loop(single=True), RULES[name], vectors()), 1e-11)
 
 
-@pytest.mark.parametrize("name", ["sltt", "saf_e"])
+@pytest.mark.parametrize("name", ["saf_e", pytest.param("sltt", marks=pytest.mark.slow)])
 def test_the_shape_of_what_comes_back_is_found_where_it_can_be(name):
     ours = gradients(Within(), RULES[name], vectors())
     assert_same(ours, gradients(Within(plain=name == "sltt"), RULES["sltt" if name == "sltt" else "ottt_o"], vectors()))
 
 
-@pytest.mark.parametrize("given", ["sequence", "image"])
+@pytest.mark.parametrize("given", ["image", pytest.param("sequence", marks=pytest.mark.slow)])
 def test_batch_statistics_within(given):
     """Of each step, beside an input that layer by layer is there once for all steps."""
     x, steps = (two_inputs(), None) if given == "sequence" else (two_images(), nets.STEPS)
@@ -178,14 +193,14 @@ def test_random_numbers_within_are_each_steps_own(name):
     assert all(jnp.mean(aux.outputs[i] != aux.outputs[i - 1]) > 0.3 for i in (0, 1, 2))
 
 
-@pytest.mark.parametrize("name", ["ottt_a", "saf_f"])
+@pytest.mark.parametrize("name", ["ottt_a", pytest.param("saf_f", marks=pytest.mark.slow)])
 def test_each_plain_array_runs_as_it_does(name):
     """What a learned layer makes of one image, beside what changes from step to step."""
     ours, theirs = (gradients(Front(single), RULES[name], two_images()["a"], nets.STEPS) for single in (False, True))
     assert_same(ours, theirs, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["saf_e", "ottt_a", "exodus"])
+@pytest.mark.parametrize("name", ["ottt_a", *(pytest.param(n, marks=pytest.mark.slow) for n in ("saf_e", "exodus"))])
 def test_a_sequence_in_chunks(name):
     (_, aux), expected = safjax.value_and_grad(nets.loss, RULES[name], outputs="all")(
         Vector(), vectors(), nets.labels()
@@ -201,7 +216,7 @@ def test_a_sequence_in_chunks(name):
     nets.assert_trees_close(total([g for *_, g in results]), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["saf_f", "ottt_a", "exodus"])
+@pytest.mark.parametrize("name", ["ottt_a", *(pytest.param(n, marks=pytest.mark.slow) for n in ("saf_f", "exodus"))])
 def test_a_padded_batch_is_its_members(name):
     x, lengths = vectors(), np.array([2, 5, 2])
     compute = safjax.value_and_grad(nets.loss, RULES[name])

@@ -124,7 +124,9 @@ def looped(delay, function):
 
 
 @pytest.mark.parametrize("words", MISTAKES)
-@pytest.mark.parametrize("name", ["saf_f", "ottt_a", "bptt", "exodus"])
+@pytest.mark.parametrize(
+    "name", ["exodus", *(pytest.param(n, marks=pytest.mark.slow) for n in ("saf_f", "ottt_a", "bptt"))]
+)
 def test_mistakes_are_told_by_the_layers_name(words, name):
     make, kind = MISTAKES[words]
     if name == "exodus" and "elay" in words:
