@@ -100,6 +100,8 @@ def _layers(work: Work, step_mode: str) -> nn.Module:
 class _Recurrent(layer.ElementWiseRecurrentContainer):
     """Neurons that also receive their own spikes of the step before, through weights."""
 
+    weights: nn.Module
+
     def __init__(self, size: int, neurons: nn.Module, step_mode: str):
         super().__init__(neurons, lambda spikes, current: current + self.weights(spikes), step_mode)
         self.weights = nn.Linear(size, size, bias=False)
