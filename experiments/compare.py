@@ -23,13 +23,11 @@ import numpy as np
 import optax
 import tyro
 from flax import nnx
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 import safjax
 from experiments.config import ConfigError
 from experiments.data.images.digits import load_digits
+from experiments.report.cosines import draw_by_part, draw_over_updates
 from safjax.models import SpikingMLP
 from safjax.nn import LIF, InstantReadout, Synapse
 from safjax.rules import RULES, Rule, bptt
@@ -94,7 +92,8 @@ def loss(output: jax.Array, labels: jax.Array) -> jax.Array:
 
 def random_net(decay: float, seed: int) -> nnx.Module:
     """Weights N(0, gain² / inputs), biases N(0.3, 0.2²)."""
-    rngs, layers = nnx.Rngs(seed), []
+    rngs = nnx.Rngs(seed)
+    layers: list[Synapse | LIF] = []
     for gain, (inputs, outputs) in zip(GAINS, itertools.pairwise((*SIZES, CLASSES)), strict=True):
         normal = nnx.initializers.normal(gain / inputs**0.5)
         layers += [Synapse(nnx.Linear(inputs, outputs, kernel_init=normal, bias_init=_bias, rngs=rngs))]
@@ -182,78 +181,39 @@ def along_training(options: Options) -> Iterator[Moment]:
         x, labels = images[chosen], jnp.asarray(data.train_labels[chosen])
         if update % options.every == 0:
             turns = options.turns if update == 0 else 0
-            asked = {"rules": options.compared, "references": REFERENCES, "turns": turns}
-            report = safjax.compare(net, x, labels, loss=loss, steps=6, **asked)
+            report = safjax.compare(
+                net, x, labels, loss=loss, steps=6, rules=options.compared, references=REFERENCES, turns=turns
+            )
             value = float(loss(safjax.predict(net, x, 6, outputs="mean"), labels))
             yield Moment(update, report, value)
         if update < options.updates:
             net, opt_state, _ = step(net, opt_state, x, labels)
 
 
-def draw_over_nets(results: Mapping[tuple[float, int], OverNets], path: Path) -> None:
-    """Mean cosine and its standard deviation over the nets, of each layer."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = figure.subplots(len(results), len(REFERENCES), sharey=True, squeeze=False)
-    for row, ((decay, steps), result) in zip(panels, results.items(), strict=True):
-        for axes, reference in zip(row, REFERENCES, strict=True):
-            for number, (name, values) in enumerate(_merged(result.cosines[reference]).items()):
-                # Side by side, so that bars of one layer do not hide one another.
-                places = np.arange(len(PARTS)) + 0.06 * (number - 2)
-                axes.errorbar(places, values.mean(0), values.std(0), label=name, **_style(number), capsize=2)
-            axes.set_xticks(range(len(PARTS)), PARTS)
-            _finish(axes, f"λ = {decay}, T = {steps}: beside {reference}", "weights of layer")
-    figure.savefig(path, dpi=150)
-
-
-def draw_along_training(moments: Sequence[Moment], method: str, path: Path) -> None:
-    """Cosine of all parameters' gradients over the updates."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axes, reference in zip(figure.subplots(1, len(REFERENCES), sharey=True), REFERENCES, strict=True):
-        rules = list(moments[0].report)
-        curves = {rule: np.array([m.report[rule].together[reference].cosine for m in moments]) for rule in rules}
-        for number, (name, values) in enumerate(_merged(curves).items()):
-            axes.plot([moment.updates for moment in moments], values, label=name, **_style(number))
-        _finish(axes, f"digits, trained by {method}: beside {reference}", "updates")
-    figure.savefig(path, dpi=150)
-
-
-def _merged(curves: Curves) -> dict[str, np.ndarray]:
-    """Curves that lie on one another are drawn once, under all their names."""
-    groups: list[tuple[list[str], np.ndarray]] = []
-    for rule, values in curves.items():
-        names = next((names for names, same in groups if np.allclose(values, same, atol=2e-3, equal_nan=True)), None)
-        if names is None:
-            groups.append(([rule], values))
-        else:
-            names.append(rule)
-    return {", ".join(names): values for names, values in groups}
-
-
-def _style(number: int) -> dict[str, Any]:
-    return {"color": colormaps["tab10"](number % 10), "marker": "osD^vP*X"[number % 8], "markersize": 4}
-
-
-def _finish(axes: Axes, title: str, below: str) -> None:
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(below)
-    axes.set_ylabel("cosine of gradients")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-
-
 def run(options: Options) -> str:
     """Compares, leaves tables and figures in the folder, and returns the tables."""
     options.output.mkdir(parents=True, exist_ok=True)
     results = {setting: over_nets(options, *setting) for setting in SETTINGS}
-    draw_over_nets(results, options.output / "random_nets.png")
+    panels = {
+        f"λ = {decay}, T = {steps}: beside {reference}": cosines
+        for (decay, steps), result in results.items()
+        for reference, cosines in result.cosines.items()
+    }
+    draw_by_part(panels, PARTS, len(REFERENCES), options.output / "random_nets.png")
     said = []
     for (decay, steps), result in results.items():
         low, high = result.rates.mean(0).min(), result.rates.mean(0).max()
         said.append(f"{options.nets} random nets, λ = {decay}, T = {steps}; layers fire at {low:.0%} to {high:.0%}.")
         said += ["Cosines:", table(result.cosines), "Norms over norms:", table(result.ratios)]
     moments = list(along_training(options))
-    draw_along_training(moments, options.method, options.output / "training.png")
+    panels = {
+        f"digits, trained by {options.method}: beside {reference}": {
+            rule: np.array([moment.report[rule].together[reference].cosine for moment in moments])
+            for rule in options.rules
+        }
+        for reference in REFERENCES
+    }
+    draw_over_updates(panels, [moment.updates for moment in moments], options.output / "training.png")
     for moment in (moments[0], moments[-1]):
         said.append(f"Digits after {moment.updates} updates by {options.method}, loss {moment.loss:.3f}.")
         said.append(f"```\n{moment.report}\n```")
@@ -264,9 +224,10 @@ def run(options: Options) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Compares, and prints the tables."""
+    options = tyro.cli(Options, prog="python -m experiments.compare", description=__doc__, args=args)
     try:
-        print(run(tyro.cli(Options, prog="python -m experiments.compare", description=__doc__, args=args)))
-    except (ConfigError, OSError) as error:
+        print(run(options))
+    except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -110,7 +110,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison(Mapping[str, Compared]):
-    """Rules on a net: {name of the rule: `Compared`}. Printed, it is two tables, and one of the rules that do not train.
+    """Rules on a net: {name of the rule: `Compared`}. Printed, it is two tables, and one of those refused.
 
     Attributes:
       rows: of all rules.
