@@ -10,6 +10,7 @@ DATASETS = {
     "digits": "experiments.data.images.digits:load",
     "randman": "experiments.data.events.randman:load",
     "spoken_digits": "experiments.data.sound.spoken_digits:load",
+    "saccades": "experiments.data.events.saccades:load",
     "imagenet": "experiments.data.images.published:load_imagenet",
 }
 """MODULE:FUNCTION of each: (folder of the data sets) ↦ an `experiments.data.DataSet`."""

@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman, spoken_digits
+from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman, saccades, spoken_digits
 from experiments.config import MAY_CHANGE, PART_OF, Config, ConfigError, differences, from_json, parse, to_json
 from experiments.config.datasets import DATASETS
 from experiments.data.images.augmentations import AUGMENTATIONS
@@ -14,7 +14,7 @@ from experiments.data.images.image_files import CROPS
 from experiments.training.networks import READOUTS, RESNETS, SURROGATES
 from safjax.rules import RULES
 
-EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman, spoken_digits]
+EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman, saccades, spoken_digits]
 FLAGS = {
     "method": "ottt_a",
     "dataset": "digits",
@@ -31,6 +31,10 @@ FLAGS = {
     "batch-size": "32",
     "held-out": "0.1",
     "leave-out": "theo",
+    "bins": "count",
+    "pool": "2",
+    "chain": "2",
+    "head": "flatten",
     "optimizer": "adamw",
     "learning-rate": "0.01",
     "momentum": "0.8",
@@ -69,6 +73,11 @@ BAD = [
     "--batch-size=0",
     "--batch-size=-1",
     "--held-out=1",
+    "--bins=size",
+    "--pool=0",
+    "--chain=0",
+    "--chain=5",
+    "--head=max",
     "--held-out=-0.1",
     "--learning-rate=0",
     "--learning-rate=-0.1",
