@@ -6,7 +6,22 @@ import typing
 
 import pytest
 
-from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman, saccades, spoken_digits
+from experiments import (
+    cifar10,
+    cifar10_dvs,
+    cifar100,
+    digits,
+    dvs_gesture,
+    fashion_mnist,
+    imagenet,
+    nmnist,
+    randman,
+    saccades,
+    shd,
+    speech_direction,
+    spoken_digits,
+    ssc,
+)
 from experiments.config import MAY_CHANGE, PART_OF, Config, ConfigError, differences, from_json, parse, to_json
 from experiments.config.datasets import DATASETS
 from experiments.data.images.augmentations import AUGMENTATIONS
@@ -14,7 +29,10 @@ from experiments.data.images.image_files import CROPS
 from experiments.training.networks import READOUTS, RESNETS, SURROGATES
 from safjax.rules import RULES
 
-EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman, saccades, spoken_digits]
+EXPERIMENTS = [
+    *(cifar10, cifar100, fashion_mnist, digits, imagenet, randman, spoken_digits),
+    *(saccades, speech_direction, nmnist, shd, ssc, dvs_gesture, cifar10_dvs),
+]
 FLAGS = {
     "method": "ottt_a",
     "dataset": "digits",

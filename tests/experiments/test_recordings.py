@@ -3,12 +3,15 @@
 import contextlib
 import io
 import json
+import shutil
 
 import pytest
 from PIL import Image
 
-from experiments import saccades
+from experiments import cifar10_dvs, dvs_gesture, nmnist, saccades, shd, speech_direction, ssc
+from experiments.data import DataCorrupt, DataUnavailable, load
 from experiments.training import cli
+from tests.data.test_golden_events import GOLDEN, needs
 
 
 def train(recipe, workdir, *flags):
@@ -34,3 +37,59 @@ def test_a_run_on_events(tmp_path):
         assert line in said
     with Image.open(tmp_path / "run" / "inputs.png") as picture:
         assert len(picture.convert("RGB").resize((200, 200)).getcolors(40_000)) > 20
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """The golden files where a user would put them; the counts go beside them."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("nmnist", "shd", "ssc"):
+        (root / name).symlink_to(GOLDEN / name)
+    (root / "dvs_gesture").symlink_to(GOLDEN / "dvsgesture")
+    shutil.copytree(GOLDEN / "cifar10dvs", root / "cifar10_dvs")
+    shutil.copy(GOLDEN / "cifar10dvs/cat/cifar10_cat_250.aedat", root / "cifar10_dvs/cat/cifar10_cat_900.aedat")
+    return root
+
+
+SMALL = ("--held-out=0", "--epochs=1", "--batch-size=2", "--steps=2")
+MAPS = (*SMALL, "--layers", "2", "M", "4")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "said"),
+    [
+        (nmnist, (*MAPS, "--pool=5"), "T = 2 bins of 157.5 ms, 0.315 s in all; counts 7 × 7 × 2"),
+        (cifar10_dvs, (*MAPS, "--pool=19", "--head=flatten"), "(test numbers 900-999 of each class)"),
+        (dvs_gesture, (*MAPS, "--pool=19", "--bins=duration"), "T = 2 bins of 3000 ms, 6 s in all"),
+        (shd, (*SMALL, "--layers", "4"), "T = 2 bins of 500 ms, 1 s in all; counts 140"),
+        (ssc, (*SMALL, "--layers", "4", "--pool=7"), "the samples published as valid are not used"),
+    ],
+    ids=lambda value: getattr(value, "__name__", "").rpartition(".")[2],
+)
+def test_published_layouts_from_end_to_end(recipe, flags, said, data_dir, tmp_path):
+    if recipe in (shd, ssc):
+        needs("hsd")
+    code, summary, told = train(recipe, tmp_path / "run", f"--data-dir={data_dir}", *flags)
+    assert code == 0 and summary["epochs"] == 1 and 0 <= summary["baseline_test_accuracy"] <= 1
+    assert said in told and "classes: " in told and "lie outside all bins" in told and "MB a batch" in told
+    assert (tmp_path / "run" / "inputs.png").is_file()
+
+
+@pytest.mark.parametrize("recipe", [nmnist, cifar10_dvs, dvs_gesture, shd, ssc, speech_direction])
+def test_data_that_are_not_there(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.data.sound.speech_direction.INSTALLED", tmp_path / "none")
+    name = recipe.CONFIG.data.dataset
+    with pytest.raises(DataUnavailable, match=rf"'{name}' is not stored here") as told:
+        load(name, tmp_path)
+    assert str(tmp_path) in str(told.value) and ("https://" in str(told.value) or "apt-get" in str(told.value))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    shutil.copytree(GOLDEN / "nmnist", tmp_path / "nmnist")
+    (tmp_path / "nmnist/Train/5/00001.bin").write_bytes(b"1234567")
+    with pytest.raises(DataCorrupt, match=r"'nmnist' is damaged: .*Train/5/00001.bin"):
+        load("nmnist", tmp_path).parts(nmnist.CONFIG.data)
+    for path in (tmp_path / "nmnist/Test").rglob("*.bin"):
+        path.unlink()
+    with pytest.raises(DataCorrupt, match="no sample of its split test"):
+        load("nmnist", tmp_path)

@@ -17,9 +17,10 @@ from experiments.data.images.augment import Transform, compose, random_crop
 from experiments.data.images.images import check_labels, shown_steps
 from safjax.data import Split
 
-PICTURES, SURVEY, MOST_FITTED, MOST_SUMS = 4, 1000, 10_000, 2500
-"""Examples in a picture; that are looked at for the mean of the inputs; that logistic regression is fitted to; numbers
-of an example that it is given."""
+PICTURES, MOST_FITTED, MOST_SUMS = 4, 10_000, 2500
+"""Examples in a picture; that logistic regression is fitted to; numbers of an example that it is given."""
+SURVEY = 1 << 24
+"""Counts that are looked at for their mean."""
 
 MADE = {"train": 0, "test": 1}
 """Seeds of the chains of each split."""
@@ -66,7 +67,7 @@ class Binned:
             train, test = (self._chained(split, data.chain) for split in ("train", "test"))
         except ValueError as error:
             raise ConfigError(f"--chain={data.chain} is not possible with {self.name}: {error}") from error
-        some = self.train.frames[np.linspace(0, len(self.train.frames) - 1, SURVEY).astype(int)].astype(np.float64)
+        some = _some(self.train.frames)
         pixels = some.ndim == 5
         scale = 1 / max(float(np.sqrt(np.mean(some**2))), 1e-6) if pixels else 1.0
         rate = None if pixels else float(np.clip(some.mean(), 1e-6, 1))
@@ -157,17 +158,26 @@ def _alike(transform: Transform, key: jax.Array, counts: jax.Array) -> jax.Array
 
 
 def _baseline(train: tuple[np.ndarray, Chains], test: tuple[np.ndarray, Chains]) -> float:
-    sums = [(_sums(*part), part[1].labels) for part in (train, test)]
-    (train_sums, train_labels), (test_sums, test_labels) = sums
-    kept = np.unique(np.linspace(0, len(train_labels) - 1, MOST_FITTED).astype(int))
-    return accuracy_of_sums(train_sums[kept], train_labels[kept], test_sums, test_labels)
+    frames, chained = train
+    kept = _spread(len(chained.labels), MOST_FITTED)
+    fitted = _sums(frames, chained.members[kept])
+    return accuracy_of_sums(fitted, chained.labels[kept], _sums(test[0], test[1].members), test[1].labels)
 
 
-def _sums(frames: np.ndarray, chained: Chains) -> np.ndarray:
+def _some(frames: np.ndarray) -> np.ndarray:
+    """Some recordings, spread over all."""
+    return frames[_spread(len(frames), max(1, SURVEY // frames[0].size))].astype(np.float64)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """At most so many of 0 .. count - 1, evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def _sums(frames: np.ndarray, members: np.ndarray) -> np.ndarray:
     """All events of each example [N, numbers], of large sensors in squares of pixels."""
-    used = np.unique(chained.members)
-    of_recording = dict(zip(used.tolist(), (_few(frames[i].sum(0, dtype=np.float64)) for i in used), strict=True))
-    return np.stack([sum(of_recording[i] for i in members) for members in chained.members.tolist()])
+    of_recording = {i: _few(frames[i].sum(0, dtype=np.float64)) for i in np.unique(members).tolist()}
+    return np.stack([sum(of_recording[i] for i in own) for own in members.tolist()])
 
 
 def _few(counts: np.ndarray) -> np.ndarray:
