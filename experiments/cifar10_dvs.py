@@ -5,7 +5,7 @@
 H. Li et al., Frontiers in Neuroscience 2017: images of CIFAR-10 that move on a screen, seen by an event camera. The
 recipe is that of Xiao et al., "Online training through time for spiking neural networks", 2022 (arXiv 2210.04195): 10
 frames of equal numbers of events, the VGG, decay 0.5, SGD 0.1 with momentum 0.9, cosine to 0, 300 epochs, batch 128,
-0.999 CE + 0.001 MSE, random shifts by a twelfth; table 1 there holds the accuracy to compare with; none has been
+0.999 CE + 0.001 MSE, random shifts by a twelfth; what it reports is to be compared with; nothing has been
 measured here. Frames are 64 × 64, squares of two pixels of the sensor, where the published ones are made 48 × 48.
 
 No split is published. The test is the recordings 900 to 999 of each class, as there; accuracies on 0 to 99, as in other
