@@ -4,9 +4,9 @@
 
 A. Amir et al., CVPR 2017: 11 gestures of 29 people, seen by an event camera. The recipe is that of Xiao et al., "Online
 training through time for spiking neural networks", 2022 (arXiv 2210.04195): 20 frames of equal numbers of events,
-128 × 128, the VGG, decay 0.5, Adam 0.001, cosine to 0, 300 epochs, batch 16, 0.999 CE + 0.001 MSE; what it
-reports is to be compared with; nothing has been measured here. It has no augmentation. --bins=duration takes the first six
-seconds of each trial, as a net that hears events as they come would.
+128 × 128, the VGG, decay 0.5, Adam 0.001, cosine to 0, 300 epochs, batch 16, 0.999 CE + 0.001 MSE, no augmentation.
+What it reports is to be compared with; nothing has been measured here. --bins=duration takes the first six seconds of
+each trial, for a net that hears events as they come.
 
 Other than there, a tenth of the training trials chooses the epoch; --held-out=0 trains on all. The test is that of the
 published tables, 288 trials, or of the release that was cut in advance, 264: the output says which.

@@ -55,7 +55,7 @@ def train(config: Config) -> dict[str, Any]:
     baseline = feed.baseline() if feed.baseline is not None and writes() else None
     with Interrupt(Agreement(devices)) as interrupt, open_folder(config, feed) as folder:
         say(f"{config.data.dataset}, {config.training.method}, {trainer.parameters:,} parameters: {folder.path}")
-        for line in feed.about:
+        for line in feed.about if writes() else ():
             say(line)
         if baseline is not None:
             say(f"test accuracy of counts alone, without their times: {baseline:.2%} (logistic regression)")

@@ -10,6 +10,8 @@ from PIL import Image
 
 from experiments import cifar10_dvs, dvs_gesture, nmnist, saccades, shd, speech_direction, ssc
 from experiments.data import DataCorrupt, DataUnavailable, load
+from experiments.report.page import page
+from experiments.report.runs import read
 from experiments.training import cli
 from tests.data.test_golden_events import GOLDEN, needs
 
@@ -30,6 +32,7 @@ def test_saccades_are_told_apart(tmp_path):
 
 
 def test_a_run_on_events(tmp_path):
+    """Both recordings of a chain are said, drawn, and in the report."""
     tiny = ("--layers", "2", "M", "4", "M", "--steps=4", "--chain=2", "--epochs=1", "--batch-size=32")
     code, summary, said = train(saccades, tmp_path / "run", *tiny)
     assert code == 0 and summary["baseline_test_accuracy"] == 0.5 and summary["chosen_epoch"] == 1
@@ -37,6 +40,7 @@ def test_a_run_on_events(tmp_path):
         assert line in said
     with Image.open(tmp_path / "run" / "inputs.png") as picture:
         assert len(picture.convert("RGB").resize((200, 200)).getcolors(40_000)) > 20
+    assert 'src="data:image/png;base64,' in page(read([tmp_path / "run"]), ["not shown"])
 
 
 @pytest.fixture(scope="module")
