@@ -31,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("x64")
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 ONLINE = ["saf_e", "ottt_a", "ottt_o", "sltt"]
 LAST = ["saf_f", "spike_representation", "ide"]
-WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST)]
+MEANS = ["rate_backprop"]
+"""Rules of means over a whole sequence: no chunks."""
+WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -102,7 +104,7 @@ LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequ
 
 def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
-        return name not in LAYERWISE
+        return name not in (*LAYERWISE, *MEANS)
     if topology == "refractory":
         return name in ("bptt", "sltt", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):

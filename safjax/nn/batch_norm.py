@@ -17,7 +17,9 @@ from safjax.nn.layout import Layout, enter, layout_in_synapse, rows_of_steps
 from safjax.nn.numbers import checked_whole
 from safjax.nn.statistics import RunningStatistic
 from safjax.nn.step_index import StepIndexed
+from safjax.passes import Passes, present_passes
 from safjax.precision import widened
+from safjax.standing_in import with_gradient_of
 
 
 class BatchNorm(StepIndexed):
@@ -142,6 +144,9 @@ class BatchNorm(StepIndexed):
                 "standardisation (safjax.nn.WSConv) in its place."
             )
             return self._evaluated(x)
+        passes = present_passes()
+        if passes is not None and (self.over == "step" or passes.of_mean):
+            return self._of_the_mean(x, passes)
         layout = self._layout(x)
         # Of two calls, layer by layer all steps of the first would come before those of the second.
         self.once()
@@ -149,9 +154,27 @@ class BatchNorm(StepIndexed):
         mean, var = self._statistics(rows)
         index = None if self.steps is None else self._of_all_members(self.rows_and_steps(x)[1])
         self.follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout, index)
+        if passes is not None:
+            passes.statistics[binding.path] = mean[0], var[0]
         result = self._normalised(rows, mean, var).reshape(x.shape)
         # That steps lie in the batch it knows; whoever looks for layers that do not is told so.
         return result if self.bound().discovering is None else apart(result)
+
+    def _of_the_mean(self, x: jax.Array, passes: Passes) -> jax.Array:
+        """The mean over time, by the statistics of all steps, through which the gradient goes as through its own."""
+        if self.over == "step":
+            self.bound().refuse(
+                f"{self._name()} normalises each step by its own statistics, but the rule '{self.bound().rule}' "
+                "differentiates the mean over all steps, which must be normalised as they are. Write over='time', or "
+                "call net.eval() before to train with the running statistics as they are."
+            )
+            return self._evaluated(x)
+        mean, var = passes.statistics[self.bound().path]
+        wide, axes = widened(x), range(x.ndim - 1)
+        own = self._over_devices(jnp.mean(wide, axes, keepdims=True))
+        mean = with_gradient_of(mean, own)
+        spread = self._over_devices(jnp.mean(jnp.square(wide - mean), axes, keepdims=True))
+        return self._normalised(x, mean, with_gradient_of(var, spread))
 
     def _evaluated(self, x: jax.Array) -> jax.Array:
         """By the running statistics."""
