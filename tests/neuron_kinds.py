@@ -134,7 +134,7 @@ class Resting(nnx.Module):
 def mean_refusal(kind, topology):
     """Of rules that differentiate means over time."""
     if topology != "feed-forward":
-        return "differentiates means over all time steps, but the Delay at"
+        return "over all time steps.* but the Delay at .* feeds"
     others = ("CurrentLIF", "ALIF", "PSN", "Sliding", "SPSN", "refractory")
     return "is defined for LIF and IF neurons" if any(other in kind for other in others) else None
 
@@ -142,18 +142,14 @@ def mean_refusal(kind, topology):
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
     if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":
-        return (
-            "differentiates means over"
-            if rule in MEANS
-            else "look at all steps of a sequence at once, but the Delay at"
-        )
+        return "look at all steps of a sequence at once, but the Delay at"
+    if rule in MEANS:
+        return mean_refusal(kind, topology)
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
         closed = rule != "bptt, layerwise" and ("ALIF" in kind or "refractory" in kind)
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
-    if rule in MEANS:
-        return mean_refusal(kind, topology)
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

@@ -4,14 +4,12 @@ Published variants are made of the two: tdBN is the one over time, TEBN gives it
 BNTT gives the one at each step learned weights and running statistics for each; see `StepWeights`.
 """
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from safjax.mixing import apart
+from safjax.nn.batch_norm_arguments import checked_momentum, checked_over, checked_positive, checked_steps
 from safjax.nn.calls import layer_call
 from safjax.nn.layout import Layout, enter, layout_in_synapse, rows_of_steps
 from safjax.nn.numbers import checked_whole
@@ -110,11 +108,11 @@ class BatchNorm(StepIndexed):
         param_dtype: jax.typing.DTypeLike = jnp.float32,
     ):
         self.features = checked_whole(self, "features", features, "the size of the input's last axis")
-        self.over = _checked_over(over)
-        self.steps = _checked_steps(self, over, steps)
-        self.deviation = _checked_positive("deviation", deviation, "the standard deviation of what comes out")
-        self.momentum = _checked_momentum(momentum)
-        self.epsilon = _checked_positive("epsilon", epsilon, "which is added to the variance")
+        self.over = checked_over(over)
+        self.steps = checked_steps(self, over, steps)
+        self.deviation = checked_positive("deviation", deviation, "the standard deviation of what comes out")
+        self.momentum = checked_momentum(momentum)
+        self.epsilon = checked_positive("epsilon", epsilon, "which is added to the variance")
         self.use_running_average = use_running_average
         self.axis_name = axis_name
         self.dtype = dtype
@@ -280,38 +278,3 @@ def _moved_in_order(value: jax.Array, index: jax.Array, new: jax.Array, kept: fl
 def needs_all_steps(module: nnx.Module) -> bool:
     """Whether a module's result at one step needs its input at all steps."""
     return isinstance(module, BatchNorm) and module.over == "time" and not module.use_running_average
-
-
-def _checked_over(over: Any) -> str:
-    if over not in ("time", "step"):
-        raise ValueError(
-            f"BatchNorm(over={over!r}): expected 'time', for the statistics of all time steps together, or 'step', for "
-            "those of each."
-        )
-    return over
-
-
-def _checked_steps(owner: object, over: str, steps: Any) -> int | None:
-    if steps is None:
-        return None
-    if over != "step":
-        raise ValueError(
-            f"BatchNorm(over={over!r}, steps={steps!r}): running statistics of each step go with statistics of each "
-            "step, over='step'."
-        )
-    return checked_whole(owner, "steps", steps, "for how many steps there are running statistics")
-
-
-def _checked_positive(name: str, value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"BatchNorm({name}={value!r}): expected a positive, finite Python number, {what}.")
-    return float(value)
-
-
-def _checked_momentum(momentum: Any) -> float:
-    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 <= momentum <= 1:
-        raise ValueError(
-            f"BatchNorm(momentum={momentum!r}): expected a number in [0, 1], the part of the running statistics that "
-            "stays. From PyTorch's momentum p, 1 − p."
-        )
-    return float(momentum)

@@ -99,7 +99,8 @@ def check(net: nnx.Module, x: Any, steps: int | None = None) -> Report:
 
     Returns:
       A mapping from the names of the rules of `safjax.rules.RULES`, and "bptt(layerwise=True)" and
-      "rate_backprop(layerwise=True)", to verdicts with `trains` and `reasons`, each (path of a layer, sentence). `trained_by` has the names of those that train it.
+      "rate_backprop(layerwise=True)", to verdicts with `trains` and `reasons`, each (path of a layer, sentence).
+      `trained_by` has the names of those that train it.
 
     Raises:
       TypeError, ValueError: net is no net, or does not fit x: no rule is needed to see that, and

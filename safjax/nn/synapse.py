@@ -160,6 +160,7 @@ class Synapse(SpikingModule):
             with laid_out(Layout(1, 1)):
                 return layer(*xs)
 
+        assert binding.discovering is not None
         with binding.discovering.aside():
             self._refuse_nonaffine(evaluated, (params, rest), tuple(message.mean for message in messages))
 

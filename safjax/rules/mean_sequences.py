@@ -19,15 +19,47 @@ from safjax.rules.means import advanced, mean_of, started, unlearned
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_mean
 from safjax.rules.sequences import SequencePropagation
-from safjax.rules.spikes import height
+from safjax.rules.spikes import SpikePropagation, height
 from safjax.standing_in import with_gradient_of
+
+_SPIKES = SequencePropagation()
+"""What becomes of the spikes themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
-class MeanSequencePropagation(SequencePropagation):
-    """Messages are `AveragedSequence`s; only the mean is differentiated."""
+class MeanSequencePropagation:
+    """Messages are `AveragedSequence`s; only the mean is differentiated.
+
+    Attributes:
+      detach_reset: as of `MeanPropagation`.
+    """
 
     detach_reset: bool = True
+    accumulates = False
+    one_decay = False
+    recalls = False
+    whole_sequence = True
+
+    @property
+    def inference(self) -> SpikePropagation:
+        return SpikePropagation()
+
+    def longest(self, decay: Any, dtype: jnp.dtype) -> None:
+        del decay, dtype
+
+    def follows(self, course: Course) -> bool:
+        del course
+        return True
+
+    def start(self, current: Any, cell: Any, course: Course) -> None:
+        """None: the sequence is computed from its start to its end in one call."""
+        del current, cell, course
+
+    def recall(self, state: Any, decay: float) -> Any:
+        raise NotImplementedError("of a mean over time nothing is handed to the next step")
+
+    def keep(self, state: Any, message: Any, decay: float) -> Any:
+        return self.recall(state, decay)
 
     @property
     def refuses_as(self) -> "MeanSequencePropagation":
@@ -43,13 +75,13 @@ class MeanSequencePropagation(SequencePropagation):
         return only_mean(cell, course)
 
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, AveragedSequence]:
-        state, values = super().encode(state, x, course)
+        state, values = _SPIKES.encode(state, x, course)
         mean = values.value if values.still else jnp.mean(values.value, 0)
         return state, AveragedSequence.of(values, mean)
 
     def synapse(self, function: SynapseFn, weights: Any, *messages: AveragedSequence) -> AveragedSequence:
         with two_passes() as passes:
-            values = super().synapse(function, jax.lax.stop_gradient(weights), *(m.values() for m in messages))
+            values = _SPIKES.synapse(function, jax.lax.stop_gradient(weights), *(m.values() for m in messages))
             passes.of_mean = True
             return AveragedSequence.of(values, function(weights, *(message.mean for message in messages)))
 
@@ -73,11 +105,11 @@ class MeanSequencePropagation(SequencePropagation):
         return unlearned(record)
 
     def leaky_readout(self, state: Any, current: AveragedSequence, decay: float, course: Course) -> tuple[Any, Any]:
-        state, outputs = super().leaky_readout(state, current.values(), decay, course)
+        state, outputs = _SPIKES.leaky_readout(state, current.values(), decay, course)
         return state, _learning_of(outputs, current)
 
     def instant_readout(self, state: Any, current: AveragedSequence, decay: float, course: Course) -> tuple[Any, Any]:
-        state, outputs = super().instant_readout(state, current.values(), decay, course)
+        state, outputs = _SPIKES.instant_readout(state, current.values(), decay, course)
         return state, _learning_of(outputs, current)
 
 

@@ -34,21 +34,21 @@ class MeanState(NamedTuple):
       answers: dm[t]/dc, and dm[t]/dp for each array p among the cell's constants.
       spikes: Σ s.
       slopes: Σ ds/dc, and Σ ds/dp for each.
-      count: t.
+      seen: t.
     """
 
     membrane: jax.Array
     answers: list[jax.Array]
     spikes: jax.Array
     slopes: list[jax.Array]
-    count: Gain
+    seen: Gain
 
 
 class InputState(NamedTuple):
     """Sum of an input that changes with time, and over how many steps."""
 
     total: jax.Array
-    count: Gain
+    seen: Gain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ class MeanPropagation:
         if course.static:
             return None, Averaged.of_still(x)
         state = InputState(wide_zeros(x), Gain.start(x)) if state is None else state
-        total, count = state.total + jax.lax.stop_gradient(x), state.count.step(1.0)
+        total, count = state.total + jax.lax.stop_gradient(x), state.seen.step(1.0)
         return InputState(total, count), Averaged(x, total / count.of(total))
 
     def synapse(self, function: SynapseFn, weights: Any, *messages: Averaged) -> Averaged:
@@ -163,12 +163,12 @@ def advanced(state: MeanState, current: jax.Array, cell: LIFCell, detach_reset: 
     """(the state of the next step, s[t]), both constants."""
     membrane, spikes, answers, slopes = _answered(state.membrane, current, cell, state.answers, detach_reset)
     sums = [a + b for a, b in zip(state.slopes, slopes, strict=True)]
-    return MeanState(membrane, answers, state.spikes + spikes, sums, state.count.step(1.0)), spikes
+    return MeanState(membrane, answers, state.spikes + spikes, sums, state.seen.step(1.0)), spikes
 
 
 def mean_of(state: MeanState, current: jax.Array, cell: LIFCell) -> jax.Array:
     """The mean rate r̄ until now, differentiated as E · c̄ + Σ_p (dr̄/dp) · p, of the mean current c̄ until now."""
-    steps = state.count.of(state.spikes)
+    steps = state.seen.of(state.spikes)
     mean, *slopes = jax.lax.stop_gradient([total / steps for total in (state.spikes, *state.slopes)])
     variables = [widened(current), *differentiated(cell).values()]
     terms = [s * v for s, v in zip(slopes, variables, strict=True)]
