@@ -32,7 +32,9 @@ pytestmark = pytest.mark.usefixtures("x64")
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 ONLINE = ["saf_e", "ottt_a", "ottt_o", "sltt"]
 LAST = ["saf_f", "spike_representation", "ide"]
-WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST)]
+MEANS = ["rate_backprop"]
+"""Rules of means over a whole sequence: no chunks."""
+WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -103,7 +105,7 @@ LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequ
 
 def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
-        return name not in LAYERWISE
+        return name not in (*LAYERWISE, *MEANS)
     if topology == "refractory":
         return name in ("bptt", "sltt", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
@@ -295,7 +297,9 @@ def test_updates_at_every_step_are_the_same_in_chunks(name, topology):
     nets.assert_trees_close(*parameters, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", some_slow([(name,) for name in RULES], lambda name: name not in (*ALIKE, "sltt")))
+@pytest.mark.parametrize(
+    "name", some_slow([(name,) for name in RULES if name not in MEANS], lambda name: name not in (*ALIKE, "sltt"))
+)
 def test_an_image_may_be_presented_for_some_steps_of_a_sequence(name):
     """`steps` with a state presents it for so many further steps, as if it were a part of the sequence."""
     net, x = nets.Conv(), nets.video()[:2]
