@@ -6,7 +6,6 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -277,24 +276,6 @@ def test_the_gradient_of_a_chunk_is_autodiffs_and_cuts_can_be_bridged(name):
     whole = safjax.value_and_grad(nets.loss, rule)(net, x, nets.labels())[1]
     nets.assert_trees_close(total([bridge, g2]), whole, rtol=1e-11)
     assert nets.distance(total([g1, g2]), whole) > 0.05, "a cut that is not bridged takes something away"
-
-
-@pytest.mark.parametrize("name", ["saf_e", "ottt_o"])
-@pytest.mark.parametrize("topology", ["convolution", "recurrent, dropout"])
-def test_updates_at_every_step_are_the_same_in_chunks(name, topology):
-    make, inputs = TOPOLOGIES[topology]
-    x, optimizer = inputs(), optax.adam(1e-2)
-    step = safjax.train_step(nets.loss, RULES[name], optimizer, mean_over=nets.STEPS)
-    net = make()
-    expected, _, (_, aux) = step(net, step.init(net), x, nets.labels())
-    nets.assert_fires(aux.rates)
-    net = make()
-    opt_state, state = step.init(net), step.start(net, x)
-    for begin, end in itertools.pairwise(CUTS):
-        net, opt_state, (_, aux) = step(net, opt_state, x[begin:end], nets.labels(), state=state)
-        state = aux.state
-    parameters = (nnx.as_pure(nnx.state(n, nnx.Param)) for n in (net, expected))
-    nets.assert_trees_close(*parameters, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
