@@ -6,7 +6,6 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -32,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("x64")
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 ONLINE = ["saf_e", "ottt_a", "ottt_o", "sltt"]
 LAST = ["saf_f", "spike_representation", "ide"]
-WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST)]
+MEANS = ["rate_backprop"]
+"""Rules of means over a whole sequence: no chunks."""
+WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -103,7 +104,7 @@ LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequ
 
 def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
-        return name not in LAYERWISE
+        return name not in (*LAYERWISE, *MEANS)
     if topology == "refractory":
         return name in ("bptt", "sltt", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
@@ -277,25 +278,9 @@ def test_the_gradient_of_a_chunk_is_autodiffs_and_cuts_can_be_bridged(name):
     assert nets.distance(total([g1, g2]), whole) > 0.05, "a cut that is not bridged takes something away"
 
 
-@pytest.mark.parametrize("name", ["saf_e", "ottt_o"])
-@pytest.mark.parametrize("topology", ["convolution", "recurrent, dropout"])
-def test_updates_at_every_step_are_the_same_in_chunks(name, topology):
-    make, inputs = TOPOLOGIES[topology]
-    x, optimizer = inputs(), optax.adam(1e-2)
-    step = safjax.train_step(nets.loss, RULES[name], optimizer, mean_over=nets.STEPS)
-    net = make()
-    expected, _, (_, aux) = step(net, step.init(net), x, nets.labels())
-    nets.assert_fires(aux.rates)
-    net = make()
-    opt_state, state = step.init(net), step.start(net, x)
-    for begin, end in itertools.pairwise(CUTS):
-        net, opt_state, (_, aux) = step(net, opt_state, x[begin:end], nets.labels(), state=state)
-        state = aux.state
-    parameters = (nnx.as_pure(nnx.state(n, nnx.Param)) for n in (net, expected))
-    nets.assert_trees_close(*parameters, rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", some_slow([(name,) for name in RULES], lambda name: name not in (*ALIKE, "sltt")))
+@pytest.mark.parametrize(
+    "name", some_slow([(name,) for name in RULES if name not in MEANS], lambda name: name not in (*ALIKE, "sltt"))
+)
 def test_an_image_may_be_presented_for_some_steps_of_a_sequence(name):
     """`steps` with a state presents it for so many further steps, as if it were a part of the sequence."""
     net, x = nets.Conv(), nets.video()[:2]

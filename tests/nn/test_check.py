@@ -17,6 +17,7 @@ from tests.refused_nets import IMAGE, NETS, SEQUENCE, UNITS, chain, dense, given
 from tests.tables import some_slow
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
+RULES["rate_backprop(layerwise=True)"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 
 
