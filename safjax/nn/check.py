@@ -42,7 +42,7 @@ class Report(Mapping[str, Verdict]):
     """What every rule says of a net: {name of the rule: `Verdict`}. Printed, it is a table.
 
     Attributes:
-      verdicts: of the rules of `safjax.rules.RULES`, and of bptt(layerwise=True).
+      verdicts: of the rules of `safjax.rules.RULES`, and of bptt and rate_backprop with layerwise=True.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -98,8 +98,9 @@ def check(net: nnx.Module, x: Any, steps: int | None = None) -> Report:
       steps: T of an image, or None.
 
     Returns:
-      A mapping from the names of the rules of `safjax.rules.RULES`, and "bptt(layerwise=True)", to verdicts with
-      `trains` and `reasons`, each (path of a layer, sentence). `trained_by` has the names of those that train it.
+      A mapping from the names of the rules of `safjax.rules.RULES`, and "bptt(layerwise=True)" and
+      "rate_backprop(layerwise=True)", to verdicts with `trains` and `reasons`, each (path of a layer, sentence).
+      `trained_by` has the names of those that train it.
 
     Raises:
       TypeError, ValueError: net is no net, or does not fit x: no rule is needed to see that, and
