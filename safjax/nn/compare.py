@@ -65,7 +65,7 @@ def compare(
       >>> net = nnx.Sequential(Synapse(nnx.Linear(4, 2, rngs=nnx.Rngs(0))), LIF(), LeakyReadout())
       >>> loss = lambda output, target: jnp.mean((output - target) ** 2)
       >>> rules = {"bptt": safjax.rules.bptt(), "exodus": safjax.rules.exodus()}
-      >>> report = safjax.compare(net, jnp.ones((3, 4)), jnp.zeros((3, 2)), loss=loss, steps=6, rules=rules)
+      >>> report = safjax.compare(net, jnp.ones((3, 4)), jnp.ones((3, 2)), loss=loss, steps=6, rules=rules)
       >>> like = report["exodus"].layers["bptt"]["layers.0.layer.kernel"]
       >>> round(like.cosine, 6), round(like.ratio, 6)
       (1.0, 1.0)

@@ -117,6 +117,8 @@ def test_numbers_that_are_hard_to_multiply():
     parts = [likeness(small, other), likeness(np.zeros(2), np.array([5e-200, 0]))]
     assert together(parts).cosine == pytest.approx(0.96 * 1 * math.sqrt(0.5))
     assert together(parts).ratio == pytest.approx(math.sqrt(0.5))
+    parts = [likeness(np.array([1.0]), np.array([1.0])), likeness(np.array([3.0]), np.array([-1.0]))]
+    assert together(parts).cosine == pytest.approx((1 - 3) / math.sqrt(10 * 2))
     assert likeness(small, np.zeros(2)).ratio == math.inf
     assert likeness(-small, small) == pytest.approx((-1, 5e-200, 5e-200))
     assert likeness(np.array([1j, 0]), np.array([0, 1j])).cosine == 0
