@@ -12,7 +12,17 @@ else:
     DatasetName = Literal[*DATASETS]
 
 Method = Literal[
-    "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide"
+    "saf_f",
+    "saf_e",
+    "ottt_a",
+    "ottt_o",
+    "bptt",
+    "exodus",
+    "slayer",
+    "sltt",
+    "spike_representation",
+    "ide",
+    "rate_backprop",
 ]
 
 
