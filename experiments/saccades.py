@@ -11,7 +11,8 @@ Before training it says what logistic regression makes of the counts of all even
 training recordings is not trained on: it chooses the best epoch, and the test has no part in that. The work directory
 has event frames of some recordings in `inputs.png`.
 
---chain=2 --steps=24 joins recordings of 0 and 1, in either order, and asks for the order, of which counts know nothing.
+--chain=2 --steps=24 --epochs=8 joins recordings of 0 and 1, in either order, and asks for the order: counts alone tell
+50 % of the 72 test examples, the net all (seed 0).
 """
 
 import sys

@@ -56,7 +56,8 @@ def test_the_middle_is_cut_out(data_dir):
 
 
 def test_who_is_of_the_test_depends_on_the_name_alone():
-    assert [of_test(name) for name in NAMES] == [of_test(name) for name in NAMES]
+    """And is the same in every version, or figures could not be compared."""
+    assert [number for number in range(20) if of_test(f"word-{number}.wav")] == [17]
     assert 0.14 < np.mean([of_test(f"word-{number}.wav") for number in range(3000)]) < 0.19
 
 
