@@ -27,9 +27,12 @@ from tests import nets
 STEPS, DECAY, UNITS = 12, 0.7, 10
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+RULES["rate_backprop, layerwise"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 CLAMPED = [name for name in ACCUMULATE if RULES[name].propagation == rules.spike_representation().propagation]
+MEANS = [name for name in RULES if name.startswith("rate_backprop")]
+"""Rules that differentiate means over time, which have one at the end of a sequence."""
 STEPWISE = [name for name in RULES if name not in LAYERWISE]
 
 
@@ -128,10 +131,20 @@ class Resting(nnx.Module):
         return self.readout(self.last(self.integrating(self.second(self.held(self.first(x))))))
 
 
+def mean_refusal(kind, topology):
+    """Of rules that differentiate means over time."""
+    if topology != "feed-forward":
+        return "over all time steps.* but the Delay at .* feeds"
+    others = ("CurrentLIF", "ALIF", "PSN", "Sliding", "SPSN", "refractory")
+    return "is defined for LIF and IF neurons" if any(other in kind for other in others) else None
+
+
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
     if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":
         return "look at all steps of a sequence at once, but the Delay at"
+    if rule in MEANS:
+        return mean_refusal(kind, topology)
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:

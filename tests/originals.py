@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 import safjax
@@ -128,3 +129,28 @@ def _compare_gradients(pairs, params, grads, close):
             scale = float(jnp.abs(gradient).max())
             assert scale > 1e-10, f"{path}: a gradient of zero proves nothing"
             np.testing.assert_allclose(ours, gradient, rtol=close, atol=close * scale, err_msg=str(path))
+
+
+def jelly():
+    """Its modules of neurons, layers, surrogates and functions."""
+    pytest.importorskip("spikingjelly")
+    names = ("neuron", "layer", "surrogate", "functional")
+    return [importlib.import_module(f"spikingjelly.activation_based.{name}") for name in names]
+
+
+def watched(module, kind):
+    """A module as what returns its outputs and the spikes of its neurons, of all steps at once."""
+    functional = jelly()[3]
+    functional.set_step_mode(module, "m")
+    module = module.double()
+    neurons = [m for m in module.modules() if isinstance(m, kind)]
+
+    def run(x):
+        spikes = []
+        hooks = [m.register_forward_hook(lambda _m, _x, s: spikes.append(s)) for m in neurons]
+        outputs = module(x)
+        for hook in hooks:
+            hook.remove()
+        return outputs, spikes
+
+    return run

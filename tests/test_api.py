@@ -13,8 +13,8 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "losses", "models", "nn", "ops", "predict",
-        "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
+        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "compare", "losses", "models", "nn", "ops",
+        "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AfterDecay", "AxonalDelay", "BatchNorm",
@@ -47,8 +47,8 @@ NAMES = {
         "spsn", "spsn_potential",
     },
     "safjax.rules": {
-        "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "saf_e",
-        "saf_f", "slayer", "sltt", "spike_representation",
+        "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
+        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
@@ -60,7 +60,8 @@ NAMES = {
 }  # fmt: skip
 
 CONSTRUCTORS = [
-    "bptt", "exodus", "ide", "ottt_a", "ottt_o", "saf_e", "saf_f", "slayer", "sltt", "spike_representation"
+    "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
+    "spike_representation",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
@@ -70,6 +71,7 @@ OPTIONS = {
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],
+    "rate_backprop": [{}, {"detach_reset": False}, {"layerwise": True}],
     "ottt_a": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],
     "ottt_o": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],
 }

@@ -10,7 +10,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 
-ONLINE = ["saf_f", "saf_e", "ottt_a", "ottt_o", "sltt", "spike_representation", "ide"]
+ONLINE = ["saf_f", "saf_e", "ottt_a", "ottt_o", "sltt", "spike_representation", "ide", "rate_backprop"]
 
 
 def loss(output, labels):

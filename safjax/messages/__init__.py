@@ -4,7 +4,8 @@ Under rules that propagate spikes a message is an ordinary array. Other families
 
 * `Traced` (OTTT): this step's value together with its eligibility trace.
 * `Rate` (SAF): the weighted mean over time, a[t] / Λ[t].
-* `Sequence` (rules that go layer by layer): the values of all steps.
+* `Averaged` (rate-based back-propagation): this step's value together with its mean over time.
+* `Sequence` (rules that go layer by layer): the values of all steps. `AveragedSequence`: with their mean over time.
 
 All are affine images of spikes, so messages may be added to one another and scaled by a number. Anything else belongs
 inside a `safjax.nn.Synapse`, which knows how to map and how to differentiate them; a bare jnp function on a message
@@ -15,7 +16,7 @@ found out.
 """
 
 from safjax.messages.message import Message, Silence, is_message
-from safjax.messages.of_a_step import Rate, Traced
-from safjax.messages.of_all_steps import Kept, Sequence
+from safjax.messages.of_a_step import Averaged, Rate, Traced
+from safjax.messages.of_all_steps import AveragedSequence, Kept, Sequence
 
-__all__ = ["Kept", "Message", "Rate", "Sequence", "Silence", "Traced", "is_message"]
+__all__ = ["Averaged", "AveragedSequence", "Kept", "Message", "Rate", "Sequence", "Silence", "Traced", "is_message"]

@@ -1,4 +1,4 @@
-"""Messages of one step: with a trace, or as a rate."""
+"""Messages of one step: with a trace, as a rate, or with a mean."""
 
 import dataclasses
 
@@ -48,3 +48,34 @@ class Rate(Message):
 
     def map_linear(self, function, *others):
         return Rate(function(self.value, *(o.value for o in others)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Averaged(Message):
+    """A value x[t] and its mean (1/t) Σ_{τ≤t} x[τ], both [B, ...]; the mean alone is differentiated."""
+
+    described = "a layer's spikes or currents together with their means over time"
+
+    value: jax.Array
+    mean: jax.Array
+
+    @classmethod
+    def of_still(cls, x: jax.Array) -> "Averaged":
+        """What is the same at every step."""
+        return cls(x, x)
+
+    @property
+    def still(self) -> bool:
+        """Whether the value is known to be the same at every step."""
+        return self.value is self.mean
+
+    @property
+    def step_shape(self):
+        return self.value.shape
+
+    def map_linear(self, function, *others):
+        mean = function(self.mean, *(o.mean for o in others))
+        if self.still and all(o.still for o in others):
+            return Averaged.of_still(mean)
+        return Averaged(function(self.value, *(o.value for o in others)), mean)

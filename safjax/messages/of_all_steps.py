@@ -62,6 +62,29 @@ class Sequence(Message):
         return jnp.broadcast_to(self.value, (self.steps, *self.value.shape)) if self.still else self.value
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value", "mean"], meta_fields=["steps", "still"])
+@dataclasses.dataclass(frozen=True, eq=False)
+class AveragedSequence(Sequence):
+    """A `Sequence` and its mean over time [B, ...]; the mean alone is differentiated."""
+
+    described = "a layer's spikes or currents of all time steps together with their mean"
+
+    mean: jax.Array
+
+    @classmethod
+    def of(cls, values: Sequence, mean: jax.Array) -> "AveragedSequence":
+        """Values whose own derivatives are left out, and their mean."""
+        return cls(jax.lax.stop_gradient(values.value), values.steps, values.still, mean)
+
+    def values(self) -> Sequence:
+        """The values by themselves."""
+        return Sequence(self.value, self.steps, self.still)
+
+    def map_linear(self, function, *others):
+        values = self.values().map_linear(function, *(o.values() for o in others))
+        return AveragedSequence.of(values, function(self.mean, *(o.mean for o in others)))
+
+
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["kept", "constants"], meta_fields=["release"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kept(Message):

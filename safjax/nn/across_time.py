@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.messages import Message, Sequence, Silence
+from safjax.messages import AveragedSequence, Message, Sequence, Silence
 from safjax.nn.calls import layer_call
 from safjax.nn.layout import Layout, laid_out
 from safjax.nn.module import SpikingModule
@@ -66,9 +66,9 @@ class AcrossTime(SpikingModule):
         message, binding = self.message(x), self.bound()
         if isinstance(message, Silence):
             return message
-        for reason in self._reasons():
+        for reason in self._reasons(message):
             binding.refuse(reason)
-        if binding.propagation.whole_sequence:
+        if binding.propagation.whole_sequence and not isinstance(message, AveragedSequence):
             return Sequence(self._called(message.computed().unrolled()), binding.course.steps, False)
         # After a refusal: something of the right shape.
         return message.map_linear(self._one_step) if isinstance(message, Message) else self._one_step(message)
@@ -106,7 +106,7 @@ class AcrossTime(SpikingModule):
         refuse_changed(before, self.layer, binding.refusals, f"the AcrossTime at '{binding.path}'")
         return y
 
-    def _reasons(self) -> list[str]:
+    def _reasons(self, message: Any) -> list[str]:
         """Why it cannot be computed so."""
         binding = self.bound()
         here = f"The AcrossTime at '{binding.path}'"
@@ -114,6 +114,11 @@ class AcrossTime(SpikingModule):
             return [
                 f"{here} needs all time steps of its input at once, but the rule '{binding.rule}' goes step by step. "
                 "It is trained by rules that go layer by layer."
+            ]
+        if isinstance(message, AveragedSequence):
+            return [
+                f"{here} tells time steps apart, but the rule '{binding.rule}' differentiates their mean. It is "
+                "trained by exodus() or bptt(layerwise=True)."
             ]
         found = []
         if binding.course.open:

@@ -4,20 +4,20 @@ Published variants are made of the two: tdBN is the one over time, TEBN gives it
 BNTT gives the one at each step learned weights and running statistics for each; see `StepWeights`.
 """
 
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from safjax.mixing import apart
+from safjax.nn.batch_norm_arguments import checked_momentum, checked_over, checked_positive, checked_steps
 from safjax.nn.calls import layer_call
 from safjax.nn.layout import Layout, enter, layout_in_synapse, rows_of_steps
 from safjax.nn.numbers import checked_whole
 from safjax.nn.statistics import RunningStatistic
 from safjax.nn.step_index import StepIndexed
+from safjax.passes import Passes, present_passes
 from safjax.precision import widened
+from safjax.standing_in import with_gradient_of
 
 
 class BatchNorm(StepIndexed):
@@ -108,11 +108,11 @@ class BatchNorm(StepIndexed):
         param_dtype: jax.typing.DTypeLike = jnp.float32,
     ):
         self.features = checked_whole(self, "features", features, "the size of the input's last axis")
-        self.over = _checked_over(over)
-        self.steps = _checked_steps(self, over, steps)
-        self.deviation = _checked_positive("deviation", deviation, "the standard deviation of what comes out")
-        self.momentum = _checked_momentum(momentum)
-        self.epsilon = _checked_positive("epsilon", epsilon, "which is added to the variance")
+        self.over = checked_over(over)
+        self.steps = checked_steps(self, over, steps)
+        self.deviation = checked_positive("deviation", deviation, "the standard deviation of what comes out")
+        self.momentum = checked_momentum(momentum)
+        self.epsilon = checked_positive("epsilon", epsilon, "which is added to the variance")
         self.use_running_average = use_running_average
         self.axis_name = axis_name
         self.dtype = dtype
@@ -142,6 +142,9 @@ class BatchNorm(StepIndexed):
                 "standardisation (safjax.nn.WSConv) in its place."
             )
             return self._evaluated(x)
+        passes = present_passes()
+        if passes is not None and (self.over == "step" or passes.of_mean):
+            return self._of_the_mean(x, passes)
         layout = self._layout(x)
         # Of two calls, layer by layer all steps of the first would come before those of the second.
         self.once()
@@ -149,9 +152,27 @@ class BatchNorm(StepIndexed):
         mean, var = self._statistics(rows)
         index = None if self.steps is None else self._of_all_members(self.rows_and_steps(x)[1])
         self.follow(mean.reshape(-1, self.features), var.reshape(-1, self.features), layout, index)
+        if passes is not None:
+            passes.statistics[binding.path] = mean[0], var[0]
         result = self._normalised(rows, mean, var).reshape(x.shape)
         # That steps lie in the batch it knows; whoever looks for layers that do not is told so.
         return result if self.bound().discovering is None else apart(result)
+
+    def _of_the_mean(self, x: jax.Array, passes: Passes) -> jax.Array:
+        """The mean over time, by the statistics of all steps, through which the gradient goes as through its own."""
+        if self.over == "step":
+            self.bound().refuse(
+                f"{self._name()} normalises each step by its own statistics, but the rule '{self.bound().rule}' "
+                "differentiates the mean over all steps, which must be normalised as they are. Write over='time', or "
+                "call net.eval() before to train with the running statistics as they are."
+            )
+            return self._evaluated(x)
+        mean, var = passes.statistics[self.bound().path]
+        wide, axes = widened(x), range(x.ndim - 1)
+        own = self._over_devices(jnp.mean(wide, axes, keepdims=True))
+        mean = with_gradient_of(mean, own)
+        spread = self._over_devices(jnp.mean(jnp.square(wide - mean), axes, keepdims=True))
+        return self._normalised(x, mean, with_gradient_of(var, spread))
 
     def _evaluated(self, x: jax.Array) -> jax.Array:
         """By the running statistics."""
@@ -257,38 +278,3 @@ def _moved_in_order(value: jax.Array, index: jax.Array, new: jax.Array, kept: fl
 def needs_all_steps(module: nnx.Module) -> bool:
     """Whether a module's result at one step needs its input at all steps."""
     return isinstance(module, BatchNorm) and module.over == "time" and not module.use_running_average
-
-
-def _checked_over(over: Any) -> str:
-    if over not in ("time", "step"):
-        raise ValueError(
-            f"BatchNorm(over={over!r}): expected 'time', for the statistics of all time steps together, or 'step', for "
-            "those of each."
-        )
-    return over
-
-
-def _checked_steps(owner: object, over: str, steps: Any) -> int | None:
-    if steps is None:
-        return None
-    if over != "step":
-        raise ValueError(
-            f"BatchNorm(over={over!r}, steps={steps!r}): running statistics of each step go with statistics of each "
-            "step, over='step'."
-        )
-    return checked_whole(owner, "steps", steps, "for how many steps there are running statistics")
-
-
-def _checked_positive(name: str, value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"BatchNorm({name}={value!r}): expected a positive, finite Python number, {what}.")
-    return float(value)
-
-
-def _checked_momentum(momentum: Any) -> float:
-    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 <= momentum <= 1:
-        raise ValueError(
-            f"BatchNorm(momentum={momentum!r}): expected a number in [0, 1], the part of the running statistics that "
-            "stays. From PyTorch's momentum p, 1 − p."
-        )
-    return float(momentum)

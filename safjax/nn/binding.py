@@ -258,7 +258,7 @@ def _net_decay(net: nnx.Module, rule: Rule, refusals: Refusals) -> float | None:
     learned = [path for path, decay in decays.items() if not isinstance(decay, float)]
     if not learned and len(set(decays.values())) == 1:
         return next(iter(decays.values()))
-    if rule.propagation.accumulates:
+    if rule.propagation.one_decay:
         _refuse_decays(decays, learned, rule, refusals)
     return None
 

@@ -71,6 +71,14 @@ class Delay(SpikingModule):
                 "feedback or recurrence is trained by rules that go step by step."
             )
             return self._nothing()
+        if not binding.propagation.recalls:
+            binding.refuse(
+                f"The rule '{binding.rule}' differentiates means over all time steps, but the Delay at "
+                f"'{binding.path}' feeds spikes of one step back into the next, of which a mean knows nothing. A net "
+                "with feedback or recurrence is trained by rules that follow its steps, such as bptt(), sltt() or "
+                "ottt_a()."
+            )
+            return self._nothing()
         variable = getattr(self, "state", None)
         if variable is None:
             if self.blank:
@@ -98,7 +106,7 @@ class Delay(SpikingModule):
         binding = self.bound()
         self.once("kept")
         variable = getattr(self, "state", None)
-        if isinstance(message, Silence) or binding.propagation.whole_sequence:
+        if isinstance(message, Silence) or not binding.propagation.recalls:
             return
         state, message = variable.get_value() if variable is not None else None, self.message(message)
         if binding.discovering is not None:

@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-_FORM = re.compile(r"\b(Traced|Presented|Rate|Sequence|Kept)\b")
+_FORM = re.compile(r"\b(Traced|Presented|Rate|Averaged|AveragedSequence|Sequence|Kept)\b")
 _LOOP = re.compile("Carry references must be the same|pytree metadata|pytree structure|scan body function carry")
 
 

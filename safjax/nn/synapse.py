@@ -8,7 +8,7 @@ from flax import nnx
 
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
-from safjax.messages import Kept, Sequence, Silence
+from safjax.messages import AveragedSequence, Kept, Sequence, Silence
 from safjax.nn.calls import layer_call
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.layout import Layout, laid_out, layout_of
@@ -90,6 +90,8 @@ class Synapse(SpikingModule):
 
         if binding.discovering is not None and not binding.discovering.naming:
             refuse_mixing(binding, self.layer, called, messages)
+        if binding.discovering is not None and isinstance(messages[0], AveragedSequence):
+            self._refuse_other_maps(params, rest, messages)
         if not binding.propagation.accumulates:
             if changeable:
                 # It may change its own state, batch statistics for instance, which must come out of the call.
@@ -125,6 +127,8 @@ class Synapse(SpikingModule):
     def _spread(self, message: Any) -> Any:
         """What comes of a quicker form of it, and over all steps where the layer gives each of them its own result."""
         message = message.computed() if isinstance(message, Kept) else message
+        if isinstance(message, AveragedSequence):
+            return message
         if isinstance(message, Sequence) and (nnx.state(self.layer, nnx.RngState) or tells_steps(self.layer)):
             return Sequence(message.unrolled(), message.steps, False)
         return message
@@ -138,6 +142,27 @@ class Synapse(SpikingModule):
                     f"The Synapse at '{where}' holds a {type(module).__name__}, at '{join(('layer', *path))}'. A "
                     "synapse is what stands between neurons; put neurons, readouts and dropout beside it, not inside.",
                 )
+
+    def _refuse_other_maps(self, params: Any, rest: Any, messages: list) -> None:
+        """Of a mean over time only one affine map for all steps makes the mean of what it makes of them."""
+        binding, graphdef = self.bound(), nnx.graphdef(self.layer)
+        if tells_steps(self.layer) or nnx.state(self.layer, nnx.RngState):
+            binding.refuse(
+                f"The Synapse at '{binding.path}' holds what is another map at each step, but the rule "
+                f"'{binding.rule}' differentiates the mean over all steps, which needs the same map at every step. Put "
+                "safjax.nn.Dropout beside the synapse, and leave weights of single steps out."
+            )
+            return
+
+        def evaluated(weights, xs):
+            layer = nnx.merge(graphdef, *weights, copy=True)
+            layer.eval()
+            with laid_out(Layout(1, 1)):
+                return layer(*xs)
+
+        assert binding.discovering is not None
+        with binding.discovering.aside():
+            self._refuse_nonaffine(evaluated, (params, rest), tuple(message.mean for message in messages))
 
     def _refuse_nonaffine(self, function, weights, xs) -> None:
         operation = nonaffine_operation(function, weights, xs)

@@ -14,7 +14,7 @@ from safjax.rules import Rule
 
 def refuse_unlearned(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
     """Refuses learned numbers that act on the state of the next step, where that is a constant of the gradient."""
-    if rule.schedule.sees_all_steps or rule.propagation.accumulates:
+    if rule.schedule.sees_all_steps or rule.propagation.accumulates or rule.propagation.whole_sequence:
         return
     for path, module in nnx.iter_modules(net):
         for name, number, effect in _carried(module):

@@ -15,12 +15,13 @@ from safjax.nn.carrying import begun
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, bound_or_explained
 from safjax.nn.states import join
-from safjax.rules import RULES, Rule, bptt
+from safjax.rules import RULES, Rule, bptt, rate_backprop
 from safjax.task import Task
 
 ASKED: dict[str, Rule] = {
     **{name: make() for name, make in RULES.items()},
     "bptt(layerwise=True)": bptt(layerwise=True),
+    "rate_backprop(layerwise=True)": rate_backprop(layerwise=True),
 }
 """The rules that are asked, by the names that users read."""
 
@@ -89,7 +90,7 @@ class Trial(NamedTuple):
                 keep="last",
                 lengths=lengths,
             )
-            return rule.schedule.gradients(task, params, None)[1]
+            return rule.schedule.gradients(task, params, jax.random.key(0) if rule.schedule.draws else None)[1]
 
         before = () if self.static else (self.steps,)
         x = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*before, *a.shape), a.dtype), self.x)

@@ -69,6 +69,8 @@ class RatePropagation:
 
     clamp: bool = False
     accumulates = True
+    one_decay = True
+    recalls = True
     whole_sequence = False
 
     @property

@@ -1,11 +1,22 @@
 """The published learning rules, each a composition of one propagation and one schedule."""
 
 from safjax.rules.accumulation import RatePropagation
+from safjax.rules.mean_sequences import MeanSequencePropagation
+from safjax.rules.means import MeanPropagation
 from safjax.rules.rule import Rule
 from safjax.rules.sequences import SequencePropagation
 from safjax.rules.spikes import SpikePropagation
 from safjax.rules.traces import TracePropagation
-from safjax.schedules import EachStep, EachStepUpdated, Equilibrium, LastStep, LayerByLayer, WholeSequence
+from safjax.schedules import (
+    EachStep,
+    EachStepUpdated,
+    Equilibrium,
+    LastStep,
+    LayerByLayer,
+    MeanOutput,
+    MeanOutputLayerByLayer,
+    WholeSequence,
+)
 
 
 def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = False) -> Rule:
@@ -141,6 +152,27 @@ def ide(*, iterations: int = 200) -> Rule:
     return Rule("ide", RatePropagation(clamp=True), Equilibrium(iterations))
 
 
+def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule:
+    """Rate-based back-propagation: T steps without gradient, then one backward pass through mean rates. Memory O(1).
+
+        dL/dc̄ = E · dL/dr̄,   dW = dL/dc̄ ⊗ r̄_in,   dL/dr̄_in = Wᵀ dL/dc̄,   E = (1/T) Σ_t σ[t] f[t]
+
+    with mean rates r̄ and mean currents c̄, and f[t] = du[t]/dc, a membrane's answer to a constant current. Exact for one
+    layer and a constant input; across layers, what slopes and errors have in common over time is left out. The loss is
+    that of the mean output (1/T) Σ_t o[t], which of an `InstantReadout` is that of the mean current. An input that
+    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. Yu et al., "Advancing
+    training efficiency of deep spiking neural networks through rate-based backpropagation", 2024.
+
+    Args:
+      detach_reset: leave the reset's spike out of f, as published.
+      layerwise: compute the net layer by layer with time folded into the batch. The gradient is the same, and the net
+        may have `BatchNorm(over="time")`; what is kept of all steps at once is one layer's currents and spikes.
+    """
+    if layerwise:
+        return Rule("rate_backprop", MeanSequencePropagation(detach_reset=detach_reset), MeanOutputLayerByLayer())
+    return Rule("rate_backprop", MeanPropagation(detach_reset), MeanOutput())
+
+
 RULES = {
     "saf_f": saf_f,
     "saf_e": saf_e,
@@ -152,5 +184,6 @@ RULES = {
     "sltt": sltt,
     "spike_representation": spike_representation,
     "ide": ide,
+    "rate_backprop": rate_backprop,
 }
 """Every rule by its name: the table that command lines and tests go through."""

@@ -53,7 +53,17 @@ class Propagation(Protocol):
 
     @property
     def accumulates(self) -> bool:
-        """Whether messages are sums over time: then synapses must be affine and the net must have one decay."""
+        """Whether messages are sums over time: then synapses must be affine."""
+        ...
+
+    @property
+    def one_decay(self) -> bool:
+        """Whether these sums are weighed by a decay, of which the net must have one then."""
+        ...
+
+    @property
+    def recalls(self) -> bool:
+        """Whether a message can be handed to the next step: `recall` and `keep`."""
         ...
 
     @property

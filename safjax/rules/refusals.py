@@ -48,6 +48,18 @@ def only_lif(cell: Any, clamp: bool = False) -> str | None:
     return None
 
 
+def only_mean(cell: Any, course: Course) -> str | None:
+    """Rules of mean rates follow how a membrane answers to a constant current, over a sequence from its start."""
+    if type(cell) is not LIFCell:
+        return "is defined for LIF and IF neurons, whose mean rate answers to their mean current; use those"
+    if course.open:
+        return (
+            "takes means over all steps of a sequence, from its start to its end; give it whole sequences, without "
+            "state"
+        )
+    return None
+
+
 def only_closed_form(cell: Any) -> str | None:
     """The closed form is a scalar recurrence for each neuron."""
     if hasattr(cell, "fire_sequence") or type(cell) in (LIFCell, CurrentCell):

@@ -66,6 +66,8 @@ class SequencePropagation:
     detach_reset: bool = False
     parallel: bool = False
     accumulates = False
+    one_decay = False
+    recalls = False
     whole_sequence = True
 
     @property

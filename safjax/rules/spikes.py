@@ -50,6 +50,8 @@ class SpikePropagation:
 
     detach_reset: bool = False
     accumulates = False
+    one_decay = False
+    recalls = True
     whole_sequence = False
 
     @property

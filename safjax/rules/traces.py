@@ -131,6 +131,8 @@ class TracePropagation:
     trace_bias: bool = True
     trace_input: bool = True
     accumulates = True
+    one_decay = True
+    recalls = True
     whole_sequence = False
 
     @property

@@ -6,6 +6,7 @@ treats the carry it receives as a constant, and this is all that makes a rule on
 
 from safjax.schedules.each import EachStep, EachStepUpdated
 from safjax.schedules.last import Equilibrium, LastStep
+from safjax.schedules.mean import MeanOutput, MeanOutputLayerByLayer
 from safjax.schedules.schedule import Schedule
 from safjax.schedules.whole import LayerByLayer, WholeSequence
 
@@ -15,6 +16,8 @@ __all__ = [
     "Equilibrium",
     "LastStep",
     "LayerByLayer",
+    "MeanOutput",
+    "MeanOutputLayerByLayer",
     "Schedule",
     "WholeSequence",
 ]
