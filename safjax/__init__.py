@@ -7,6 +7,7 @@ What there is:
 
     train_step, value_and_grad    learning: one compiled call a batch, or the gradient alone
     check                         which rules train a net, and all that keeps the others from it
+    compare                       the gradients of all rules on one net, beside exact ones
     predict, simulate             inference: the outputs of all steps, or every spike too
     stream                        inference one step at a time
     start, reset                  the state of a net at rest; members of a batch put back to it
@@ -16,6 +17,7 @@ What there is:
 
 from safjax import losses, models, nn, ops, rules, surrogate
 from safjax.nn.check import check
+from safjax.nn.compare import compare
 from safjax.nn.inference import Simulation, predict, simulate
 from safjax.nn.starting import start
 from safjax.nn.streaming import Stream, stream
@@ -29,6 +31,7 @@ __all__ = [
     "Stream",
     "TrainStep",
     "check",
+    "compare",
     "losses",
     "models",
     "nn",

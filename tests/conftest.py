@@ -1,14 +1,20 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 
 from tests.flags import quick_to_compile
 
 # A user's own flags stand; the workers of a run inherit those of its first process.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS") or quick_to_compile()
+# Where in Python each operation was written is no part of what a test reads from a program, and takes time to write.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = os.environ.get("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import jax
 import pytest
+
+# Tracing makes many small objects and little garbage: to look for it seldom takes a twentieth less time.
+gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture

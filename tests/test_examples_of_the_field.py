@@ -23,6 +23,8 @@ CASES = [(name, rule) for name, program in PROGRAMS.items() for rule in program.
 QUICK = {
     *(("sew_block", "exodus"), ("spikformer_block", "bptt"), ("spike_driven_attention", "slayer")),
     *(("unet", "ottt_a"), ("lsnn", "bptt"), ("two_inputs", "saf_e")),
+    *(("snntorch_dense", "saf_f"), ("snntorch_convolutional", "sltt"), ("spikingjelly_lif", "exodus")),
+    *(("plif", "slayer"), ("spyx_shd", "bptt"), ("delays", "exodus"), ("tebn", "bptt(layerwise=True)")),
 }
 
 

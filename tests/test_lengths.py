@@ -11,12 +11,21 @@ import safjax
 from safjax import rules
 from safjax.nn import PSN, BatchNorm, LeakyReadout, SequenceState, Synapse
 from tests import nets
-from tests.test_chunks import RULES, TABLE, TOPOLOGIES, total, vectors
+from tests.tables import some_slow
+from tests.test_chunks import ALIKE, RULES, TABLE, TOPOLOGIES, total, vectors
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 LENGTHS = np.array([2, 5, 2])
 ROWS = [(name, topology) for name, topology in TABLE if topology not in ("residual", "recurrent, dropout")]
+QUICK = {
+    "convolution": ["saf_f", "ide", "ottt_a", "exodus"],
+    "feedback": ["saf_e", "ottt_a", "bptt"],
+    "filter, dropout, decays": ["sltt", "exodus"],
+    "window": ["bptt", "bptt, layerwise"],
+    "refractory": ["sltt", "bptt, layerwise"],
+}
+"""Of each net rules of every kind that trains it; the others are among the slow tests."""
 
 
 def padded(x, filler):
@@ -40,7 +49,7 @@ def by_member(make, rule, x, keep):
         yield value, aux, grads
 
 
-@pytest.mark.parametrize("name, topology", ROWS)
+@pytest.mark.parametrize("name, topology", some_slow(ROWS, lambda name, topology: name in QUICK[topology]))
 def test_a_padded_batch_is_its_members(name, topology):
     """And what stands in the padding changes nothing: not even NaN."""
     make, inputs = TOPOLOGIES[topology]
@@ -72,7 +81,7 @@ def test_answers_are_those_of_each_members_own_steps(name, keep):
     np.testing.assert_allclose(predicted, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", some_slow([(name,) for name in RULES], lambda name: name not in (*ALIKE, "sltt")))
 def test_members_may_see_a_static_image_for_different_times(name):
     net, x, rule = nets.Conv(), nets.image(), RULES[name]
     (value, aux), grads = safjax.value_and_grad(nets.loss, rule, nets.STEPS)(

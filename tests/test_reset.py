@@ -16,6 +16,7 @@ from safjax.nn import LIF, Dropout, InstantReadout, LeakyReadout, SequenceState,
 from tests import nets
 from tests.nn.test_layer_loops import Net as Stacked
 from tests.nn.test_start import Raised, currents
+from tests.tables import some_slow
 from tests.test_chunks import LAST, MEANS, RULES, TOPOLOGIES, Recurring, trains, vectors
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -81,7 +82,16 @@ def alone(net, rule, x, done):
     return outputs, stacked
 
 
-@pytest.mark.parametrize("name, topology", TABLE)
+QUICK = {
+    "dense": ["saf_e", "saf_f", "ottt_a", "sltt", "ide", "exodus"],
+    "stacked layers": ["saf_e", "exodus"],
+    "feedback": ["ottt_a"],
+    "recurrent, dropout": ["saf_e", "sltt"],
+}
+"""Of these nets the rules that are tried every time; of the other nets it is all."""
+
+
+@pytest.mark.parametrize("name, topology", some_slow(TABLE, lambda name, topology: name in QUICK.get(topology, RULES)))
 def test_a_member_that_begins_anew_is_a_fresh_one_and_the_others_go_on(name, topology):
     """Inside a compiled loop, of T = 1, against each member run by itself: every output, every step's gradient."""
     net, x = net_and_inputs(topology)

@@ -2,7 +2,7 @@
 
     python -m experiments.benchmark rules      # every rule at T = 2, 6, 12, 24, 48: what grows with T
     python -m experiments.benchmark paper      # SAF against OTTT at T = 6 and 32, beside the published ratios
-    python -m experiments.benchmark peers      # three networks, beside SpikingJelly, snnTorch, Spyx and sinabs
+    python -m experiments.benchmark peers      # seven networks, beside SpikingJelly, snnTorch, Spyx and sinabs
     python -m experiments.benchmark input      # images a second of the input pipeline, and of training
     python -m experiments.benchmark stream     # a loop of steps one by one beside one call over the whole sequence
     python -m experiments.benchmark measure    # any rows on any of the networks
@@ -32,8 +32,12 @@ longer than XLA's. Peers on PyTorch run on the CPU only.
 
 All do the same work on the same batch: network, shapes, T, decay, float32, loss of every step, optimizer. Peers start
 from their own initial weights and have their own form of the neuron; spyx, snntorch and spikingjelly have the same
-surrogate as safjax, sinabs its own. They read out the current of each step where safjax takes its leaky mean, and
-convolve a static image at every step where safjax does so once (2 % of the operations or less).
+surrogate as safjax, sinabs its own. They read out the current of each step where safjax takes its leaky mean in vgg,
+dense, conv and resnet, and convolve a static image at every step where safjax does so once (2 % of the operations or
+less). Batch normalisation is over all steps in rows that go layer by layer, safjax's bptt_layerwise, exodus and slayer
+and spikingjelly:bptt, and over each step in those that go step by step. SpikingJelly's step mode "m" is the row
+spikingjelly:bptt, its "s" spikingjelly:bptt_single. No layer of recurrent can be computed over all steps before the
+next one, so that its rows are those that go step by step.
 
 A turn of an input row is 8 batches from a standing start: random images of CIFAR-10's shape, gathered, cropped, flipped
 and cut out on the device; or JPEG files of the size of ImageNet's, held in memory, decoded, cropped and flipped.

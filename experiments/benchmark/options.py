@@ -14,7 +14,7 @@ from experiments.benchmark.report import COLUMNS, Column
 from experiments.benchmark.rows import Job, Row
 from experiments.benchmark.runner import Limits
 from experiments.benchmark.targets import Target, target_table
-from experiments.benchmark.work import Network, Work
+from experiments.benchmark.work import USUAL, Network, Work
 from experiments.config import ConfigError
 
 
@@ -86,13 +86,15 @@ class NetworkOptions(Options):
 
     network: Network = "vgg"
     """The published VGG, shown images; dense layers 700-256-256-20, fed with random spikes; plain convolutions
-    64-128-pool-256-pool-10, shown images; or the NF-ResNet-34, shown large images."""
+    64-128-pool-256-pool-10, shown images; the NF-ResNet-34, shown large images; or, fed with random spikes, two 5×5
+    convolutions with max pooling, three normalised 3×3 convolutions, 700-128-20 with recurrence, a Spikformer block."""
     batch_size: int | None = None
-    """Examples a step; None is 16 for images, 64 for dense."""
+    """Examples a step; None is what the network usually has, 16 for vgg."""
     width: float = 1.0
-    """Factor of all channels, of dense of the hidden neurons."""
+    """Factor of all channels, of dense and recurrent of the hidden neurons."""
     image_size: int | None = None
-    """Height and width of the images; None is 32, of resnet 224."""
+    """Height and width of the images, one token of spikformer a pixel; None is what the network usually has, 32 for
+    vgg."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -123,8 +125,9 @@ def require_work(network: Network, batch_size: int | None, width: float, image_s
     """Refuses sizes that a network cannot have."""
     require_count("batch_size", batch_size)
     require(0 < width < math.inf, "width", width, "a number above 0")
-    fits = image_size is None or (network != "dense" and image_size >= 8)
-    require(fits, "image_size", image_size, "8 or more, and a network that is shown images")
+    usual = USUAL[network]
+    fits = image_size is None or (usual.image_size is not None and image_size >= usual.smallest)
+    require(fits, "image_size", image_size, f"{usual.smallest} or more, and a network that is shown images")
 
 
 def require_each_once(flag: str, given: Sequence[object], expected: str, good: bool = True) -> None:

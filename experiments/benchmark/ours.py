@@ -13,12 +13,12 @@ import optax
 from flax import nnx
 
 import safjax
+from experiments.benchmark import nets
 from experiments.benchmark.work import INPUT_RATE, Prepared, Program, Work
 from experiments.energy.operations import operations
 from experiments.training.losses import mean_loss
-from safjax.nn import LIF, LeakyReadout, Synapse
-from safjax.ops import avg_pool, global_avg_pool
 from safjax.rules import RULES, Rule, bptt
+from safjax.schedules import LayerByLayer
 
 METHODS: dict[str, Callable[[], Rule]] = {
     **RULES,
@@ -27,37 +27,8 @@ METHODS: dict[str, Callable[[], Rule]] = {
 }
 
 
-class ConvNet(nnx.Module):
-    """Plain 3×3 convolutions a-b-pool-c-pool, then a dense layer on the mean over space."""
-
-    def __init__(self, sizes: tuple[int, ...], classes: int, rngs: nnx.Rngs):
-        # Twice the weights of unit gain, since spikes have a quarter of a normal current's power or less.
-        conv = functools.partial(
-            nnx.Conv, kernel_size=(3, 3), kernel_init=nnx.initializers.variance_scaling(4.0, "fan_in", "normal")
-        )
-        image, one, two, three = sizes
-        self.features = nnx.Sequential(
-            Synapse(conv(image, one, rngs=rngs)),
-            LIF(),
-            Synapse(conv(one, two, rngs=rngs)),
-            LIF(),
-            Synapse(nnx.Sequential(_halve, conv(two, three, rngs=rngs))),
-            LIF(),
-        )
-        self.classifier = Synapse(nnx.Sequential(_halve, global_avg_pool, nnx.Linear(three, classes, rngs=rngs)))
-        self.readout = LeakyReadout()
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """One step: x[B, H, W, C] ↦ logits[B, classes]."""
-        return self.readout(self.classifier(self.features(x)))
-
-
-def _halve(x: jax.Array) -> jax.Array:
-    return avg_pool(x, (2, 2))
-
-
-def net_of(work: Work) -> nnx.Module:
-    """The network, freshly initialised."""
+def net_of(work: Work, method: str = "bptt") -> nnx.Module:
+    """The network, freshly initialised; batch normalisation as a rule can train it, see `over_of`."""
     rngs = nnx.Rngs(0)
     if work.network == "vgg":
         return safjax.models.SpikingVGG(work.classes, width=work.width, rngs=rngs)
@@ -65,11 +36,23 @@ def net_of(work: Work) -> nnx.Module:
         return safjax.models.SpikingMLP(work.sizes, input_rate=INPUT_RATE, decay=work.decay, rngs=rngs)
     if work.network == "resnet":
         return safjax.models.nf_resnet34(work.classes, width=work.width, rngs=rngs)
-    return ConvNet(work.sizes, work.classes, rngs)
+    if work.network == "conv":
+        return nets.ConvNet(work.sizes, work.classes, rngs)
+    if work.network == "pooled":
+        return nets.pooled(work, rngs)
+    if work.network == "recurrent":
+        return nets.recurrent(work, rngs)
+    make = nets.gesture if work.network == "gesture" else nets.spikformer
+    return make(work, over_of(method), rngs)
+
+
+def over_of(method: str) -> str:
+    """What the statistics of batch normalisation are of: all steps where a rule goes layer by layer, else each."""
+    return "time" if isinstance(METHODS[method]().schedule, LayerByLayer) else "step"
 
 
 def optimizer_of(work: Work) -> optax.GradientTransformation:
-    """Adam for dense, stochastic gradient descent with momentum for images."""
+    """Adam for spike trains, stochastic gradient descent with momentum for images."""
     return optax.sgd(0.01, momentum=0.9) if work.static else optax.adam(1e-3)
 
 
@@ -81,7 +64,7 @@ def step_of(work: Work, method: str) -> safjax.nn.training.TrainStep:
 
 def operations_of(work: Work, method: str) -> int:
     """Of one training step, see `experiments.energy.operations`."""
-    net, step = net_of(work), step_of(work, method)
+    net, step = net_of(work, method), step_of(work, method)
     opt_state = step.init(net)
 
     def results(inputs: jax.Array, labels: jax.Array) -> tuple:
@@ -99,7 +82,7 @@ def prepare(work: Work, method: str, unrolled: bool = False) -> Prepared:
         return mock.patch("jax.lax.scan", scan) if unrolled else contextlib.nullcontext()
 
     inputs, labels = map(jnp.asarray, work.batch())
-    net, step = net_of(work), step_of(work, method)
+    net, step = net_of(work, method), step_of(work, method)
     state = [net, step.init(net)]
 
     def turn() -> float:
@@ -125,7 +108,7 @@ def prepare_stream(work: Work, method: str) -> Prepared:
     Of a rule that updates once a sequence, the loop adds up the gradients of all calls.
     """
     inputs, labels = map(jnp.asarray, work.batch())
-    net, rule, optimizer = net_of(work), METHODS[method](), optimizer_of(work)
+    net, rule, optimizer = net_of(work, method), METHODS[method](), optimizer_of(work)
     loss = functools.partial(mean_loss, mse_weight=work.mse_weight)
     step = safjax.train_step(loss, rule, optimizer, mean_over=work.steps)
     compute = safjax.value_and_grad(loss, rule, mean_over=work.steps)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from experiments.benchmark.rows import BATCHES
-from experiments.benchmark.work import CLASSES, Prepared, Work
+from experiments.benchmark.work import USUAL, Prepared, Work
 from experiments.config import Data, Run
 from experiments.data import Encoded, ImageFiles, Images
 from experiments.distribution import devices
@@ -57,7 +57,7 @@ def _in_memory(work: Work) -> Feed:
 def _files(work: Work) -> Feed:
     """JPEG files held in memory, in ImageNet's recipe, as many as a turn needs: none is decoded before its turn."""
     train = _photos(BATCHES * work.batch_size)
-    dataset = ImageFiles("imagenet", train, train[:1], CLASSES["resnet"], MEAN, STD, work.image_size)
+    dataset = ImageFiles("imagenet", train, train[:1], USUAL["resnet"].classes, MEAN, STD, work.image_size)
     data = Data(
         dataset="imagenet",
         augmentation="resized_crop_flip",

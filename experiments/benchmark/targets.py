@@ -62,6 +62,15 @@ def _conv(*methods: str) -> Place:
 
 
 BPTT = ("bptt", "bptt_layerwise", "exodus")  # one gradient
+SPIKINGJELLY = ("spikingjelly:bptt", "spikingjelly:bptt_single")
+
+
+def _small(network: Network, *peers: str) -> Target:
+    """The fastest form of our gradient takes at most 0.8 of the time of the fastest peer."""
+    steps = STEPS[network]
+    ours = BPTT[:1] if network == "recurrent" else BPTT
+    return Target("step time", Place(network, steps, ours), 0.80, Place(network, steps, peers))
+
 
 PEERS = (
     Target("step time", _vgg("saf_f"), 0.22, _vgg("spikingjelly:ottt_a")),
@@ -73,6 +82,9 @@ PEERS = (
     Target("step time", _conv(*BPTT), 0.05, _conv("spyx:bptt")),
     Target("step time", _conv(*BPTT), 0.90, _conv("snntorch:bptt")),
     Target("step time", _conv("saf_f"), 0.50, _conv("snntorch:bptt")),
+    _small("pooled", "snntorch:bptt", "spyx:bptt", *SPIKINGJELLY),
+    _small("gesture", "snntorch:bptt", *SPIKINGJELLY),
+    _small("recurrent", "snntorch:bptt", "spyx:bptt", *SPIKINGJELLY),
 )
 """Of ours to peers."""
 

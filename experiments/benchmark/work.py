@@ -6,16 +6,53 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Network = Literal["vgg", "dense", "conv", "resnet"]
+Network = Literal["vgg", "dense", "conv", "resnet", "pooled", "gesture", "recurrent", "spikformer"]
 
-STEPS: dict[Network, int] = {"vgg": 6, "dense": 100, "conv": 6, "resnet": 6}
-BATCH_SIZES: dict[Network, int] = {"vgg": 16, "dense": 64, "conv": 16, "resnet": 16}
-IMAGE_SIZES: dict[Network, int] = {"vgg": 32, "conv": 32, "resnet": 224}
-CLASSES: dict[Network, int] = {"vgg": 10, "dense": 20, "conv": 10, "resnet": 1000}
-NAMES: dict[Network, str] = {"vgg": "VGG", "conv": "conv 64-128-P-256-P-10", "resnet": "NF-ResNet-34"}
 
-INPUTS, INPUT_RATE = 700, 0.03
-"""Of dense: each input unit fires at random in 3 % of the steps."""
+class Usual(NamedTuple):
+    """What a network usually has.
+
+    Attributes:
+      name: in words.
+      steps: T.
+      batch_size: B.
+      classes: outputs.
+      decay: λ of all neurons.
+      image_size: height and width of the images, of spikformer one token a pixel; None where there are none.
+      rate: part of the steps in which each input fires at random; None where images are shown.
+      smallest: image size that it can have.
+    """
+
+    name: str
+    steps: int
+    batch_size: int
+    classes: int
+    decay: float = 0.5
+    image_size: int | None = None
+    rate: float | None = None
+    smallest: int = 8
+
+
+INPUT_RATE = 0.03
+"""Of dense and recurrent: each input unit fires at random in 3 % of the steps."""
+
+USUAL: dict[Network, Usual] = {
+    "vgg": Usual("VGG", 6, 16, 10, image_size=32),
+    "dense": Usual("dense", 100, 64, 20, 0.95, rate=INPUT_RATE),
+    "conv": Usual("conv 64-128-P-256-P-10", 6, 16, 10, image_size=32),
+    "resnet": Usual("NF-ResNet-34", 6, 16, 1000, image_size=224),
+    "pooled": Usual("pooled 12C5-P-64C5-P-10", 25, 32, 10, 0.9, image_size=28, rate=0.2, smallest=16),
+    "gesture": Usual("gesture 32C3-N-P-32C3-N-P-32C3-N-P-11", 16, 8, 11, image_size=32, rate=0.1),
+    "recurrent": Usual("recurrent", 100, 64, 20, 0.95, rate=INPUT_RATE),
+    "spikformer": Usual("spikformer, one block", 4, 16, 10, image_size=8, rate=0.2),
+}
+STEPS: dict[Network, int] = {network: usual.steps for network, usual in USUAL.items()}
+INPUTS = 700
+RECURRENT_WEIGHT = 0.24
+"""Standard deviation of the weights from the inputs to the neurons of recurrent, with which these fire."""
+
+HEADS = 4
+"""Of the attention of spikformer."""
 
 
 class Program(NamedTuple):
@@ -52,11 +89,15 @@ class Work:
 
     Attributes:
       network: vgg, the published one of `safjax.models.SpikingVGG`; dense, 700-256-256-20; conv, 3×3 convolutions
-        64-128-pool-256-pool and a dense layer to 10 classes; resnet, `safjax.models.nf_resnet34` for ImageNet.
+        64-128-pool-256-pool and a dense layer to 10 classes; resnet, `safjax.models.nf_resnet34` for ImageNet; pooled,
+        5×5 convolutions 12-pool-64-pool and a dense layer to 10, the net of snnTorch's tutorials; gesture, three 3×3
+        convolutions to 32 channels, each normalised over the batch and pooled, and a dense layer to 11; recurrent, the
+        700-128-20 of `safjax.models.SpikingRNN`; spikformer, one block of `safjax.models.Spikformer`, of 64 tokens of
+        128 channels with 4 heads, whose mean over tokens is classified.
       steps: T.
       batch_size: B.
-      width: factor of all channels, of dense of the hidden neurons.
-      image_size: height and width of the images; not used by dense.
+      width: factor of all channels, of dense and recurrent of the hidden neurons.
+      image_size: height and width of the images, in spikformer one token a pixel; not used by dense and recurrent.
     """
 
     network: Network
@@ -68,12 +109,12 @@ class Work:
     @property
     def static(self) -> bool:
         """Whether the inputs are images, shown for T steps, or time-major sequences."""
-        return self.network != "dense"
+        return USUAL[self.network].rate is None
 
     @property
     def decay(self) -> float:
         """λ of all neurons."""
-        return 0.5 if self.static else 0.95
+        return USUAL[self.network].decay
 
     @property
     def mse_weight(self) -> float:
@@ -83,7 +124,7 @@ class Work:
     @property
     def classes(self) -> int:
         """Outputs."""
-        return CLASSES[self.network]
+        return USUAL[self.network].classes
 
     def scaled(self, size: int) -> int:
         """Channels, or neurons, times the width."""
@@ -91,10 +132,31 @@ class Work:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Of the layers of dense, the inputs first; the channels of conv, the image's first."""
-        if self.static:
-            return (3, *map(self.scaled, (64, 128, 256)))
-        return (INPUTS, self.scaled(256), self.scaled(256), self.classes)
+        """Of the layers of dense and recurrent, the inputs first; the channels of the others, the input's first."""
+        if self.network == "dense":
+            return (INPUTS, self.scaled(256), self.scaled(256), self.classes)
+        if self.network == "recurrent":
+            return (INPUTS, self.scaled(128), self.classes)
+        if self.network == "pooled":
+            return (1, self.scaled(12), self.scaled(64))
+        if self.network == "gesture":
+            return (2, *[self.scaled(32)] * 3)
+        if self.network == "spikformer":
+            return (HEADS * self.scaled(128 // HEADS),)
+        return (3, *map(self.scaled, (64, 128, 256)))
+
+    @property
+    def flat(self) -> int:
+        """Inputs of the dense layer behind the last pooling of pooled and gesture."""
+        size = self.image_size // 8 if self.network == "gesture" else ((self.image_size - 4) // 2 - 4) // 2
+        return size**2 * self.sizes[-1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what one example is in one step: (H, W, C), or (inputs,)."""
+        if USUAL[self.network].image_size is None:
+            return (INPUTS,)
+        return (self.image_size, self.image_size, self.sizes[0])
 
     @property
     def title(self) -> str:
@@ -104,10 +166,13 @@ class Work:
     @property
     def subject(self) -> str:
         """In words, without the steps."""
-        if not self.static:
-            return f"dense {'-'.join(map(str, self.sizes))}, {INPUT_RATE:.0%} spikes, batch {self.batch_size}"
-        size = f"{self.image_size}×{self.image_size}×3"
-        return f"{NAMES[self.network]} × {self.width:g}, {size}, batch {self.batch_size}"
+        usual, shape = USUAL[self.network], "×".join(map(str, self.shape))
+        if usual.image_size is None:
+            what = f"{usual.name} {'-'.join(map(str, self.sizes))}"
+        else:
+            what = f"{usual.name} × {self.width:g}, {shape}"
+        rate = "" if usual.rate is None else f", {usual.rate:.0%} spikes"
+        return f"{what}{rate}, batch {self.batch_size}"
 
     @classmethod
     def usual(
@@ -119,14 +184,19 @@ class Work:
         image_size: int | None = None,
     ) -> "Work":
         """With the sizes that a network usually has where None is given."""
-        size = image_size or IMAGE_SIZES.get(network, 32)
-        return cls(network, steps or STEPS[network], batch_size or BATCH_SIZES[network], width, size)
+        usual = USUAL[network]
+        size = image_size or usual.image_size or 32
+        return cls(network, steps or usual.steps, batch_size or usual.batch_size, width, size)
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels: images x[B, H, W, 3] with power at low frequencies, or spike trains x[T, B, 700]."""
-        rng, labels = np.random.default_rng(0), np.arange(self.batch_size) % self.classes
-        if not self.static:
-            spikes = rng.random((self.steps, self.batch_size, INPUTS)) < INPUT_RATE
+        """Inputs and labels: images x[B, H, W, 3] with power at low frequencies, or spike trains x[T, B, *shape]."""
+        rng, labels, rate = (
+            np.random.default_rng(0),
+            np.arange(self.batch_size) % self.classes,
+            USUAL[self.network].rate,
+        )
+        if rate is not None:
+            spikes = rng.random((self.steps, self.batch_size, *self.shape)) < rate
             return spikes.astype(np.float32), labels
         size, patches = self.image_size, -(-self.image_size // 8)
         coarse = rng.normal(size=(self.batch_size, patches, patches, 3))

@@ -80,7 +80,11 @@ def parse(default: Config, description: str, args: Sequence[str] | None = None) 
             config=(tyro.conf.OmitArgPrefixes,),
         )
     before, now = to_json(default), to_json(config)
-    for name, needed, value in (("layers", "network", "vgg"), ("momentum", "optimizer", "sgd")):
+    for name, needed, value in (
+        ("layers", "network", "vgg"),
+        ("head", "network", "vgg"),
+        ("momentum", "optimizer", "sgd"),
+    ):
         if now[name] != before[name] and now[needed] != value:
             raise ConfigError(
                 f"--{name} says nothing with --{needed}={now[needed]}: it is for --{needed}={value}. Leave "

@@ -10,6 +10,13 @@ DATASETS = {
     "digits": "experiments.data.images.digits:load",
     "randman": "experiments.data.events.randman:load",
     "spoken_digits": "experiments.data.sound.spoken_digits:load",
+    "saccades": "experiments.data.events.saccades:load",
+    "speech_direction": "experiments.data.sound.speech_direction:load",
+    "nmnist": "experiments.data.events.published:load_nmnist",
+    "shd": "experiments.data.events.published:load_shd",
+    "ssc": "experiments.data.events.published:load_ssc",
+    "dvs_gesture": "experiments.data.events.published:load_dvs_gesture",
+    "cifar10_dvs": "experiments.data.events.published:load_cifar10_dvs",
     "imagenet": "experiments.data.images.published:load_imagenet",
 }
 """MODULE:FUNCTION of each: (folder of the data sets) ↦ an `experiments.data.DataSet`."""

@@ -48,13 +48,22 @@ class Data:
     dataset: DatasetName = "cifar10"
     """Data set; the recipe's own unless given."""
     augmentation: Literal["crop_flip_cutout", "crop_flip", "crop", "resized_crop_flip", "none"] = "crop_flip_cutout"
-    """Random changes of the training images: crop with padding 4, flip, cutout; padding 2, flip; padding 1; for
-    imagenet, a part of the image resized, flip; none."""
+    """Random changes of the training images: crop with padding 4, flip, cutout; padding 2, flip; padding 1, of events
+    a twelfth of the height; for imagenet, a part of the image resized, flip; none."""
     image_size: int | None = None
     """Height and width to which imagenet's images are cropped; None is 224, and elsewhere the size as stored."""
     steps: int | None = 6
-    """Time steps for which each image is shown, or into which spike trains are divided; None: sequences have lengths of
-    their own."""
+    """Time steps for which each image is shown, or into which spike trains and recordings of events are divided; None:
+    sequences have lengths of their own."""
+    bins: Literal["duration", "count"] = "duration"
+    """How recordings of events are divided into steps: by time, or into equal numbers of events, as published recipes
+    for dvs_gesture and cifar10_dvs do; a net that is to hear events as they come needs duration."""
+    pool: int | None = None
+    """Side of the squares of pixels, or number of neighbouring channels, whose events are added up; None is the data
+    set's own."""
+    chain: int = 1
+    """Recordings of events that are joined to one, of the first so many classes one each: their order is what is to be
+    told, and each has --steps / --chain steps; 1 joins none."""
     batch_size: int = 128
     """Examples in a batch."""
     held_out: float = 0.0
@@ -75,6 +84,8 @@ class Net:
     """Network for images: a VGG of --layers; a ResNet-18 for small images; the NF-ResNet-34 for large ones."""
     layers: tuple[int | Literal["M"], ...] = (64, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512)
     """Channels of each convolution of the vgg; M is 2x2 average pooling. For spike trains, neurons of each layer."""
+    head: Literal["average", "flatten"] = "average"
+    """What the classifier of the vgg is given of the last map: the mean over its places, or all of them."""
     width: float = 1.0
     """Factor for the channels of all layers."""
     decay: float = 0.5

@@ -10,6 +10,8 @@ NUMBER = "a number above 0, neither smaller nor larger than float32 can hold"
 WIDEST = 2**16
 """Channels of a layer. More than any net has, and more make weights that no memory holds."""
 
+LONGEST_CHAIN = 4
+"""Recordings in a chain, which have 24 orders."""
 
 Range = tuple[str, object, bool, str]
 """A field, its value, whether that is possible, and what it may be."""
@@ -27,6 +29,13 @@ def data_ranges(data: Any) -> list[Range]:
             "a whole number of time steps, 1 or more, or None for sequences with lengths of their own",
         ),
         ("held_out", data.held_out, 0 <= data.held_out < 1, "a number in [0, 1), the share that is held out"),
+        (
+            "pool",
+            data.pool,
+            data.pool is None or 1 <= data.pool <= WIDEST,
+            "a whole number of pixels or channels, 1 or more",
+        ),
+        ("chain", data.chain, 1 <= data.chain <= LONGEST_CHAIN, f"a whole number of recordings, 1 to {LONGEST_CHAIN}"),
         ("batch_size", data.batch_size, 1 <= data.batch_size <= MOST, "a whole number of examples, 1 or more"),
     ]
 

@@ -5,17 +5,18 @@
     for planned in Plan(parts.train, 128, common_edges(parts.train)).epoch(seed, epoch):
         made = parts.train.make(key, parts.train.held, planned.indices)  # inside jit
 
-What a data set must be is said in `experiments.data.examples`. Four kinds of data are there to build one of: `Images`
-in memory, `ImageFiles`, `SpikeTimes`, and `Sequences` of different lengths. A new data set is a file with a function
-that returns one of them, or a kind of its own, and a line in `experiments/config/datasets.py`.
+What a data set must be is said in `experiments.data.examples`. Five kinds of data are there to build one of: `Images`
+in memory, `ImageFiles`, `SpikeTimes`, `Binned` events, and `Sequences` of different lengths. A new data set is a file
+with a function that returns one of them, or a kind of its own, and a line in `experiments/config/datasets.py`.
 
 Importing this package imports no data library; `load` does, for the data sets that need one.
 """
 
 from experiments.data.batches import EvaluationBatches, epoch_indices, evaluation_batches
 from experiments.data.errors import DataCorrupt, DataUnavailable
+from experiments.data.events.binned import Binned
 from experiments.data.events.spike_times import SpikeTimes, spike_trains
-from experiments.data.examples import DataSet, Examples, Made, Parts, Shape
+from experiments.data.examples import DataSet, Examples, Made, Parts, Shape, Shown
 from experiments.data.images.image_files import Encoded, ImageFiles
 from experiments.data.images.images import Images
 from experiments.data.loaders import load
@@ -23,6 +24,7 @@ from experiments.data.plans import Plan, Planned, common_edges, held_out
 from experiments.data.sequences import Recordings, Sequences
 
 __all__ = [
+    "Binned",
     "DataCorrupt",
     "DataSet",
     "DataUnavailable",
@@ -38,6 +40,7 @@ __all__ = [
     "Recordings",
     "Sequences",
     "Shape",
+    "Shown",
     "SpikeTimes",
     "common_edges",
     "epoch_indices",

@@ -62,6 +62,20 @@ class Shape(NamedTuple):
     input_rate: float | None = None
 
 
+class Shown(NamedTuple):
+    """An example to look at.
+
+    Attributes:
+      title: such as the name of its class.
+      counts: events [T, H, W, 2] of pixels, the last axis (OFF, ON), or [T, units].
+      paired: whether the units are OFF and ON of each channel in turn.
+    """
+
+    title: str
+    counts: np.ndarray
+    paired: bool = False
+
+
 class Parts(NamedTuple):
     """A data set, made ready for a run.
 
@@ -71,6 +85,8 @@ class Parts(NamedTuple):
       shape: of the net.
       steps: for how many steps an image is shown; None where inputs are sequences.
       baseline: a test accuracy to compare with, which takes some time to compute; None without any.
+      about: what is to be known of the data, in lines.
+      shown: a few examples, for a picture.
     """
 
     train: Examples
@@ -79,14 +95,32 @@ class Parts(NamedTuple):
     shape: Shape
     steps: int | None
     baseline: Callable[[], float] | None = None
+    about: tuple[str, ...] = ()
+    shown: tuple[Shown, ...] = ()
 
 
-def refuse_leave_out(data: Data, name: str) -> None:
-    """Raises ConfigError if a speaker is to be left out of a data set that has none."""
-    if data.leave_out is not None:
-        raise ConfigError(
-            f"--leave-out={data.leave_out!r} names a speaker of spoken_digits, but {name} has none. Do not give it."
-        )
+OF_SOME = {
+    "leave_out": "names a speaker of spoken_digits, but {} has none",
+    "bins": "divides recordings of events, but {} has none that could be",
+    "pool": "adds up pixels or channels of recordings, but those of {} are as they are",
+    "chain": "joins recordings of events, but {} has none that could be",
+}
+"""Flags of data that only some data sets have a use for: why the others have none."""
+
+
+def refuse_unused(data: Data, name: str, *used: str) -> None:
+    """Raises ConfigError if a flag is given that says nothing of this data set.
+
+    Args:
+      data: the flags.
+      name: of the data set.
+      used: those of `OF_SOME` that it has a use for.
+    """
+    for flag in OF_SOME.keys() - set(used):
+        given = getattr(data, flag)
+        if given != getattr(Data(), flag):
+            why = OF_SOME[flag].format(name)
+            raise ConfigError(f"--{flag.replace('_', '-')}={given!r} {why}. Do not give it.")
 
 
 class DataSet(Protocol):
@@ -101,7 +135,7 @@ class DataSet(Protocol):
         """The two parts, as a configuration asks for them.
 
         Args:
-          data: augmentation, image size, steps and the speaker left out are used.
+          data: all fields but batch size and the share held out.
 
         Raises:
           ConfigError: these examples cannot be augmented, cropped or divided into steps so.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_unused
 from experiments.data.images.images import check_labels
 
 
@@ -84,7 +84,7 @@ class Sequences:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. A batch is read on the host, filled up with zeros, and cast on the device."""
-        refuse_leave_out(data, self.name)
+        refuse_unused(data, self.name)
         if data.augmentation != "none":
             raise ConfigError(
                 f"--augmentation={data.augmentation} changes images, but {self.name} holds sequences. Give "

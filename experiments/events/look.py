@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.events.labels import label_of
-from experiments.events.picture import draw_frames, draw_raster
+from experiments.storage.event_pictures import draw_frames, draw_raster
 from safjax.data import EventFile, Grid, SpikeFile, open_events
 
 FRAMES = 8

@@ -1,5 +1,6 @@
 """The page: everything of it in one text."""
 
+import base64
 import html
 import re
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ def page(runs: Sequence[Run], seen: Sequence[Activity | str]) -> str:
     drawn = [run for run in runs if run.records]
     parts = [
         _section("Results", tables.results(runs, seen), *_problems(runs)),
+        *_inputs(runs),
         _section("Learning curves", *_curves(drawn)),
         _section("Firing rates", *map(_rates, drawn)),
         _section("Spikes", *(_spikes(run, activity) for run, activity in zip(runs, seen, strict=True))),
@@ -51,7 +53,8 @@ def page(runs: Sequence[Run], seen: Sequence[Activity | str]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         # A browser would refuse to load anything from elsewhere.
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        'img-src data:">\n'
         f"<style>{_style()}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n{''.join(parts)}</body>\n</html>\n"
     )
 
@@ -62,6 +65,19 @@ def _section(title: str, *parts: str) -> str:
 
 def _problems(runs: Sequence[Run]) -> list[str]:
     return [f"<p>{html.escape(f'{run.name} is broken: {run.problem}.')}</p>" for run in runs if run.problem is not None]
+
+
+def _inputs(runs: Sequence[Run]) -> list[str]:
+    """The pictures of what the nets were given, of the runs that have one."""
+    drawn = [run for run in runs if (run.path / "inputs.png").is_file()]
+    return [_section("Inputs", *map(_picture, drawn))] if drawn else []
+
+
+def _picture(run: Run) -> str:
+    name, content = html.escape(run.name), base64.b64encode((run.path / "inputs.png").read_bytes()).decode()
+    caption = "Test examples of some classes, ON vermilion, OFF blue."
+    image = f'<img alt="Events that {name} is given" src="data:image/png;base64,{content}">'
+    return f"<h3>{name}</h3><figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _curves(runs: Sequence[Run]) -> list[str]:
@@ -123,7 +139,7 @@ background:var(--ground)}}
 h1{{font-size:1.6rem}}h2{{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid var(--grid)}}
 h3{{font-size:1.05rem;margin:1.4rem 0 .4rem}}p{{max-width:60rem;color:var(--quiet)}}
 .wide{{overflow-x:auto}}.charts{{display:flex;flex-wrap:wrap;gap:1rem 1.5rem}}figure{{margin:0}}
-figure svg{{max-width:100%;height:auto;display:block}}svg text{{font-family:system-ui,sans-serif!important}}
+figure svg,figure img{{max-width:100%;height:auto;display:block}}svg text{{font-family:system-ui,sans-serif!important}}
 figcaption,caption{{font-size:.85rem;color:var(--quiet);text-align:left;max-width:36rem}}caption{{padding-bottom:.4rem;
 max-width:none}}
 table{{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}}

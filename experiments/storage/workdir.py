@@ -5,6 +5,7 @@
     tensorboard/        the same numbers, for TensorBoard
     checkpoints/        the run at its latest moments, and at its best: see `experiments.storage.checkpoints`
     curves.png          loss and accuracy over the epochs
+    inputs.png          a few examples of events, where the data are such
     firing_rates.png    firing rate of each layer over the epochs
     summary.json        what the run printed last
     lock                held by the process that trains
@@ -15,11 +16,12 @@ first name that is free. Only --resume continues the run that a folder holds.
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from experiments.config import Config, ConfigError, to_json
 from experiments.console.messages import warn
-from experiments.data import Shape
+from experiments.data import Shape, Shown
 from experiments.storage import checkpoints
 from experiments.storage.checkpoints import Checkpoints, SaveFailed, Snapshot
 from experiments.storage.folders import Claim, check_same, claim, replace
@@ -37,10 +39,10 @@ class Workdir:
       records: the lines of `metrics.jsonl`.
     """
 
-    def __init__(self, claimed: Claim, config: Config, stored: dict[str, Any]):
+    def __init__(self, claimed: Claim, config: Config, stored: dict[str, Any], shown: Sequence[Shown]):
         self.path, self._lock = claimed.path, claimed.lock
         self.records: list[dict[str, Any]] = []
-        self._config, self._stored = config, stored
+        self._config, self._stored, self._shown = config, stored, shown
         self._checkpoints = Checkpoints(self.path / "checkpoints", config.run.keep)
         self._saved, self._saved_at = 0, time.monotonic()
         self._metrics, self._metrics_torn = self.path / "metrics.jsonl", False
@@ -150,15 +152,20 @@ class Workdir:
     def _draw(self) -> None:
         if self.records:
             # matplotlib takes a second to import, and only this needs it.
-            from experiments.storage import plots
+            from experiments.storage import event_pictures, plots
 
             title = f"{self._config.data.dataset}, {self._config.training.method}"
             plots.draw_curves(self.records, title, self.path / "curves.png")
             plots.draw_firing_rates(self.records, title, self.path / "firing_rates.png")
+            if self._shown:
+                event_pictures.draw_inputs(self._shown, self.path / "inputs.png")
 
 
-def create(config: Config, shape: Shape) -> Workdir:
+def create(config: Config, shape: Shape, shown: Sequence[Shown] = ()) -> Workdir:
     """Makes the folder of a run and writes its configuration there, or opens the folder of the run to be resumed.
+
+    Args:
+      shown: examples for its picture.
 
     Raises:
       ConfigError: the folder holds something else already, is in use, or cannot be written.
@@ -170,4 +177,4 @@ def create(config: Config, shape: Shape) -> Workdir:
         replace(claimed.path / "config.json", json.dumps(stored, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"the work directory cannot be written: {error}. Give another one with --workdir.") from error
-    return Workdir(claimed, config, stored)
+    return Workdir(claimed, config, stored, shown)

@@ -79,7 +79,7 @@ class Feed:
       shape: what the net takes and gives.
       steps: for how many steps an image is shown; None where the inputs are sequences.
       chooses: whether training examples are held out, to choose the best epoch.
-      baseline: as of `Parts`.
+      baseline, about, shown: as of `Parts`.
 
     Raises:
       ConfigError: the data set is smaller than one batch, or cannot be augmented, cropped or divided into steps as
@@ -94,6 +94,7 @@ class Feed:
         plan = Plan(parts.train, data.batch_size, edges, trained_on)
         self.batches, self.baseline = full_batches(data, plan.size), parts.baseline
         self.shape, self.steps = parts.shape, parts.steps
+        self.about, self.shown = parts.about, parts.shown
         self._train, self._plan = parts.train, plan
         self._test = parts.test, Plan(parts.test, data.batch_size, edges)
         self._plain = None if chosen_by is None else (parts.plain, Plan(parts.plain, data.batch_size, edges, chosen_by))

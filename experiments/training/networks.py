@@ -90,6 +90,7 @@ def _build_vgg(flags: NetFlags, shape: Shape, seed: int) -> SpikingVGG:
         cfg=flags.layers,
         width=flags.width,
         in_features=channels,
+        flatten=(height, width) if flags.head == "flatten" else None,
         rngs=nnx.Rngs(seed),
         **_options(flags),
     )
@@ -100,6 +101,10 @@ def _build_mlp(flags: NetFlags, shape: Shape, seed: int) -> SpikingMLP:
         raise ConfigError(
             f"--network={flags.network} is for images, but the data are sequences. Leave it out, and give the "
             "neurons with --layers."
+        )
+    if flags.head != "average":
+        raise ConfigError(
+            f"--head={flags.head} is for maps of images, but the data are sequences of units. Leave it out."
         )
     if "M" in flags.layers:
         raise ConfigError(

@@ -55,6 +55,8 @@ def train(config: Config) -> dict[str, Any]:
     baseline = feed.baseline() if feed.baseline is not None and writes() else None
     with Interrupt(Agreement(devices)) as interrupt, open_folder(config, feed) as folder:
         say(f"{config.data.dataset}, {config.training.method}, {trainer.parameters:,} parameters: {folder.path}")
+        for line in feed.about if writes() else ():
+            say(line)
         if baseline is not None:
             say(f"test accuracy of counts alone, without their times: {baseline:.2%} (logistic regression)")
         position = resume(trainer, folder)
@@ -66,7 +68,7 @@ def train(config: Config) -> dict[str, Any]:
 
 def open_folder(config: Config, feed: Feed) -> Workdir | NoWorkdir:
     """The folder of a run; of several processes the first has it."""
-    return workdir.create(config, feed.shape) if writes() else NoWorkdir()
+    return workdir.create(config, feed.shape, feed.shown) if writes() else NoWorkdir()
 
 
 def resume(trainer: Trainer, folder: Workdir | NoWorkdir) -> Position:

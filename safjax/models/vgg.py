@@ -23,14 +23,16 @@ class SpikingVGG(nnx.Module):
     """VGG with weight-standardised 3×3 convolutions, average pooling and one dense readout.
 
     Each convolution feeds LIF neurons, whose spikes are scaled by 2.74; "M" in `cfg` is 2×2 average pooling; the last
-    map is averaged over space. Xiao et al., "Online training through time for spiking neural networks", 2022, Sec. 5:
-    9,228,362 parameters for 10 classes, 9,274,532 for 100.
+    map is averaged over space, or flattened. Xiao et al., "Online training through time for spiking neural networks",
+    2022, Sec. 5: 9,228,362 parameters for 10 classes, 9,274,532 for 100.
 
     Args:
       num_classes: outputs.
       cfg: channels of each convolution, and "M".
       width: multiplies all channels, rounded, at least 1.
       in_features: channels of the image.
+      flatten: (height, width) of the images, where the last map is to be flattened; None averages it over space, for
+        images of any size. Small maps of few channels tell classes apart by where their spikes are.
       decay, threshold, surrogate: of all neurons.
       readout: of the final current; default `LeakyReadout()`. `InstantReadout()` is the published one.
       dtype: in which synapses compute, for instance bfloat16; None takes that of inputs and parameters. Neurons and
@@ -39,7 +41,8 @@ class SpikingVGG(nnx.Module):
       rngs: its stream "params" initialises the weights.
 
     Raises:
-      ValueError: num_classes or width not positive, a cfg of other entries or without any convolution.
+      ValueError: num_classes or width not positive, a cfg of other entries or without any convolution, images to be
+        flattened that its poolings leave nothing of.
 
     Example:
       >>> import jax.numpy as jnp
@@ -57,6 +60,7 @@ class SpikingVGG(nnx.Module):
         cfg: Sequence[int | str] = PUBLISHED,
         width: float = 1.0,
         in_features: int = 3,
+        flatten: tuple[int, int] | None = None,
         decay: float = 0.5,
         threshold: float = 1.0,
         surrogate: Callable[[jax.Array], jax.Array] = Sigmoid(),  # noqa: B008 (a frozen value)
@@ -80,9 +84,11 @@ class SpikingVGG(nnx.Module):
                 LIF(decay, threshold, surrogate),
             ]
             channels, poolings = features, 0
-        dense = nnx.Linear(channels, num_classes, kernel_init=nnx.initializers.normal(0.01), **dtypes, rngs=rngs)
+        places, head = (1, global_avg_pool) if flatten is None else (_places(flatten, cfg), _flattened)
+        normal = nnx.initializers.normal(0.01)
+        dense = nnx.Linear(places * channels, num_classes, kernel_init=normal, **dtypes, rngs=rngs)
         self.features = nnx.Sequential(*layers)
-        self.classifier = Synapse(nnx.Sequential(Between(True, poolings), global_avg_pool, dense))
+        self.classifier = Synapse(nnx.Sequential(Between(True, poolings), head, dense))
         self.readout = LeakyReadout() if readout is None else readout
 
     def __call__(self, x: Any) -> jax.Array:
@@ -176,6 +182,20 @@ class Between(nnx.Module):
         for _ in range(self.poolings):
             x = avg_pool(x, (2, 2))
         return SPIKE_GAIN * x if self.scaled else x
+
+
+def _flattened(x: jax.Array) -> jax.Array:
+    return x.reshape(len(x), -1)
+
+
+def _places(size: tuple[int, int], cfg: Sequence[int | str]) -> int:
+    factor = 2 ** sum(entry == "M" for entry in cfg)
+    if min(size) < factor:
+        raise ValueError(
+            f"SpikingVGG(flatten={size!r}): its poolings divide both sides by {factor}, which leaves nothing to "
+            f"flatten. Give the (height, width) of images of {factor} pixels or more, or fewer 'M'."
+        )
+    return (size[0] // factor) * (size[1] // factor)
 
 
 def _check(num_classes, cfg, width) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 from flax import nnx
 
-from safjax.nn.graphs import split_net
+from safjax.nn.graphs import Graph, split_net
 from safjax.nn.inference import inference_rule
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, reading
 from safjax.nn.task import check_call, one_step
 from safjax.nn.verdicts import ASKED, Enquiry, Trial, bound_to
-from safjax.rules import bptt
+from safjax.rules import Rule, bptt
 
 WIDTH = 100
 
@@ -121,6 +121,18 @@ def check(net: nnx.Module, x: Any, steps: int | None = None) -> Report:
     """
     check_call(net, x, steps, bptt(), None)
     graph, *arrays = split_net(net)
+    return Report(verdicts_of(graph, arrays, x, steps, ASKED))
+
+
+def verdicts_of(graph: Graph, arrays: Any, x: Any, steps: int | None, asked: Mapping[str, Rule]) -> tuple[Verdict, ...]:
+    """What each of the rules says of a net.
+
+    Args:
+      graph: of the net.
+      arrays: (parameters, other variables) of it; shapes will do.
+      x, steps: as of `check`; shapes will do.
+      asked: the rules, by the names that the verdicts get.
+    """
     static, read = steps is not None, reading(x, steps)
     found: list[Verdict] = []
     length = steps if steps is not None else len(jax.tree.leaves(x)[0])
@@ -129,10 +141,10 @@ def check(net: nnx.Module, x: Any, steps: int | None = None) -> Report:
         trial = Trial(lambda: graph.merge(params, rest), one_step(x, static), length, static)
         enquiry = Enquiry(trial)
         _refuse_unfit(trial, read, enquiry)
-        found.extend(Verdict(name, enquiry.reasons(rule)) for name, rule in ASKED.items())
+        found.extend(Verdict(name, enquiry.reasons(rule)) for name, rule in asked.items())
 
     jax.eval_shape(ask, *arrays)
-    return Report(tuple(found))
+    return tuple(found)
 
 
 def _refuse_unfit(trial: Trial, read: Reading | None, enquiry: Enquiry) -> None:

@@ -90,7 +90,7 @@ class Trial(NamedTuple):
                 keep="last",
                 lengths=lengths,
             )
-            return rule.schedule.gradients(task, params, None)[1]
+            return rule.schedule.gradients(task, params, jax.random.key(0) if rule.schedule.draws else None)[1]
 
         before = () if self.static else (self.steps,)
         x = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*before, *a.shape), a.dtype), self.x)

@@ -87,14 +87,15 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     The compiler spreads a convolution over cores by blocks of 64 output channels and by blocks of long rows, never by
     images: a map of few channels runs on one core, and short rows leave its vector units half empty. Laying the rows of
     all images side by side, image index innermost, cures both; the window's entries are then N apart.
+
+    `shifted_sum` is elementwise, and would be fused into whatever reads it: into max pooling once for each entry of a
+    window and again for its place. In blocks, two at least, it is computed once.
     """
     if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window):
         return winograd.convolve(x, w, window.padding)
     y = jax.eval_shape(lambda: convolve(x, w, window))
     if x.shape[-1] == 1 and all(s == 1 for s in window.strides):
-        return shifted_sum(x, w, window, y.shape[1:-1])
-    if x.shape[-1] < FEW:
-        return _as_it_stands_or_in_long_rows(x, w, window)
+        return by_blocks(lambda x: shifted_sum(x, w, window, y.shape[1:-1]), x, _blocks(x, y, at_least=2))
     return by_blocks(lambda x: _as_it_stands_or_in_long_rows(x, w, window), x, _blocks(x, y))
 
 
@@ -192,10 +193,10 @@ def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     return summed_over_blocks(lambda x, δ: _contracted(x, δ, window), x, δ, _blocks(x, δ))
 
 
-def _blocks(x: Any, y: Any) -> int:
+def _blocks(x: Any, y: Any, at_least: int = 1) -> int:
     """How many blocks of images make a convolution's input and output small enough for the cache."""
     one = sum(prod(a.shape[1:]) * a.dtype.itemsize for a in (x, y))
-    return blocks_of(len(x), one) if len(x) else 1
+    return blocks_of(len(x), one, at_least) if len(x) else 1
 
 
 def _contracted(x, δ, window):

@@ -88,7 +88,7 @@ class MeanPropagation:
         if course.static:
             return None, Averaged.of_still(x)
         state = InputState(wide_zeros(x), Gain.start(x)) if state is None else state
-        total, count = state.total + jax.lax.stop_gradient(x), state.seen.step(1.0)
+        total, count = state.total + x, state.seen.step(1.0)
         return InputState(total, count), Averaged(x, total / count.of(total))
 
     def synapse(self, function: SynapseFn, weights: Any, *messages: Averaged) -> Averaged:

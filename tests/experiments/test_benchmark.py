@@ -1,5 +1,7 @@
 """The benchmark measures every row in a process of its own, and a row that fails does not stop the others."""
 
+import functools
+import importlib
 import json
 import math
 import re
@@ -8,23 +10,42 @@ import subprocess
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
+import safjax
 from experiments.benchmark import __main__ as benchmark
 from experiments.benchmark import ours, peers, runner
 from experiments.benchmark.options import peer_rows
 from experiments.benchmark.ours import METHODS
 from experiments.benchmark.rows import Job
 from experiments.benchmark.runner import Limits, Worker, measure
+from experiments.benchmark.tables.peers import OURS
 from experiments.benchmark.work import Work
 from experiments.benchmark.worker import peak_bytes, prepare
 from experiments.energy.operations import operations
+from experiments.training.losses import mean_loss
+from safjax.nn import BatchNorm
 from safjax.rules import bptt
+from tests.nets import assert_fires
 
+FORMS = {network: OURS[network] for network in ("pooled", "gesture", "recurrent", "spikformer")}
 DENSE = Work("dense", steps=3, batch_size=2, width=0.03)
 SMALL = {
     "vgg": Work("vgg", steps=2, batch_size=2, width=0.03, image_size=16),
     "dense": DENSE,
     "conv": Work("conv", steps=2, batch_size=2, width=0.1, image_size=8),
+    "pooled": Work("pooled", steps=4, batch_size=2, width=0.5, image_size=16),
+    "gesture": Work("gesture", steps=3, batch_size=4, width=0.2, image_size=16),
+    "recurrent": Work("recurrent", steps=3, batch_size=2, width=0.1),
+    "spikformer": Work("spikformer", steps=2, batch_size=2, width=0.1, image_size=2),
+}
+PARAMETERS = {
+    "dense": 700 * 256 + 256 + 256 * 256 + 256 + 256 * 20 + 20,
+    "conv": 9 * (3 * 64 + 64 * 128 + 128 * 256) + 64 + 128 + 256 + 256 * 10 + 10,
+    "pooled": 25 * 12 + 12 + 25 * 12 * 64 + 64 + 1024 * 10 + 10,
+    "gesture": 9 * (2 + 32 + 32) * 32 + 3 * 2 * 32 + 4 * 4 * 32 * 11 + 11,
+    "recurrent": 700 * 128 + 128 * 128 + 128 * 20,
+    "spikformer": 4 * (128 * 128 + 3 * 128) + 2 * 128 * 512 + 3 * 512 + 3 * 128 + 128 * 10 + 10,
 }
 TOO_LARGE = Work("dense", steps=3, batch_size=10**12, width=0.03)
 
@@ -172,8 +193,51 @@ def test_defaults_are_those_of_the_network():
     assert Work.usual("resnet").image_size == 224
 
 
-def test_conv_learns():
-    step = ours.prepare(SMALL["conv"], "saf_f").step
+def test_small_networks_have_the_sizes_of_users():
+    shapes = {name: Work.usual(name).batch()[0].shape for name in ("pooled", "gesture", "recurrent", "spikformer")}
+    assert shapes["pooled"] == (25, 32, 28, 28, 1) and shapes["gesture"] == (16, 8, 32, 32, 2)
+    assert shapes["recurrent"] == (100, 64, 700) and shapes["spikformer"] == (4, 16, 8, 8, 128)
+    assert [round(float(Work.usual(name).batch()[0].mean()), 2) for name in shapes] == [0.2, 0.1, 0.03, 0.2]
+    assert [Work.usual(name).decay for name in shapes] == [0.9, 0.5, 0.95, 0.5]
+
+
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_as_many_parameters_as_counted_by_hand(network):
+    """In the row of every library that is installed."""
+    net = nnx.eval_shape(lambda: ours.net_of(Work.usual(network)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(net, nnx.Param))) == PARAMETERS[network]
+    for name in peer_rows(network):
+        library, _, method = name.partition(":")
+        if library in ("snntorch", "spikingjelly") and peers.missing(library) is None:
+            module = importlib.import_module(f"experiments.benchmark.peers.{library}")
+            theirs = module.net_of(Work.usual(network), method)
+            assert sum(weights.numel() for weights in theirs.parameters()) == PARAMETERS[network], name
+
+
+@pytest.mark.parametrize(("network", "method"), [(network, name) for network in FORMS for name in FORMS[network]])
+def test_every_form_trains_every_small_network(network, method):
+    """And takes batch normalisation over all steps where it goes layer by layer, else over each."""
+    work = SMALL[network]
+    step, net = ours.step_of(work, method), ours.net_of(work, method)
+    norms = {part.over for _, part in nnx.iter_graph(net) if isinstance(part, BatchNorm)}
+    over = "time" if method in ("bptt_layerwise", "exodus") else "step"
+    assert norms == ({over} if network in ("gesture", "spikformer") else set())
+    loss, _ = jax.eval_shape(lambda *batch: step(net, step.init(net), *batch)[2], *work.batch())
+    assert loss.shape == ()
+
+
+@pytest.mark.parametrize("network", FORMS)
+def test_small_networks_fire(network):
+    work = Work.usual(network, steps=6, batch_size=2)
+    (_, aux), _ = safjax.value_and_grad(functools.partial(mean_loss, mse_weight=0.0), bptt())(
+        ours.net_of(work), *map(jnp.asarray, work.batch())
+    )
+    assert_fires(aux.rates)
+
+
+@pytest.mark.parametrize(("network", "method"), [("conv", "saf_f"), ("pooled", "bptt"), ("recurrent", "bptt")])
+def test_ours_learn(network, method):
+    step = ours.prepare(SMALL[network], method).step
     assert step() > step()
 
 
@@ -201,6 +265,8 @@ def test_peer_trains(network, name):
     library = name.partition(":")[0]
     if need := peers.missing(library):
         pytest.skip(need)
+    if "torch" in peers.PEERS[library].needs:
+        importlib.import_module("torch").manual_seed(0)
     job = Job(name, SMALL[network], threads=1)
     prepared = prepare(job)
     program = prepared.program()

@@ -81,7 +81,9 @@ def test_peers(told, tmp_path):
         "| turns | ÷ spikingjelly:ottt_a | ÷ spikingjelly:ottt_o | ÷ spikingjelly:sltt | ÷ spikingjelly:bptt |" in out
     )
     assert "| turns | ÷ spyx:bptt | ÷ snntorch:bptt |" in out
-    assert charts(tmp_path) == {"vgg.png", "dense.png", "conv.png"}
+    assert "step time of bptt or bptt_layerwise or exodus ÷ snntorch:bptt or spyx:bptt or spikingjelly:bptt or" in out
+    names = ("vgg", "dense", "conv", "pooled", "gesture", "recurrent", "spikformer")
+    assert charts(tmp_path) == {f"{name}.png" for name in names}
 
 
 def test_input(told, tmp_path):
@@ -189,6 +191,8 @@ def test_a_folder_that_cannot_be(capsys, tmp_path):
         ("measure --width=0 --network=dense", "--width=0.0 is not possible"),
         ("measure --image-size=7", "--image-size=7 is not possible"),
         ("measure --image-size=32 --network=dense", "expected 8 or more, and a network that is shown images"),
+        ("measure --image-size=12 --network=pooled", "--image-size=12 is not possible: expected 16 or more"),
+        ("measure --image-size=32 --network=recurrent", "--image-size=32 is not possible"),
         ("rules --steps 6 6", "--steps=6 6 is not possible"),
         ("rules --methods spikingjelly:bptt", "--methods=spikingjelly:bptt is not possible"),
         ("paper --steps", "--steps= is not possible"),

@@ -6,7 +6,22 @@ import typing
 
 import pytest
 
-from experiments import cifar10, cifar100, digits, fashion_mnist, imagenet, randman, spoken_digits
+from experiments import (
+    cifar10,
+    cifar10_dvs,
+    cifar100,
+    digits,
+    dvs_gesture,
+    fashion_mnist,
+    imagenet,
+    nmnist,
+    randman,
+    saccades,
+    shd,
+    speech_direction,
+    spoken_digits,
+    ssc,
+)
 from experiments.config import MAY_CHANGE, PART_OF, Config, ConfigError, differences, from_json, parse, to_json
 from experiments.config.datasets import DATASETS
 from experiments.data.images.augmentations import AUGMENTATIONS
@@ -14,7 +29,10 @@ from experiments.data.images.image_files import CROPS
 from experiments.training.networks import READOUTS, RESNETS, SURROGATES
 from safjax.rules import RULES
 
-EXPERIMENTS = [cifar10, cifar100, fashion_mnist, digits, imagenet, randman, spoken_digits]
+EXPERIMENTS = [
+    *(cifar10, cifar100, fashion_mnist, digits, imagenet, randman, spoken_digits),
+    *(saccades, speech_direction, nmnist, shd, ssc, dvs_gesture, cifar10_dvs),
+]
 FLAGS = {
     "method": "ottt_a",
     "dataset": "digits",
@@ -31,6 +49,10 @@ FLAGS = {
     "batch-size": "32",
     "held-out": "0.1",
     "leave-out": "theo",
+    "bins": "count",
+    "pool": "2",
+    "chain": "2",
+    "head": "flatten",
     "optimizer": "adamw",
     "learning-rate": "0.01",
     "momentum": "0.8",
@@ -69,6 +91,11 @@ BAD = [
     "--batch-size=0",
     "--batch-size=-1",
     "--held-out=1",
+    "--bins=size",
+    "--pool=0",
+    "--chain=0",
+    "--chain=5",
+    "--head=max",
     "--held-out=-0.1",
     "--learning-rate=0",
     "--learning-rate=-0.1",

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.events.__main__ import main
 from experiments.events.look import strip, summary
-from experiments.events.picture import coloured
+from experiments.storage.event_pictures import coloured
 from safjax import data
 from tests.data import writers
 

@@ -103,7 +103,7 @@ def rows(written, number):
 def test_needs_nothing_from_elsewhere(parsed, written):
     assert parsed.loads == [] and not parsed.named("script") and not parsed.named("link") and "@import" not in written
     policy = next(meta for meta in parsed.named("meta") if meta.get("http-equiv") == "Content-Security-Policy")
-    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'"
+    assert policy["content"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert len(parsed.ids) == len(set(parsed.ids)) > 0
     for link in (attributes.get("xlink:href") for attributes in parsed.named("use")):
         assert link[1:] in parsed.ids

@@ -62,3 +62,14 @@ def test_a_narrow_vgg_keeps_theorem_1():
 def test_bad_options(options, word):
     with pytest.raises(ValueError, match=word):
         SpikingVGG(rngs=nnx.Rngs(0), **options)
+
+
+def test_flattened_map():
+    """Each place of the last map, of 5 × 6 pixels pooled twice, has weights of its own."""
+    net = SpikingVGG(3, cfg=(2, "M", 4, "M"), in_features=1, flatten=(5, 6), rngs=nnx.Rngs(0))
+    assert net.classifier.layer.layers[-1].kernel.shape == (1 * 1 * 4, 3)
+    net = SpikingVGG(3, cfg=(2, "M", 4), in_features=1, flatten=(5, 6), rngs=nnx.Rngs(0))
+    assert net.classifier.layer.layers[-1].kernel.shape == (2 * 3 * 4, 3)
+    assert safjax.predict(net, jnp.ones((2, 5, 6, 1)), steps=2).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match=r"flatten=\(3, 6\).*divide both sides by 4"):
+        SpikingVGG(3, cfg=(2, "M", 4, "M"), flatten=(3, 6), rngs=nnx.Rngs(0))

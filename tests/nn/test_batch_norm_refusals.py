@@ -25,6 +25,7 @@ from tests.normalised import (
     norm,
     spike_trains,
 )
+from tests.tables import some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -35,7 +36,7 @@ def tried(make, rule, kind="sequence"):
     return jax.eval_shape(lambda: safjax.value_and_grad(nets.loss, rule, steps)(make(), inputs(), nets.labels())[1])
 
 
-@pytest.mark.parametrize("name", STEPWISE)
+@pytest.mark.parametrize("name", some_slow([(name,) for name in STEPWISE], lambda name: name != "bptt, remat"))
 @pytest.mark.parametrize(("kind", "path"), [("sequence", "first.layer.layers.1"), ("image", "second.layer.layers.2")])
 def test_steps_to_come_are_refused(name, kind, path):
     rule = EVERY[name].name
@@ -46,8 +47,13 @@ def test_steps_to_come_are_refused(name, kind, path):
         tried(lambda: Net(over="time"), EVERY[name], kind)
 
 
-@pytest.mark.parametrize("over", ["time", "step"])
-@pytest.mark.parametrize("name", ACCUMULATING)
+@pytest.mark.parametrize(
+    "name, over",
+    some_slow(
+        [(name, over) for name in ACCUMULATING for over in ("time", "step")],
+        lambda name, over: (name in ("ottt_a", "saf_e")) == (over == "time"),
+    ),
+)
 def test_rules_that_accumulate_refuse_training_statistics(name, over):
     with pytest.raises(ValueError, match=rf"at 'first.layer.layers.1' is in training.*'{name}'.*net.eval\(\).*WSConv"):
         tried(lambda: Net(over=over), EVERY[name], "image")
@@ -68,8 +74,14 @@ class Counted(nnx.Module):
         return x
 
 
-@pytest.mark.parametrize("name", {**STEPWISE, **LAYERWISE})
-@pytest.mark.parametrize("kind", KINDS)
+def two_rules(name, *_):
+    """One that goes step by step, one that goes layer by layer; the others are refused in the same place."""
+    return name in ("bptt", "exodus")
+
+
+@pytest.mark.parametrize(
+    "name, kind", some_slow([(name, kind) for name in (*STEPWISE, *LAYERWISE) for kind in KINDS], two_rules)
+)
 def test_a_stock_batch_norm_is_told_to_name_its_steps(name, kind):
     for stock in (nnx.BatchNorm, OwnNorm):
         make = functools.partial(Net, lambda features, *_, stock=stock: stock(features, rngs=nnx.Rngs(0)))

@@ -14,6 +14,7 @@ from safjax import rules
 from safjax.nn import LIF, PLIF, BatchNorm, InstantReadout, LeakyReadout, verdicts
 from tests import neuron_kinds
 from tests.refused_nets import IMAGE, NETS, SEQUENCE, UNITS, chain, dense, given, psn
+from tests.tables import some_slow
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
 RULES["rate_backprop(layerwise=True)"] = rules.rate_backprop(layerwise=True)
@@ -93,11 +94,18 @@ def test_what_is_expected_of_some():
         assert trained[name] == ()
 
 
+QUICK = [
+    *("LIF, floor", "LIF, no reset", "LIF, set to a learned value", "PLIF", "PLIF, reset after the decay"),
+    *("CurrentLIF", "ALIF", "SlidingPSN", "SPSN", "refractory ALIF, integrating"),
+]
+"""Kinds of all refusals; the others are among the slow tests."""
+
+
 @pytest.mark.parametrize(
     ("kind", "topology"),
     [
-        *((kind, "feed-forward") for kind in neuron_kinds.NEURONS if not kind.startswith("LIF, l") and kind != "IF"),
-        *((kind, "recurrent and feedback") for kind in ("PLIF", "SlidingPSN", "SPSN")),
+        *some_slow([(kind, "feed-forward") for kind in neuron_kinds.NEURONS], lambda kind, topology: kind in QUICK),
+        *((kind, "recurrent and feedback") for kind in ("PLIF", "SPSN")),
     ],
 )
 @pytest.mark.usefixtures("x64")

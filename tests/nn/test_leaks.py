@@ -1,5 +1,7 @@
 """No entry point leaves a tracer behind, as `jax.checking_leaks` tells."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,5 +84,25 @@ def test_no_tracer_outlives_its_trace(name, kind, x64):
     # What an earlier test has traced would not be traced again.
     jax.clear_caches()
     for trace in traced(make, inputs(), RULES[name]):
+        check_leaks(trace)
+
+
+def check_leaks(trace):
+    """The check looks for garbage after each trace, and once: not among all that other tests have left."""
+    gc.collect()
+    gc.freeze()
+    try:
         with jax.checking_leaks():
             trace()
+    finally:
+        gc.unfreeze()
+
+
+KEPT: list = []
+
+
+def test_a_tracer_that_outlives_its_trace_is_found():
+    """Also one that is held by what was there before."""
+    with pytest.raises(Exception, match="Leaked"):
+        check_leaks(lambda: jax.eval_shape(lambda x: KEPT.append(x + 1), jnp.ones(3)))
+    KEPT.clear()

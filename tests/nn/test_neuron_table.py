@@ -10,6 +10,7 @@ from safjax import rules
 from safjax.nn.binding import bind
 from tests import nets
 from tests.neuron_kinds import ACCUMULATE, MEANS, NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
+from tests.tables import some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -18,8 +19,14 @@ BOTH = "recurrent and feedback"
 CLAMPED = [rules.spike_representation().propagation]
 
 
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-@pytest.mark.parametrize("kind", NEURONS)
+def alternating(kind, topology):
+    """Every kind without a loop and in one of the two."""
+    return topology in ("feed-forward", ["recurrent", "feedback"][list(NEURONS).index(kind) % 2])
+
+
+@pytest.mark.parametrize(
+    "kind, topology", some_slow([(kind, topology) for kind in NEURONS for topology in TOPOLOGIES], alternating)
+)
 def test_every_cell_is_taken_or_refused(kind, topology):
     for name, rule in RULES.items():
         expected = refusal(name, kind, topology)
@@ -34,14 +41,11 @@ def test_every_cell_is_taken_or_refused(kind, topology):
 CELLS = [(name, "feed-forward") for name in RULES] + [(name, BOTH) for name in STEPWISE if name not in MEANS]
 
 
-ALIKE = ("ottt_o", "slayer", "spike_representation", "ide", "bptt, layerwise")
-"""Rules whose propagation another one of the table has, or nearly so: among the slow tests."""
+QUICK = {"feed-forward": ["saf_f", "sltt", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
+"""A rule of every propagation, once: the others, and the same rules of the other nets, are among the slow tests."""
 
 
-@pytest.mark.parametrize(
-    "name, topology",
-    [pytest.param(*cell, marks=[pytest.mark.slow] if cell[0] in ALIKE else [], id=", ".join(cell)) for cell in CELLS],
-)
+@pytest.mark.parametrize("name, topology", some_slow(CELLS, lambda name, topology: name in QUICK[topology]))
 def test_every_neuron_that_is_taken_learns(name, topology):
     """All of them in one net: they fire, with the spikes of plain simulation, and every parameter has a gradient."""
     kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]

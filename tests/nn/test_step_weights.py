@@ -134,7 +134,7 @@ def test_the_count_goes_on_from_call_to_call(name):
     nets.assert_fires(expected.rates)
     for part in (net, short):
         state, found = safjax.start(part, x[:1], EVERY[name]), []
-        for chunk in (x[:2], x[2:5], x[5:]):
+        for chunk in (x[:3], x[3:6], x[6:]):
             aux = outputs(part, EVERY[name], chunk, state)
             state, found = aux.state, [*found, aux.outputs]
         np.testing.assert_allclose(jnp.concatenate(found), expected.outputs, rtol=1e-12)

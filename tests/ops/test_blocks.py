@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from safjax.ops import blocks, conv_general_dilated
+from safjax.ops import blocks, conv_general_dilated, max_pool
 from tests.convolutions import NHWC, all_three, assert_equal, normal
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -40,6 +40,18 @@ def test_blocks_divide_the_batch_and_fit_the_cache():
     assert blocks.blocks_of(90, blocks.BLOCK // 8) == 15
     assert blocks.blocks_of(97, blocks.BLOCK // 8) == 1  # none between 13 and 52
     assert blocks.blocks_of(4, 10 * blocks.BLOCK) == 4
+    assert [blocks.blocks_of(images, 1, at_least=2) for images in (16, 9, 1, 11)] == [2, 3, 1, 1]
+
+
+def test_one_channel_is_not_convolved_again_for_each_entry_of_a_pooled_window():
+    """Not even of a small batch is the compiler left without a loop, which keeps the two from becoming one fusion."""
+    x, w = jnp.ones((4, 12, 12, 1)), jnp.ones((5, 5, 1, 6))
+
+    def pooled(x, w):
+        return max_pool(conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=NHWC), (2, 2))
+
+    text = jax.jit(pooled).lower(x, w).compile().as_text()
+    assert " while(" in text and text.count(" multiply(") == 25
 
 
 def test_the_loop_over_blocks_is_there(monkeypatch):

@@ -22,12 +22,21 @@ class Peer(NamedTuple):
     needs: tuple[str, ...]
 
 
+BOTH_MODES = ("bptt", "bptt_single")
+
 PEERS = {
-    "snntorch": Peer({"dense": ("bptt",), "conv": ("bptt",)}, ("snntorch", "torch")),
-    "spyx": Peer({"dense": ("bptt",), "conv": ("bptt",)}, ("spyx",)),
+    "snntorch": Peer(
+        dict.fromkeys(("dense", "conv", "pooled", "gesture", "recurrent"), ("bptt",)), ("snntorch", "torch")
+    ),
+    "spyx": Peer(dict.fromkeys(("dense", "conv", "pooled", "recurrent"), ("bptt",)), ("spyx",)),
     "sinabs": Peer({"dense": ("bptt",)}, ("sinabs", "torch")),
     "spikingjelly": Peer(
-        {"vgg": ("ottt_a", "ottt_o", "sltt", "bptt"), "dense": ("bptt",), "conv": ("bptt",)},
+        {
+            "vgg": ("ottt_a", "ottt_o", "sltt", "bptt"),
+            "dense": ("bptt",),
+            "conv": ("bptt",),
+            **dict.fromkeys(("pooled", "gesture", "recurrent", "spikformer"), BOTH_MODES),
+        },
         ("spikingjelly", "torch"),
     ),
 }

@@ -35,8 +35,38 @@ class Net(nn.Module):
         return torch.stack(logits)
 
 
+class RecurrentNet(nn.Module):
+    """A layer of `RLeaky` neurons, which also receive their own spikes of the step before, between two synapses.
+
+    u[t] = λ u[t−1] + I[t] + V s[t−1] − s[t−1],   s[t] = H(u[t] − 1)
+    """
+
+    def __init__(self, work: Work):
+        super().__init__()
+        self.hidden, self.last = synapses(work)
+        neurons = work.sizes[1]
+        spike = surrogate.sigmoid(slope=4)
+        self.neuron = snntorch.RLeaky(beta=work.decay, linear_features=neurons, spike_grad=spike)
+        # The other rows have no bias there either.
+        self.neuron.recurrent = nn.Linear(neurons, neurons, bias=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """x[T, B, n] ↦ logits[T, B, C]."""
+        spikes, membrane = self.neuron.reset_mem()
+        logits = []
+        for x in inputs:
+            spikes, membrane = self.neuron(self.hidden(x), spikes, membrane)
+            logits.append(self.last(spikes))
+        return torch.stack(logits)
+
+
+def net_of(work: Work, method: str = "bptt") -> nn.Module:
+    """The network, freshly initialised."""
+    del method
+    return RecurrentNet(work) if work.network == "recurrent" else Net(work)
+
+
 def prepare(work: Work, method: str) -> Prepared:
     """The training step; the only method is bptt."""
-    del method
     # Its neurons start from zero at the beginning of a sequence.
-    return through_time(work, Net(work), reset=lambda net: None)
+    return through_time(work, net_of(work, method), reset=lambda net: None)

@@ -11,7 +11,7 @@ import optax
 import spyx
 from flax import nnx
 
-from experiments.benchmark.work import Prepared, Program, Work
+from experiments.benchmark.work import RECURRENT_WEIGHT, Prepared, Program, Work
 
 
 def prepare(work: Work, method: str) -> Prepared:
@@ -20,7 +20,7 @@ def prepare(work: Work, method: str) -> Prepared:
     inputs, labels = map(jnp.asarray, work.batch())
     if work.static:
         inputs = jnp.broadcast_to(inputs, (work.steps, *inputs.shape))
-    net = _net(work)
+    net = net_of(work)
     optimizer = nnx.Optimizer(net, optax.sgd(0.01, momentum=0.9) if work.static else optax.adam(1e-3), wrt=nnx.Param)
     train_step = spyx.optimize.make_train_step(_loss)
 
@@ -45,9 +45,11 @@ def _loss(net: nnx.Module, inputs: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, every_label).mean()
 
 
-def _net(work: Work) -> nnx.Module:
-    rngs = nnx.Rngs(0)
-    return spyx.nn.Sequential(*(_conv_layers(work, rngs) if work.static else _dense_layers(work, rngs)))
+def net_of(work: Work, method: str = "bptt") -> nnx.Module:
+    """The network, freshly initialised."""
+    del method
+    make = {"dense": _dense_layers, "conv": _conv_layers, "pooled": _pooled_layers, "recurrent": _recurrent_layers}
+    return spyx.nn.Sequential(*make[work.network](work, nnx.Rngs(0)))
 
 
 def _dense_layers(work: Work, rngs: nnx.Rngs) -> list[Callable]:
@@ -74,6 +76,25 @@ def _conv_layers(work: Work, rngs: nnx.Rngs) -> list[Callable]:
     ]
 
 
+def _pooled_layers(work: Work, rngs: nnx.Rngs) -> list[Callable]:
+    layers: list[Callable] = []
+    size = work.image_size
+    for inputs, features in itertools.pairwise(work.sizes):
+        size = (size - 4) // 2
+        conv = nnx.Conv(inputs, features, (5, 5), padding="VALID", rngs=rngs)
+        layers += [conv, _largest, _neuron(work, (size, size, features), rngs)]
+    return [*layers, _flat, nnx.Linear(work.flat, work.classes, rngs=rngs)]
+
+
+def _recurrent_layers(work: Work, rngs: nnx.Rngs) -> list[Callable]:
+    inputs, neurons, classes = work.sizes
+    own = spyx.nn.RLIF((neurons,), beta=work.decay, activation=spyx.axn.custom(bwd=_slope), rngs=rngs)
+    own.beta = nnx.Variable(own.beta[...])
+    init = nnx.initializers.normal(RECURRENT_WEIGHT)
+    first = nnx.Linear(inputs, neurons, use_bias=False, kernel_init=init, rngs=rngs)
+    return [first, own, nnx.Linear(neurons, classes, use_bias=False, rngs=rngs)]
+
+
 def _neuron(work: Work, shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module:
     lif = spyx.nn.LIF(shape, beta=work.decay, activation=spyx.axn.custom(bwd=_slope), rngs=rngs)
     # The other rows have a fixed decay too.
@@ -88,6 +109,14 @@ def _slope(x: jax.Array) -> jax.Array:
 
 def _halve(x: jax.Array) -> jax.Array:
     return nnx.avg_pool(x, (2, 2), (2, 2))
+
+
+def _largest(x: jax.Array) -> jax.Array:
+    return nnx.max_pool(x, (2, 2), (2, 2))
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    return x.reshape(len(x), -1)
 
 
 def _mean(x: jax.Array) -> jax.Array:

@@ -7,22 +7,32 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from experiments.benchmark.work import Prepared, Work
+from experiments.benchmark.work import RECURRENT_WEIGHT, Prepared, Work
 
 
 def tensors(work: Work) -> tuple[torch.Tensor, torch.Tensor]:
-    """Time-major inputs, x[T, B, 3, H, W] or x[T, B, 700], and labels[B]; a static image takes memory once."""
+    """Time-major inputs, x[T, B, C, H, W] or x[T, B, 700], and labels[B]; a static image takes memory once."""
     inputs, labels = map(torch.from_numpy, work.batch())
-    if not work.static:
+    if len(work.shape) == 1:
         return inputs, labels
-    images = inputs.permute(0, 3, 1, 2).contiguous()
-    return images.expand(work.steps, *images.shape), labels
+    images = inputs.movedim(-1, -3).contiguous()
+    return images.expand(work.steps, *images.shape) if work.static else images, labels
 
 
 def synapses(work: Work) -> list[nn.Module]:
-    """Of dense and conv: what stands before each layer of neurons, and last what stands before the readout."""
-    if not work.static:
-        return [nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(work.sizes)]
+    """What stands before each layer of neurons, and last what stands before the readout; not of vgg and spikformer."""
+    if work.network == "conv":
+        return _conv(work)
+    if work.network == "pooled":
+        return _pooled(work)
+    if work.network == "gesture":
+        return _gesture(work)
+    if work.network == "recurrent":
+        return _recurrent(work)
+    return [nn.Linear(inputs, outputs) for inputs, outputs in itertools.pairwise(work.sizes)]
+
+
+def _conv(work: Work) -> list[nn.Module]:
     image, one, two, three = work.sizes
     return [
         nn.Conv2d(image, one, 3, padding=1),
@@ -30,6 +40,26 @@ def synapses(work: Work) -> list[nn.Module]:
         nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(two, three, 3, padding=1)),
         nn.Sequential(nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(three, work.classes)),
     ]
+
+
+def _pooled(work: Work) -> list[nn.Module]:
+    convs = [nn.Sequential(nn.Conv2d(c, o, 5), nn.MaxPool2d(2)) for c, o in itertools.pairwise(work.sizes)]
+    return [*convs, nn.Sequential(nn.Flatten(), nn.Linear(work.flat, work.classes))]
+
+
+def _gesture(work: Work) -> list[nn.Module]:
+    convs = [
+        nn.Sequential(nn.Conv2d(c, o, 3, padding=1, bias=False), nn.BatchNorm2d(o))
+        for c, o in itertools.pairwise(work.sizes)
+    ]
+    pooled = [convs[0], *(nn.Sequential(nn.MaxPool2d(2), *conv) for conv in convs[1:])]
+    return [*pooled, nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(work.flat, work.classes))]
+
+
+def _recurrent(work: Work) -> list[nn.Module]:
+    hidden, last = (nn.Linear(inputs, outputs, bias=False) for inputs, outputs in itertools.pairwise(work.sizes))
+    nn.init.normal_(hidden.weight, std=RECURRENT_WEIGHT)
+    return [hidden, last]
 
 
 def loss_of(work: Work) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -15,7 +15,7 @@ class Measure(NetworkOptions):
     """Rules by name, bptt_layerwise, bptt_remat, and rows of peers such as spikingjelly:bptt; the first one is what the
     others are compared with."""
     steps: int | None = None
-    """Time steps T; None is 6 for images, 100 for dense."""
+    """Time steps T; None is what the network usually has, 6 for vgg."""
     unrolled: bool = False
     """Also compile each of our rules without a loop, all T steps written out."""
 

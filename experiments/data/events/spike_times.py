@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_unused
 from experiments.data.images.images import check_labels, shown_steps
 
 TICKS = 2**16
@@ -62,7 +62,7 @@ class SpikeTimes:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. The times lie on the devices as uint16; spikes are made of them there."""
-        refuse_leave_out(data, self.name)
+        refuse_unused(data, self.name)
         if data.image_size is not None:
             raise ConfigError(
                 f"--image-size={data.image_size} crops image files, such as imagenet's, but {self.name} holds spike "

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.config import ConfigError, Data
 from experiments.data.errors import DataCorrupt
-from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_unused
 from experiments.data.images.augment import Transform
 from experiments.data.images.augmentations import Coloured, evaluation, imagenet, without_key
 from experiments.data.images.crops import Crop, center_crop, decode, random_resized_crop
@@ -62,7 +62,7 @@ class ImageFiles:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. Files are read, decoded and cropped on the host; batches are normalised on the device."""
-        refuse_leave_out(data, self.name)
+        refuse_unused(data, self.name)
         if data.augmentation not in CROPS:
             raise ConfigError(
                 f"--augmentation={data.augmentation} is for images of one size, but those of {self.name} have "

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data.examples import Examples, Made, Parts, Shape, refuse_leave_out
+from experiments.data.examples import Examples, Made, Parts, Shape, refuse_unused
 from experiments.data.images.augment import Transform
 from experiments.data.images.augmentations import AUGMENTATIONS, evaluation, without_key
 
@@ -67,7 +67,7 @@ class Images:
 
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. The images lie on the devices as uint8; batches are gathered and augmented there."""
-        refuse_leave_out(data, self.name)
+        refuse_unused(data, self.name)
         if data.image_size is not None:
             raise ConfigError(
                 f"--image-size={data.image_size} crops image files, such as imagenet's, but the examples of "
