@@ -75,7 +75,7 @@ def images(*lead):
 def outputs_and_gradients(name, x, steps=None):
     """Of each example: the outputs [T, B, ...] and the gradient for the input, [B, ...]."""
     rule = RULES[name]
-    net = Wide(feedback=not rule.propagation.whole_sequence)
+    net = Wide(feedback=rule.propagation.recalls)
     (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
     grads = nnx.as_pure(grads)
     weights = [leaf for path, leaf in jax.tree.leaves_with_path(grads) if path[-1].key != "value"]

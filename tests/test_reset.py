@@ -17,7 +17,7 @@ from tests import nets
 from tests.nn.test_layer_loops import Net as Stacked
 from tests.nn.test_start import Raised, currents
 from tests.tables import some_slow
-from tests.test_chunks import LAST, RULES, TOPOLOGIES, Recurring, trains, vectors
+from tests.test_chunks import LAST, MEANS, RULES, TOPOLOGIES, Recurring, trains, vectors
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -28,7 +28,7 @@ KINDS = {"spikes": "sltt", "traces": "ottt_a", "rates": "saf_e", "layer by layer
 MEMORIES = [topology for topology in TOPOLOGIES if topology not in ("residual", "convolution")]
 """Feedback, recurrence, filters, windows."""
 TABLE = [
-    *((name, "dense") for name in RULES if name != "ottt_o"),
+    *((name, "dense") for name in RULES if name not in ("ottt_o", *MEANS)),
     ("ottt_a", "convolution"),
     *((name, "stacked layers") for name in KINDS.values()),
     *((name, topology) for topology in MEMORIES for name in KINDS.values() if trains(name, topology)),

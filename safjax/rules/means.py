@@ -88,7 +88,7 @@ class MeanPropagation:
         if course.static:
             return None, Averaged.of_still(x)
         state = InputState(wide_zeros(x), Gain.start(x)) if state is None else state
-        total, count = state.total + jax.lax.stop_gradient(x), state.seen.step(1.0)
+        total, count = state.total + x, state.seen.step(1.0)
         return InputState(total, count), Averaged(x, total / count.of(total))
 
     def synapse(self, function: SynapseFn, weights: Any, *messages: Averaged) -> Averaged:
@@ -189,10 +189,10 @@ def _answered(
         return _with(cell, constants).step(membrane, current, detach_reset)
 
     # Neurons do not see one another: a cotangent of ones gives each its own derivative, whatever defines the slope.
-    (after, spikes), pull = jax.vjp(step, membrane, current, constants)
+    (after, spikes), pull = jax.vjp(step, membrane, widened(current), constants)
     results = []
     for cotangents in ((jnp.ones_like(after), jnp.zeros_like(spikes)), (jnp.zeros_like(after), jnp.ones_like(spikes))):
         to_membrane, to_current, to_constants = pull(cotangents)
-        direct = [widened(to_current), *to_constants.values()]
+        direct = [to_current, *to_constants.values()]
         results.append([to_membrane * a + d for a, d in zip(answers, direct, strict=True)])
     return jax.lax.stop_gradient((after, spikes, *results))
