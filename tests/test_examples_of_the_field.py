@@ -14,7 +14,11 @@ import safjax
 from safjax import rules
 from tests import examples_of_the_field, nets
 
-RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
+RULES = {
+    **{name: make() for name, make in rules.RULES.items()},
+    "bptt(layerwise=True)": rules.bptt(layerwise=True),
+    "rate_backprop(layerwise=True)": rules.rate_backprop(layerwise=True),
+}
 PROGRAMS = {
     module.name: importlib.import_module(f"tests.examples_of_the_field.{module.name}")
     for module in pkgutil.iter_modules(examples_of_the_field.__path__)

@@ -25,7 +25,7 @@ class Net(nnx.Module):
 STEPS = 4
 TRAINED_BY = (
     "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide",
-    "bptt(layerwise=True)",
+    "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
 )  # fmt: skip
 
 
