@@ -10,7 +10,7 @@ from experiments.config import ConfigError, Run
 
 FOLDER = "jax_compilation_cache_dir"
 
-QUICK = 0.5
+QUICK = 0.1
 """Seconds; what compiles in less is not kept."""
 
 

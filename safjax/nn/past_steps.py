@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.messages import Sequence
+from safjax.messages import AveragedSequence, Sequence
 from safjax.nn.module import SpikingModule
 from safjax.nn.numbers import THRESHOLDS, Interval, Number, checked_positive
 from safjax.nn.refusing import Refusals
@@ -48,7 +48,11 @@ class Delaying(SpikingModule):
         if binding.course.open or not whole:
             self.write("state", steps[len(now) :], axes=(1,))
         made = function(steps)
-        return Sequence(made, len(now), False) if whole else made[0]
+        if not whole:
+            return made[0]
+        values = Sequence(made, len(now), False)
+        # Of means only after a refusal.
+        return AveragedSequence.of(values, made.mean(0)) if isinstance(message, AveragedSequence) else values
 
 
 def checked_width(owner: Delaying, width: Number | None) -> nnx.Variable | None:

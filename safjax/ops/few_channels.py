@@ -49,8 +49,10 @@ def scattered_input_gradient(w: jax.Array, δ: jax.Array, window: Any) -> jax.Ar
     """
     channels, features = w.shape[-2:]
     offsets = list(product(*map(range, window.kernel)))
-    matrix, dtype = w.reshape(len(offsets) * channels, features).T, δ.dtype
-    products = jnp.matmul(widened(δ).reshape(-1, features), widened(matrix), precision=window.precision)
+    matrix, wide = w.reshape(len(offsets) * channels, features).T, jnp.promote_types(δ.dtype, jnp.float32)
+    products = jnp.matmul(
+        δ.reshape(-1, features), matrix.astype(δ.dtype), precision=window.precision, preferred_element_type=wide
+    )
     products = products.reshape(*δ.shape[:-1], len(offsets), channels)
     total = jnp.zeros((len(δ), *window.image, channels), products.dtype)
     for number, offset in enumerate(offsets):
@@ -61,4 +63,4 @@ def scattered_input_gradient(w: jax.Array, δ: jax.Array, window: Any) -> jax.Ar
             before = d * k - low
             places.append((before, size - before - (s * (out - 1) + 1), s - 1))
         total = total + lax.pad(products[..., number, :], jnp.zeros((), total.dtype), [*places, (0, 0, 0)])
-    return total.astype(dtype)
+    return total.astype(δ.dtype)

@@ -1,6 +1,7 @@
 """`safjax.check`: its verdicts are what training does, all reasons at once; refusals advise what it confirms."""
 
 import functools
+import itertools
 import re
 
 import jax
@@ -18,7 +19,7 @@ from tests.tables import some_slow
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
 RULES["rate_backprop(layerwise=True)"] = rules.rate_backprop(layerwise=True)
-ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
+ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.one_decay]
 
 
 @functools.cache
@@ -81,15 +82,18 @@ def test_what_is_expected_of_some():
     names = [name for name in NETS if name not in SLOW] + ["recurrent", "decays"]
     trained = {name: report_of(name).trained_by for name in names}
     plain = ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
-    assert trained["ReLU"] == trained["decays"] == trained["learned before"] == plain
+    by_layer, means = "rate_backprop(layerwise=True)", (*plain[:-1], "rate_backprop", plain[-1])
+    assert trained["ReLU"] == plain and trained["learned before"] == (*plain, by_layer)
+    assert trained["decays"] == (*means, by_layer)
     assert trained["neurons"] == ("bptt", "sltt", "bptt(layerwise=True)")
     assert trained["all steps at once"] == ("exodus", "slayer", "bptt(layerwise=True)")
-    assert trained["all steps at once"] == trained["statistics of all steps"]
+    assert trained["statistics of all steps"] == (*trained["all steps at once"], by_layer)
     one_update = tuple(name for name in RULES if name not in ("saf_e", "ottt_o"))
     assert trained["statistics of all steps, learned before"] == one_update
-    assert trained["rounding"] == ("ottt_a", "ottt_o", *plain)
+    assert trained["rounding"] == ("ottt_a", "ottt_o", *means, by_layer)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")
-    assert trained["recurrent"] == tuple(n for n in RULES if n not in ("exodus", "slayer", "bptt(layerwise=True)"))
+    by_steps = [n for n, rule in RULES.items() if not rule.propagation.whole_sequence and n != "rate_backprop"]
+    assert trained["recurrent"] == tuple(by_steps)
     for name in ("all steps at once, recurrent", "no decay of the readout", "neurons in a synapse", "nothing kept"):
         assert trained[name] == ()
 
@@ -143,14 +147,14 @@ def test_what_is_learned_before_neurons_that_are_refused_is_found_too():
 def test_the_table():
     net = chain(dense(nnx.relu), LIF(), dense())
     rows = repr(safjax.check(net, *given(IMAGE))).splitlines()
-    assert rows[0] == "rule                 | trains | reasons"
-    assert rows[1].startswith("saf_f                | no     | layers.0: The rule 'saf_f' sends sums over time")
-    assert "saf_e                | no     | as saf_f" in rows
-    assert "bptt(layerwise=True) | yes    |" in rows
+    assert rows[0] == "rule                          | trains | reasons"
+    assert rows[1].startswith("saf_f                         | no     | layers.0: The rule 'saf_f' sends sums over")
+    assert "saf_e                         | no     | as saf_f" in rows
+    assert "bptt(layerwise=True)          | yes    |" in rows
     assert max(map(len, rows)) <= 100 and min(map(len, rows)) > 20
-    continued = [row for row in rows if row.startswith(" ")]
-    assert continued and all(row[21] == "|" and row[30] == "|" for row in continued)
-    told = " ".join(row[32:] for row in [rows[1], *continued])
+    continued = list(itertools.takewhile(lambda row: row.startswith(" "), rows[2:]))
+    assert continued and all(row[30] == "|" and row[39] == "|" for row in continued)
+    told = " ".join(row[41:] for row in [rows[1], *continued])
     assert told == f"layers.0: {safjax.check(net, *given(IMAGE))['saf_f'].reasons[0].sentence}"
 
 
