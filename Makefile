@@ -12,7 +12,8 @@ test: $(VENV)/.ready lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --ignore=tests/experiments
+	$(BIN)/python -m pytest -m slow tests/experiments
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
