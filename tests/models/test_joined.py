@@ -17,7 +17,12 @@ from safjax.nn import LIF, BatchNorm
 from tests import nets
 
 LAYERWISE = ("exodus", "slayer", "bptt(layerwise=True)")
-RULES = {**{name: make() for name, make in rules.RULES.items()}, LAYERWISE[-1]: rules.bptt(layerwise=True)}
+MEANS = "rate_backprop(layerwise=True)"
+RULES = {
+    **{name: make() for name, make in rules.RULES.items()},
+    LAYERWISE[-1]: rules.bptt(layerwise=True),
+    MEANS: rules.rate_backprop(layerwise=True),
+}
 
 
 def shapes(make, *args, **options):
@@ -127,7 +132,7 @@ PRODUCTS = ("SEW-ResNet, AND", "SEW-ResNet, IAND", "Spikformer")
 def taken(name, norm):
     """The rules that train the net."""
     if norm == "all steps":
-        return set(LAYERWISE)
+        return {*LAYERWISE} if name in PRODUCTS else {*LAYERWISE, MEANS}
     spikes = {*LAYERWISE, "bptt", "sltt"}
     return spikes if norm == "each step" or name in PRODUCTS else set(RULES)
 
