@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.models.stages import WIDTHS, Layers, Normalisation, check_stages, scaled_widths
+from safjax.models.stages import (
+    WIDTHS,
+    Layers,
+    Normalisation,
+    check_stages,
+    check_strides,
+    scaled_widths,
+    shapes_of_blocks,
+)
 from safjax.nn import LIF, BatchNorm, InstantReadout, LeakyReadout, Neuron, Synapse
 from safjax.surrogate import Rectangle
 
@@ -77,16 +85,12 @@ class MSResNet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         check_stages(self, num_classes, stages, widths)
-        check_stages(self, num_classes, stages, strides)
+        check_strides(self, stages, strides)
         layers = Layers(_norm(norm, param_dtype), dtype, param_dtype, rngs)
         self.stem = Synapse(stem)
-        blocks, channels = [], widths[0]
-        for count, features, stride in zip(stages, widths, strides, strict=True):
-            for place in range(count):
-                blocks.append(MSBlock(channels, features, 1 if place else stride, neuron, layers))
-                channels = features
-        self.blocks, self.neuron = nnx.Sequential(*blocks), neuron()
-        self.classifier = layers.classifier(channels, num_classes)
+        shapes = shapes_of_blocks(stages, widths, strides)
+        self.blocks, self.neuron = nnx.Sequential(*(MSBlock(*shape, neuron, layers) for shape in shapes)), neuron()
+        self.classifier = layers.classifier(widths[-1], num_classes)
         self.readout = InstantReadout() if readout is None else readout
 
     def __call__(self, x: Any) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.models.stages import WIDTHS, check_stages, scaled_widths
+from safjax.models.stages import WIDTHS, check_stages, scaled_widths, shapes_of_blocks
 from safjax.models.vgg import SPIKE_GAIN
 from safjax.nn import LIF, InstantReadout, LeakyReadout, Synapse, WSConv
 from safjax.ops import avg_pool, global_avg_pool
@@ -89,14 +89,11 @@ class SpikingResNet(nnx.Module):
 
 
 def _blocks(stages, widths, lif, options) -> Iterator["Block"]:
-    variance, channels = 1.0, widths[0]
-    for stage, (count, features) in enumerate(zip(stages, widths, strict=True)):
-        for place in range(count):
-            strides = 2 if stage > 0 and place == 0 else 1
-            block = Block(channels, features, strides, sqrt(variance), lif, options)
-            variance = (variance if block.projection is None else 1.0) + BRANCH_SCALE**2
-            channels = features
-            yield block
+    variance = 1.0
+    for shape in shapes_of_blocks(stages, widths):
+        block = Block(*shape, sqrt(variance), lif, options)
+        variance = (variance if block.projection is None else 1.0) + BRANCH_SCALE**2
+        yield block
 
 
 class Block(nnx.Module):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.models.stages import WIDTHS, Layers, Normalisation, check_stages, halved, scaled_widths
+from safjax.models.stages import WIDTHS, Layers, Normalisation, check_stages, halved, scaled_widths, shapes_of_blocks
 from safjax.nn import IF, InstantReadout, LeakyReadout, Neuron, Synapse
 
 Connection = Callable[[jax.Array, jax.Array], jax.Array]
@@ -92,14 +92,9 @@ class SEWResNet(nnx.Module):
         layers = Layers(norm, dtype, param_dtype, rngs)
         self.stem, self.neuron = Synapse(stem), neuron()
         self.pool = None if pool is None else Synapse(pool)
-        blocks, channels = [], widths[0]
-        for stage, (count, features) in enumerate(zip(stages, widths, strict=True)):
-            for place in range(count):
-                strides = 2 if stage > 0 and place == 0 else 1
-                blocks.append(SEWBlock(channels, features, strides, connect, neuron, layers))
-                channels = features
-        self.blocks = nnx.Sequential(*blocks)
-        self.classifier = layers.classifier(channels, num_classes)
+        shapes = shapes_of_blocks(stages, widths)
+        self.blocks = nnx.Sequential(*(SEWBlock(*shape, connect, neuron, layers) for shape in shapes))
+        self.classifier = layers.classifier(widths[-1], num_classes)
         self.readout = LeakyReadout() if readout is None else readout
 
     def __call__(self, x: Any) -> jax.Array:

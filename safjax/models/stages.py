@@ -1,7 +1,7 @@
 """What the residual networks have in common: stages of blocks, and convolutions with a normalisation behind them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -35,6 +35,34 @@ def check_stages(owner: object, num_classes: Any, stages: Sequence[Any], widths:
             "stage, as many of the one as of the other and all whole numbers ≥ 1, for instance stages=(3, 4, 6, 3), "
             f"widths={WIDTHS}."
         )
+
+
+def check_strides(owner: object, stages: Sequence[Any], strides: Sequence[Any]) -> None:
+    """Refuses what are no strides of stages.
+
+    Raises:
+      ValueError: they are not as many positive whole numbers as there are stages.
+    """
+    if len(strides) != len(stages) or not all(map(is_count, strides)):
+        raise ValueError(
+            f"{type(owner).__name__}(strides={tuple(strides)!r}): expected the stride of the first block of each "
+            f"of the {len(stages)} stages, whole numbers ≥ 1, for instance {(1, *[2] * (len(stages) - 1))}."
+        )
+
+
+def shapes_of_blocks(
+    stages: Sequence[int], widths: Sequence[int], strides: Sequence[int] | None = None
+) -> Iterator[tuple[int, int, int]]:
+    """(channels in, channels out, strides) of one block after the other; the first of a stage has its stride, others 1.
+
+    Without `strides` every stage but the first halves the image.
+    """
+    strides = (1, *[2] * (len(stages) - 1)) if strides is None else strides
+    channels = widths[0]
+    for count, features, stride in zip(stages, widths, strides, strict=True):
+        for place in range(count):
+            yield channels, features, 1 if place else stride
+            channels = features
 
 
 def scaled_widths(name: str, width: Any) -> tuple[int, ...]:

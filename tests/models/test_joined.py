@@ -185,3 +185,8 @@ def test_it_trains(name, norm, rule):
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), after, before)
     assert np.mean(jax.tree.leaves(moved)) > 0.7, moved
     assert all(rate > 0 for rate in aux.rates.values()), aux.rates
+
+
+def test_strides_that_do_not_fit_are_called_strides():
+    with pytest.raises(ValueError, match=r"MSResNet\(strides=\(2,\)\): expected the stride .* of the 2 stages"):
+        MSResNet(4, stem(), strides=(2,), **SIZES, rngs=nnx.Rngs(0))

@@ -13,7 +13,7 @@ import numpy as np
 
 from safjax.data.events import BadFile, EventFile, Events, Sensor, check_inside
 from safjax.data.formats.files import BLOCK, Clock, check_block, check_whole, held, records
-from safjax.data.formats.prophesee import check_version, header
+from safjax.data.formats.prophesee import check_version, header, offset
 
 WORD = 4
 TIME, KNOWN = 8, np.isin(np.arange(16), (0, 1, 8, 0xA, 0xE, 0xF))
@@ -53,12 +53,8 @@ def _blocks(path: Path, start: int, sensor: Sensor | None, block: int) -> Iterat
         t = (uppers << 6) + (word >> 22 & 0x3F)
         x, y = (word >> 11 & 0x7FF).astype(np.int32), (word & 0x7FF).astype(np.int32)
         found = Events(t, x, y, kind[at].astype(np.uint8))
-        check_inside(path, found.x, found.y, sensor, functools.partial(_offset, begin, at))
+        check_inside(path, found.x, found.y, sensor, functools.partial(offset, begin, WORD, at))
         yield found
-
-
-def _offset(begin: int, at: np.ndarray, event: int) -> int:
-    return begin + WORD * int(at[event])
 
 
 def check_kinds(path: Path, kind: np.ndarray, known: np.ndarray, begin: int, size: int) -> None:

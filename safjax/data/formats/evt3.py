@@ -18,7 +18,7 @@ import numpy as np
 from safjax.data.events import EventFile, Events, Sensor, check_inside
 from safjax.data.formats.evt2 import check_kinds
 from safjax.data.formats.files import BLOCK, Clock, check_block, check_whole, held, records
-from safjax.data.formats.prophesee import check_version, header
+from safjax.data.formats.prophesee import check_version, header, offset
 
 WORD = 2
 ROW, EVENT, BASE, TWELVE, EIGHT, LOW, HIGH = 0, 2, 3, 4, 5, 6, 8
@@ -72,12 +72,8 @@ def _blocks(path: Path, start: int, sensor: Sensor | None, block: int) -> Iterat
         kind = words >> 12
         check_kinds(path, kind, KNOWN, begin, WORD)
         found, at = _decode(words, kind, state)
-        check_inside(path, found.x, found.y, sensor, functools.partial(_offset, begin, at))
+        check_inside(path, found.x, found.y, sensor, functools.partial(offset, begin, WORD, at))
         yield found
-
-
-def _offset(begin: int, at: np.ndarray, event: int) -> int:
-    return begin + WORD * int(at[event])
 
 
 def _decode(words: np.ndarray, kind: np.ndarray, state: State) -> tuple[Events, np.ndarray]:

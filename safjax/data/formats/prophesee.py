@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from safjax.data.events import BadFile, Sensor
 from safjax.data.formats.files import header_lines
 
@@ -55,6 +57,11 @@ def header(path: Path, kind: str) -> Header:
     if not fields:
         raise BadFile(path, 0, f"no line that begins with %, as a file of {kind} has.")
     return Header(fields, start)
+
+
+def offset(begin: int, size: int, words: np.ndarray, event: int) -> int:
+    """The byte of an event's word: of words of so many bytes from `begin` on, `words` has that of each event."""
+    return begin + size * int(words[event])
 
 
 def check_version(path: Path, found: Header, expected: str) -> None:
