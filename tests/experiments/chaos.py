@@ -180,7 +180,7 @@ def differences(one: Path, other: Path) -> list[str]:
 
 def change_devices(folder: Path, peace: Path, flags: tuple[str, ...]) -> float:
     """Finishes an unfinished run on two devices; the distance of its last test loss from that of the run in peace."""
-    before = checkpoints.latest(folder / "checkpoints").values["place"]["epoch"] - 1
+    before = checkpoints.latest(folder / "checkpoints").values["position"]["epoch"] - 1
     process = Process(folder, folder.with_suffix(".txt"), (*flags, "--devices=2"))
     assert process.end() == 0, process.log.read_text()
     mine, theirs = (timeless((run / "metrics.jsonl").read_text()) for run in (folder, peace))
