@@ -23,6 +23,9 @@ Method = Literal[
     "spike_representation",
     "ide",
     "rate_backprop",
+    "ostl",
+    "otpe",
+    "eprop",
 ]
 
 

@@ -70,6 +70,7 @@ class RatePropagation:
     clamp: bool = False
     accumulates = True
     one_decay = True
+    per_weight = False
     recalls = True
     whole_sequence = False
 

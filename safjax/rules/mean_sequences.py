@@ -37,6 +37,7 @@ class MeanSequencePropagation:
     detach_reset: bool = True
     accumulates = False
     one_decay = False
+    per_weight = False
     recalls = False
     whole_sequence = True
 

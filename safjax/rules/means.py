@@ -62,6 +62,7 @@ class MeanPropagation:
     detach_reset: bool = True
     accumulates = True
     one_decay = False
+    per_weight = False
     whole_sequence = False
     recalls = False
 

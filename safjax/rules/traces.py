@@ -132,6 +132,7 @@ class TracePropagation:
     trace_input: bool = True
     accumulates = True
     one_decay = True
+    per_weight = False
     recalls = True
     whole_sequence = False
 

@@ -134,7 +134,11 @@ def taken(name, norm):
     if norm == "all steps":
         return {*LAYERWISE} if name in PRODUCTS else {*LAYERWISE, MEANS}
     spikes = {*LAYERWISE, "bptt", "sltt"}
-    return spikes if norm == "each step" or name in PRODUCTS else set(RULES)
+    return (
+        spikes
+        if norm == "each step" or name in PRODUCTS
+        else {name for name, rule in RULES.items() if not rule.propagation.per_weight}
+    )
 
 
 SEEN = {("SEW-ResNet, IAND", "none")}

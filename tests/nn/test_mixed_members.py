@@ -12,6 +12,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, PSN, BatchNorm, Dropout, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -101,7 +102,9 @@ def test_what_the_refusal_is_of():
 
 def test_check_says_so():
     report = safjax.check(net(second=centred), image(), nets.STEPS)
-    assert report.trained_by == tuple(name for name in rules.RULES if name not in ("exodus", "slayer"))
+    assert report.trained_by == tuple(
+        name for name in rules.RULES if name in BROAD and name not in ("exodus", "slayer")
+    )
     assert [path for path, _ in report["exodus"].reasons] == ["layers.2"]
 
 
