@@ -223,12 +223,13 @@ def eprop() -> Rule:
         dW = Σ_t L[t] ē[t],   ē[t] = κ ē[t−1] + e[t],   L[t] the error of a step at the spikes, through readouts alone
 
     with e as of `ostl`, the reset's spike and all spikes that come from other neurons being constants, and κ the decay
-    of the net's `LeakyReadout`; of an `InstantReadout`, and of recorded spikes, ē = e. A layer whose spikes no readout
-    sees learns nothing, and is refused. So a net with one recurrent layer, `Recurrent(ALIF(...), ...)`, has symmetric
-    e-prop, which is `bptt` with these constants; random feedback reaches a layer in a term of the readout's current that
-    is zero, `back(spikes) - back(still(spikes))` with fixed weights in `back` and still = Synapse(stop_gradient). Rates
-    f̄ are regularised by a loss `WithRecords` of "spikes", c Σ_j (f̄_j − f*) s_j[t]. Memory is that of the batch times the weights of dense layers, three
-    times for adaptive neurons: an oracle for small nets.
+    of the net's `LeakyReadout`; of an `InstantReadout`, and of recorded spikes, ē = e. So a net with one recurrent
+    layer, `Recurrent(ALIF(...), ...)`, has symmetric e-prop, which is `bptt` with these constants. A layer whose spikes
+    no readout sees learns nothing, and is refused. Random feedback reaches a layer in a term of the output current
+    that is zero: back(spikes) − back(still(spikes)), with fixed weights in `back` and still =
+    Synapse(jax.lax.stop_gradient). Rates f̄ are regularised by a loss `WithRecords` of "spikes", c Σ_j (f̄_j − f*) s_j[t].
+    Memory is that of the batch times the weights of dense layers, three times for adaptive neurons: an oracle for small
+    nets.
 
     Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking neurons", 2020, Eq. (4), (13),
     (24), (25).
