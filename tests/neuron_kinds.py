@@ -31,7 +31,7 @@ RULES["rate_backprop, layerwise"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 CLAMPED = [name for name in ACCUMULATE if RULES[name].propagation == rules.spike_representation().propagation]
-MEANS = [name for name in RULES if name.startswith("rate_backprop")]
+MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
 """Rules that differentiate means over time, which have one at the end of a sequence."""
 STEPWISE = [name for name in RULES if name not in LAYERWISE]
 
@@ -148,7 +148,7 @@ def refusal(rule, kind, topology):
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
-        closed = rule != "bptt, layerwise" and ("ALIF" in kind or "refractory" in kind)
+        closed = getattr(RULES[rule].propagation, "closed_form", False) and ("ALIF" in kind or "refractory" in kind)
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
     if rule in ACCUMULATE:
         return {

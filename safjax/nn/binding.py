@@ -16,13 +16,14 @@ from jax.extend import core
 
 from safjax.lengths import zeroed
 from safjax.nn.batch_norm import needs_all_steps
+from safjax.nn.behind_readouts import refuse_behind_readouts
 from safjax.nn.changing import changing_variables
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
-from safjax.nn.past_steps import refuse_single_steps
+from safjax.nn.past_steps import refuse_delays
 from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
@@ -98,7 +99,7 @@ def bind(
     """
     refusals = Refusals() if refusals is None else refusals
     _refuse_feedback_to_all_steps(net, rule, refusals)
-    refuse_single_steps(net, rule, refusals)
+    refuse_delays(net, rule, refusals)
     refuse_unlearned(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
@@ -119,6 +120,7 @@ def bind(
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery, refusals)
     discover_varying(net, rule, course, x)
+    refuse_behind_readouts(net, rule, course, x, refusals)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
     graphdef, program, axes = discover(net, rule, course, x, discovery, refusals)
     refuse_unknown(record, discovery.told)

@@ -160,8 +160,8 @@ def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule
     with mean rates r̄ and mean currents c̄, and f[t] = du[t]/dc, a membrane's answer to a constant current. Exact for one
     layer and a constant input; across layers, what slopes and errors have in common over time is left out. The loss is
     that of the mean output (1/T) Σ_t o[t], which of an `InstantReadout` is that of the mean current. An input that
-    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. What is not affine
-    behind a readout is differentiated at the output of the last step; layer by layer, at that of each.
+    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. Behind a readout may
+    stand what is affine, the same at every step, and learns no factors; what is not belongs into the loss.
 
     Yu et al., "Advancing training efficiency of deep spiking neural networks through rate-based backpropagation", 2024.
 

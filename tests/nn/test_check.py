@@ -88,12 +88,11 @@ def test_what_is_expected_of_some():
     assert trained["neurons"] == ("bptt", "sltt", "bptt(layerwise=True)")
     assert trained["all steps at once"] == ("exodus", "slayer", "bptt(layerwise=True)")
     assert trained["statistics of all steps"] == (*trained["all steps at once"], by_layer)
-    one_update = tuple(name for name in RULES if name not in ("saf_e", "ottt_o"))
+    one_update = tuple(name for name, rule in RULES.items() if rule.schedule.updates(2) == 1)
     assert trained["statistics of all steps, learned before"] == one_update
     assert trained["rounding"] == ("ottt_a", "ottt_o", *means, by_layer)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")
-    by_steps = [n for n, rule in RULES.items() if not rule.propagation.whole_sequence and n != "rate_backprop"]
-    assert trained["recurrent"] == tuple(by_steps)
+    assert trained["recurrent"] == tuple(n for n, rule in RULES.items() if rule.propagation.recalls)
     for name in ("all steps at once, recurrent", "no decay of the readout", "neurons in a synapse", "nothing kept"):
         assert trained[name] == ()
 
