@@ -16,6 +16,7 @@ import safjax
 from safjax import rules
 from tests import nets
 from tests.examples_of_the_field.decolle import Net, smooth_l1
+from tests.torch_layouts import kernel
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -28,14 +29,6 @@ def golden():
 
 SIZES = ((5, 3, 3), (6, 3, 3), (10,))
 """Of what the layers send: channels, height, width."""
-
-
-def kernel(weight, below):
-    """A published weight in our layout; channels come last in what was flattened."""
-    if weight.ndim == 4:
-        return jnp.asarray(weight.transpose(2, 3, 1, 0))
-    spread = weight.reshape(len(weight), *below)
-    return jnp.asarray(np.moveaxis(spread, 1, -1).reshape(len(weight), -1).T)
 
 
 def published(golden):
