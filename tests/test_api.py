@@ -18,8 +18,9 @@ NAMES = {
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AfterDecay", "AxonalDelay", "BatchNorm",
-        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "NormalisedLIF",
-        "Recurrent", "Refractory", "ResetTo", "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv",
+        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "DynamicThresholdLIF", "InstantReadout", "LeakyReadout",
+        "Neuron", "NormalisedLIF", "OnlineBatchNorm", "Recurrent", "Refractory", "ResetTo", "SequenceState",
+        "SlidingPSN", "StepWeights", "Synapse", "WSConv",
         "concatenate", "fold_batch_norms", "lif_init", "scale_to_rate", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
