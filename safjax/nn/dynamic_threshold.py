@@ -48,7 +48,7 @@ class DynamicThresholdLIF(LIF):
       >>> from safjax.nn import DynamicThresholdLIF, LeakyReadout
       >>> net = nnx.Sequential(DynamicThresholdLIF(over="sample"), LeakyReadout(0.5))
       >>> x = jnp.array([1.0, 2.0, 4.0])[:, None, None] * jnp.array([[0.2, 0.6, 0.9, 1.4]])
-      >>> run = safjax.simulate(net, x, record=("threshold",))
+      >>> run = safjax.simulate(net, x)
       >>> run.spikes["layers.0"].astype(int)[:, 0].tolist()
       [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 1, 1]]
     """

@@ -77,7 +77,7 @@ class OnlineBatchNorm(BatchNorm):
       >>> from safjax.nn import LIF, LeakyReadout, OnlineBatchNorm, Synapse
       >>> dense = nnx.Linear(4, 2, use_bias=False, rngs=nnx.Rngs(0))
       >>> net = nnx.Sequential(Synapse(nnx.Sequential(dense, OnlineBatchNorm(2))), LIF(), LeakyReadout())
-      >>> x, before = jnp.arange(60.0).reshape(5, 3, 4) / 5, nnx.clone(net)
+      >>> x, before = jnp.arange(60.0).reshape(5, 3, 4) % 7, nnx.clone(net)
       >>> (value, aux), grads = safjax.value_and_grad(jnp.mean, safjax.rules.sltt(), outputs="all")(net, x)
       >>> before.eval()
       >>> bool(jnp.allclose(aux.outputs, safjax.predict(before, x)))
