@@ -6,6 +6,7 @@
 What there is:
 
     train_step, value_and_grad    learning: one compiled call a batch, or the gradient alone
+    fptt                          an optimizer that keeps to an average of the weights, for updates at every step
     check                         which rules train a net, and all that keeps the others from it
     compare                       the gradients of all rules on one net, beside exact ones
     predict, simulate             inference: the outputs of all steps, or every spike too
@@ -18,6 +19,7 @@ What there is:
 from safjax import losses, models, nn, ops, rules, surrogate
 from safjax.nn.check import check
 from safjax.nn.compare import compare
+from safjax.nn.fptt import fptt
 from safjax.nn.inference import Simulation, predict, simulate
 from safjax.nn.starting import start
 from safjax.nn.streaming import Stream, stream
@@ -32,6 +34,7 @@ __all__ = [
     "TrainStep",
     "check",
     "compare",
+    "fptt",
     "losses",
     "models",
     "nn",

@@ -13,15 +13,15 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "compare", "losses", "models", "nn", "ops",
-        "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
+        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "compare", "fptt", "losses", "models", "nn",
+        "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AfterDecay", "AxonalDelay", "BatchNorm",
-        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "NormalisedLIF",
-        "Recurrent", "Refractory", "ResetTo", "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv",
-        "concatenate", "detach", "fixed", "fold_batch_norms", "lif_init", "scale_to_rate", "sinusoidal",
-        "time_constants",
+        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "DynamicThresholdLIF", "InstantReadout", "LeakyReadout",
+        "Neuron", "NormalisedLIF", "OnlineBatchNorm", "Recurrent", "Refractory", "ResetTo", "SequenceState",
+        "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "detach", "fixed", "fold_batch_norms",
+        "lif_init", "scale_to_rate", "sinusoidal", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
     "safjax.data": {
@@ -48,8 +48,8 @@ NAMES = {
         "spsn", "spsn_potential",
     },
     "safjax.rules": {
-        "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
-        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop",
+        "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
