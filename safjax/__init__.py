@@ -13,9 +13,11 @@ What there is:
     start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
+    keep_memory                   on CPU: steps that do not ask the operating system for their memory anew
 """
 
 from safjax import losses, models, nn, ops, rules, surrogate
+from safjax.allocation import keep_memory
 from safjax.nn.check import check
 from safjax.nn.compare import compare
 from safjax.nn.inference import Simulation, predict, simulate
@@ -32,6 +34,7 @@ __all__ = [
     "TrainStep",
     "check",
     "compare",
+    "keep_memory",
     "losses",
     "models",
     "nn",
