@@ -14,9 +14,11 @@ What there is:
     start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
+    keep_memory                   on CPU: steps that do not ask the operating system for their memory anew
 """
 
 from safjax import losses, models, nn, ops, rules, surrogate
+from safjax.allocation import keep_memory
 from safjax.nn.check import check
 from safjax.nn.compare import compare
 from safjax.nn.fptt import fptt
@@ -35,6 +37,7 @@ __all__ = [
     "check",
     "compare",
     "fptt",
+    "keep_memory",
     "losses",
     "models",
     "nn",

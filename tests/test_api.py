@@ -13,8 +13,9 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "compare", "fptt", "losses", "models", "nn",
-        "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
+        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "compare", "fptt", "keep_memory", "losses",
+        "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step",
+        "value_and_grad",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AfterDecay", "AxonalDelay", "BatchNorm",

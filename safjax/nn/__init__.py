@@ -11,8 +11,8 @@ from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.delayed_linear import DelayedLinear
 from safjax.nn.detach import detach
 from safjax.nn.dropout import Dropout
-from safjax.nn.fixed import fixed, sinusoidal
 from safjax.nn.dynamic_threshold import DynamicThresholdLIF
+from safjax.nn.fixed import fixed, sinusoidal
 from safjax.nn.folding import fold_batch_norms
 from safjax.nn.initialisation import lif_init
 from safjax.nn.module import SequenceState
