@@ -133,7 +133,7 @@ def _line(equation: Any, operands: list[Any], formed: list[Flow], outer: Any) ->
     moved = all(f.moved for f in flows) and (name in _MOVES | SAME or (name in SUMS and len(flows) == 1))
     counts = [_linear(equation, operands, field, outer) for field in ("accumulations", "multiplications")]
     spikes = all(f.spikes for f in flows)
-    return [Flow(*parts, moved, spikes) for parts in zip(results, *counts, strict=True)]
+    return [Flow(value, a, m, moved, spikes) for value, a, m in zip(results, *counts, strict=True)]
 
 
 def _value(operand: Any) -> Any:
