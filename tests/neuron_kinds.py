@@ -72,6 +72,7 @@ NEURONS = {
     "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
     "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
     "dynamic threshold": lambda: DynamicThresholdLIF(DECAY, over="sample"),
+    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8), raised_reset=True), 1, integrate=True),
 }
 
 
