@@ -64,13 +64,18 @@ def dense(name: str, node: Any, given: Shape, convention: Any) -> tuple[Any, Sha
     bias = None if bias is None else _bias(name, node, bias, made)
     if weight.ndim > 2:
         return Kept(weight, bias), made
-    layer = nnx.Linear(
-        weight.shape[1], weight.shape[0], use_bias=bias is not None, param_dtype=weight.dtype, rngs=nnx.Rngs(0)
-    )
-    layer.kernel.set_value(jnp.asarray(weight.T))
-    if bias is not None:
-        layer.bias = nnx.data(nnx.Param(jnp.asarray(bias)))
-    return layer, made
+    return nnx.Linear(weight.shape[1], weight.shape[0], **_parameters(weight.T, bias)), made
+
+
+def _parameters(kernel: np.ndarray, bias: np.ndarray | None) -> dict[str, Any]:
+    """Arguments of a layer that starts from these numbers."""
+    return {
+        "kernel_init": lambda *_: jnp.asarray(kernel),
+        "bias_init": lambda *_: jnp.asarray(bias),
+        "use_bias": bias is not None,
+        "param_dtype": jnp.asarray(kernel[..., :0]).dtype,
+        "rngs": nnx.Rngs(0),
+    }
 
 
 def _bias(name: str, node: Any, bias: Any, shape: Shape) -> np.ndarray:
@@ -124,13 +129,8 @@ def convolution(name: str, node: Any, given: Shape, convention: Any) -> tuple[An
         padding=pads,
         kernel_dilation=dilation,
         feature_group_count=groups,
-        use_bias=bias is not None,
-        param_dtype=weight.dtype,
-        rngs=nnx.Rngs(0),
+        **_parameters(np.moveaxis(weight, (0, 1), (-1, -2)), bias),
     )
-    layer.kernel.set_value(jnp.asarray(np.moveaxis(weight, (0, 1), (-1, -2))))
-    if bias is not None:
-        layer.bias = nnx.data(nnx.Param(jnp.asarray(bias)))
     return layer, (weight.shape[0], *_places(name, node, given[1:], extents, strides, pads))
 
 
