@@ -76,9 +76,7 @@ class Simulator:
         out_channels, per_group, *size = kernel.shape
         pads = self.pads(node.padding, size, dilation)
         padded = np.pad(given, [(0, 0), (0, 0), *pads])
-        places = [
-            (padded.shape[2 + a] - dilation[a] * (size[a] - 1) - 1) // stride[a] + 1 for a in range(2)
-        ]
+        places = [(padded.shape[2 + a] - dilation[a] * (size[a] - 1) - 1) // stride[a] + 1 for a in range(2)]
         out = np.zeros((len(given), out_channels, *places))
         for o, i, j in itertools.product(range(out_channels), *map(range, places)):
             group = o // (out_channels // groups)

@@ -62,9 +62,9 @@ def field(name: str, node: Any, key: str, shape: Shape) -> np.ndarray:
         array = np.full(shape, array.item())
     if array.shape != shape:
         raise ValueError(
-            f"from_nir: the {type(node).__name__} '{name}' is given what has the shape {listed(shape)}, channels first, "
-            f"but its {key} has the shape {listed(array.shape)}: expected is one number for each neuron. Spread it: "
-            f"np.full({shape}, ...)."
+            f"from_nir: the {type(node).__name__} '{name}' is given what has the shape {listed(shape)}, channels "
+            f"first, but its {key} has the shape {listed(array.shape)}: expected is one number for each neuron. "
+            f"Spread it: np.full({shape}, ...)."
         )
     if not np.all(np.isfinite(array)):
         raise ValueError(f"from_nir: {key} of the {type(node).__name__} '{name}' is not finite everywhere.")

@@ -137,13 +137,12 @@ class _Neurons:
             return self.wire.spread(reset.value), {"reset": "zero"}
         self.drawing.subtracting.append(self.path)
         late = isinstance(reset, AfterDecay)
-        times = reset.times if late else reset
-        spread = self.wire.spread(times)
+        spread = self.wire.spread(reset.times if isinstance(reset, AfterDecay) else reset)
         if np.any(spread != spread.flat[0]):
             raise refused(
                 self.path,
-                "subtracts another number of thresholds from each neuron, for which neither NIR nor its metadata have a "
-                "place. Train with reset=ResetTo(0.0).",
+                "subtracts another number of thresholds from each neuron, for which neither NIR nor its metadata "
+                "have a place. Train with reset=ResetTo(0.0).",
             )
         metadata: dict[str, Any] = {"reset": "late" if late else "subtract"}
         if spread.flat[0] != 1:

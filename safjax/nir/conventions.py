@@ -67,9 +67,7 @@ class Convention:
         resets = (*RESETS, None)
         for name, choices in {"reset": resets, "cuba_reset": resets, **CHOICES}.items():
             if (value := getattr(self, name)) not in choices:
-                raise ValueError(
-                    f"Convention({name}={value!r}): expected one of {', '.join(map(repr, choices))}."
-                )
+                raise ValueError(f"Convention({name}={value!r}): expected one of {', '.join(map(repr, choices))}.")
 
     def reset_of(self, kind: str) -> str | None:
         """The reset of nodes of this kind."""
@@ -83,9 +81,7 @@ LIKE: Mapping[str, Convention] = {
     "norse": Convention(gain="dt/tau"),
     "spikingjelly": Convention(fires=">="),
     "sinabs": Convention(reset="subtract", gain="one", decay="exp", fires=">=", several=True, floor=True),
-    "spyx": Convention(
-        reset="late", cuba_reset="subtract", gain="one", answers_late=True, direct=True, flatten="HWC"
-    ),
+    "spyx": Convention(reset="late", cuba_reset="subtract", gain="one", answers_late=True, direct=True, flatten="HWC"),
 }
 """How the nets compute that these libraries write, found by running them. snnTorch writes v_reset = 0 whatever its
 neurons do, so that the reset has to be given; sinabs counts time in steps, dt = 1."""
@@ -116,7 +112,7 @@ def convention_of(like: str | Convention | None, reset: str | None, start: str |
 
 def told(metadata: Any, key: str) -> Any:
     """What metadata say under this name, as plain Python; None for nothing."""
-    value = metadata.get(key) if isinstance(metadata, Mapping) else None
+    value: Any = metadata.get(key) if isinstance(metadata, Mapping) else None
     value = value.decode() if isinstance(value, bytes) else value
     return value.item() if hasattr(value, "item") else value
 

@@ -70,9 +70,10 @@ def _compare(drawing: Drawing) -> None:
     for (a, b), lag in edges.items():
         if shifts[b] - shifts[a] != ((a, b) in back) - lag or shifts[OUTPUT]:
             raise ValueError(
-                f"to_nir: the delay on the way from '{a}' to '{b}' lies in a loop, where readers of NIR take one step in "
-                "all, on the way back to where the loop is entered, and this net takes another number of steps, or takes "
-                "them elsewhere. Loops of Recurrent, and of one Delay back to an earlier layer, are written."
+                f"to_nir: the delay on the way from '{a}' to '{b}' lies in a loop, where readers of NIR take one "
+                "step in all, on the way back to where the loop is entered, and this net takes another number of "
+                "steps, or takes them elsewhere. Loops of Recurrent, and of one Delay back to an earlier layer, are "
+                "written."
             )
     for name, shift in shifts.items():
         if shift and name in drawing.nodes:
@@ -80,7 +81,8 @@ def _compare(drawing: Drawing) -> None:
 
 
 def _move_bias(drawing: Drawing, name: str, headers: set[str], shifts: dict[str, int]) -> None:
-    """The bias of recurrent weights acts at the first step in safjax, in NIR from the second on: others take it over."""
+    """The bias of recurrent weights acts at the first step in safjax, in NIR from the second on: others take it "
+    "over."""
     node = drawing.nodes[name]
     bias = getattr(node, "bias", None)
     if bias is None or not np.any(bias):
@@ -89,9 +91,9 @@ def _move_bias(drawing: Drawing, name: str, headers: set[str], shifts: dict[str,
     others = [a for a, b in drawing.edges if targets == [b] and b in headers and _takes(drawing, a, node, shifts)]
     if not others:
         raise ValueError(
-            f"to_nir: the recurrent weights '{name}' of shape {listed(np.shape(node.weight))} have a bias, which acts at "
-            "the first step already; readers of NIR let it act from the second on, and no other weights with a bias lead "
-            "to the same neurons. Write use_bias=False in the recurrent layer."
+            f"to_nir: the recurrent weights '{name}' of shape {listed(np.shape(node.weight))} have a bias, which "
+            "acts at the first step already; readers of NIR let it act from the second on, and no other weights with "
+            "a bias lead to the same neurons. Write use_bias=False in the recurrent layer."
         )
     other = drawing.nodes[others[0]]
     if type(other).__name__ == "Linear":

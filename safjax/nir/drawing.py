@@ -116,8 +116,8 @@ class Wire(Message):
 
     def map_linear(self, function: Any, *others: Any) -> Any:
         raise ValueError(
-            "to_nir: NIR has no node that joins wires side by side, as safjax.nn.concatenate does. Add them up behind a "
-            "Synapse for each, which is the same as one dense layer or convolution of what is joined."
+            "to_nir: NIR has no node that joins wires side by side, as safjax.nn.concatenate does. Add them up "
+            "behind a Synapse for each, which is the same as one dense layer or convolution of what is joined."
         )
 
     def spread(self, number: Any) -> np.ndarray:
@@ -137,8 +137,8 @@ class Wire(Message):
         self._refuse_final(other)
         if other.shape != self.shape:
             raise ValueError(
-                f"to_nir: what has the shapes {list(self.shape)} and {list(other.shape)} is added up, but edges into one "
-                "node have one shape."
+                f"to_nir: what has the shapes {list(self.shape)} and {list(other.shape)} is added up, but edges into "
+                "one node have one shape."
             )
         if not np.array_equal(self.order, other.order):
             one, two = (self.drawing.straight("sum", wire) for wire in (self, other))
@@ -173,6 +173,6 @@ class Wire(Message):
     def _refuse_final(self, other: Any) -> None:
         if self.final or other.final:
             raise ValueError(
-                "to_nir: the net computes with what its readout returns, which is no part of a graph. Return the readout's "
-                "result as it is, and one readout's only."
+                "to_nir: the net computes with what its readout returns, which is no part of a graph. Return the "
+                "readout's result as it is, and one readout's only."
             )

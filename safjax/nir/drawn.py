@@ -36,7 +36,7 @@ class Drawn(SpikePropagation):
             raise refused(self.path, "is given an array that is not the net's input. NIR has no constant inputs.")
         return state, x
 
-    def synapse(self, function: SynapseFn, weights: Any, *messages: Any) -> Wire:
+    def synapse(self, function: SynapseFn, weights: Any, *messages: Any) -> Any:
         del function, weights
         assert isinstance(self.layer, Synapse)
         return draw_synapse(self.drawing, self.path, self.layer.layer, messages)
@@ -49,6 +49,9 @@ class Drawn(SpikePropagation):
         return Fired(None, draw_neurons(self.drawing, self.path, cell, current), jnp.zeros((1,)))
 
     def recall(self, state: jax.Array, decay: float) -> Any:
+        if _kept(self.path) in self.drawing.kept:
+            # Kept in this step already, so that what comes back is of this step.
+            return self.drawing.kept[_kept(self.path)]
         batch, *shape = jnp.shape(state)
         return Wire(self.drawing, ((_kept(self.path), 1),), tuple(shape), batch)
 

@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
     Attributes:
       kind: "scale", "order", "pool", "mean" or "dense".
-      numbers: factors; where entry i comes from; (window, strides, padding, factor); a factor; (matrix [in, out], bias).
+      numbers: factors; where entry i comes from; (window, strides, padding, factor); a factor; (W[in, out], bias).
     """
 
     kind: str
@@ -67,12 +67,14 @@ def checked_affine(path: str, function: Function, *shapes: Shape) -> Shape:
     if operation is not None:
         raise refused(
             path,
-            f"contains {operation}, for which NIR has no node. Its linear nodes are dense layers, convolutions, sum and "
-            "average pooling, scaling and flattening; put a neuron in the place of a nonlinearity.",
+            f"contains {operation}, for which NIR has no node. Its linear nodes are dense layers, convolutions, sum "
+            "and average pooling, scaling and flattening; put a neuron in the place of a nonlinearity.",
         )
     made = jax.eval_shape(function, *inputs)
     if not hasattr(made, "shape") or made.shape[:1] != (2,):
-        raise refused(path, "does not keep the batch on its leading axis, so that it is no function of single examples.")
+        raise refused(
+            path, "does not keep the batch on its leading axis, so that it is no function of single examples."
+        )
     return tuple(made.shape[1:])
 
 
@@ -131,8 +133,8 @@ def _mean(function: Function, shape: Shape, made: Shape) -> Found | None:
 
 def _factor(y: jax.Array, x: jax.Array) -> float:
     """c of y = c x; a whole number where it is one to the precision of the format."""
-    y, x = np.asarray(y, np.float64), np.asarray(x, np.float64)
-    factor = float(np.sum(y * x) / max(np.sum(x * x), 1e-300))
+    made, given = np.asarray(y, np.float64), np.asarray(x, np.float64)
+    factor = float(np.sum(made * given) / max(np.sum(given * given), 1e-300))
     eps = float(jnp.finfo(wide()).eps)
     return float(round(factor)) if abs(factor - round(factor)) <= 50 * eps * max(1.0, abs(factor)) else factor
 
@@ -156,8 +158,8 @@ def _reach(function: Function, shape: Shape, axis: int) -> np.ndarray:
     """[made, given] of one axis: whether a row, or a column, reaches another one."""
     size = shape[axis]
     rows = np.zeros((size, *shape))
-    for i in range(size):
-        rows[(i, *(slice(None),) * axis, i)] = 1
+    at = np.moveaxis(rows, axis + 1, 1)
+    at[np.arange(size), np.arange(size)] = 1
     y = np.asarray(function(jnp.asarray(rows, wide())))
     others = tuple(a for a in range(1, y.ndim) if a != axis + 1)
     return np.any(y != 0, others).T

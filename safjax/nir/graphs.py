@@ -49,8 +49,8 @@ def planned(graph: Any, direct: bool) -> Plan:
             f"{type(graph).__name__}."
         )
     nodes, edges = _inlined(graph, "", direct)
-    _refuse_edges(nodes, edges)
     ends = [_only(nodes, kind) for kind in ("Input", "Output")]
+    _refuse_edges(nodes, edges)
     edges = sorted(set(edges))
     _refuse_loose(nodes, edges, ends[0])
     back = back_edges(ends[0], list(nodes), edges)
@@ -109,8 +109,8 @@ def _only(nodes: Mapping[str, Any], kind: str, where: str = "the graph") -> str:
     if len(found) != 1:
         listed = ", ".join(map(repr, found)) or "none"
         raise ValueError(
-            f"from_nir: {where} has {len(found)} nodes of kind {kind}: {listed}. Expected is one. Nets of several inputs "
-            "or outputs are read in parts, or wired by hand from safjax.nn."
+            f"from_nir: {where} has {len(found)} nodes of kind {kind}: {listed}. Expected is one. Nets of several "
+            "inputs or outputs are read in parts, or wired by hand from safjax.nn."
         )
     return found[0]
 
@@ -120,8 +120,8 @@ def _refuse_doubled(edges: Iterable[Edge]) -> None:
     for edge in edges:
         if edges.count(edge) > 1:
             raise ValueError(
-                f"from_nir: the edge from '{edge[0]}' to '{edge[1]}' is listed twice. Take one out; where it is meant to "
-                "count twice, a Scale node says so."
+                f"from_nir: the edge from '{edge[0]}' to '{edge[1]}' is listed twice. Take one out; where it is "
+                "meant to count twice, a Scale node says so."
             )
 
 
@@ -149,8 +149,8 @@ def _refuse_loose(nodes: Mapping[str, Any], edges: list[Edge], start: str) -> No
     for name in nodes:
         if name not in reached:
             raise ValueError(
-                f"from_nir: no path leads from the input to the {_kind(nodes[name])} '{name}', so that nothing says what "
-                "it is given. Take it out, or draw the missing edge."
+                f"from_nir: no path leads from the input to the {_kind(nodes[name])} '{name}', so that nothing says "
+                "what it is given. Take it out, or draw the missing edge."
             )
 
 

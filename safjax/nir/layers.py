@@ -16,8 +16,8 @@ from safjax.ops import avg_pool
 def _refused(name: str, node: Any, given: Shape, expected: str) -> ValueError:
     return ValueError(
         f"from_nir: the {type(node).__name__} '{name}' is given what has the shape {listed(given)}, channels first and "
-        f"without the batch, but expected is {expected}. Exporters such as norse leave the batch axis in the Input node: "
-        "write the shape of one example there."
+        f"without the batch, but expected is {expected}. Exporters such as norse leave the batch axis in the Input "
+        "node: write the shape of one example there."
     )
 
 
@@ -82,8 +82,8 @@ def _bias(name: str, node: Any, bias: Any, shape: Shape) -> np.ndarray:
     bias = np.asarray(bias)
     if bias.shape != shape:
         raise ValueError(
-            f"from_nir: the {type(node).__name__} '{name}' has a bias of the shape {listed(bias.shape)}, but expected is "
-            f"{listed(shape)}, one for each output."
+            f"from_nir: the {type(node).__name__} '{name}' has a bias of the shape {listed(bias.shape)}, but "
+            f"expected is {listed(shape)}, one for each output."
         )
     return bias
 
@@ -169,7 +169,9 @@ def pooling(name: str, node: Any, given: Shape, convention: Any) -> tuple[Any, S
         raise _refused(name, node, given, "[C, H, W]")
     window, strides = whole(name, node, "kernel_size", 2), whole(name, node, "stride", 2)
     if min(*window, *strides) < 1:
-        raise ValueError(f"from_nir: kernel_size and stride of the {type(node).__name__} '{name}' are to be at least 1.")
+        raise ValueError(
+            f"from_nir: kernel_size and stride of the {type(node).__name__} '{name}' are to be at least 1."
+        )
     pads = _pads(name, node, window, strides)
     made = (given[0], *_places(name, node, given[1:], window, strides, pads))
     if type(node).__name__ == "AvgPool2d":
@@ -195,15 +197,15 @@ def flatten(name: str, node: Any, given: Shape, convention: Any) -> tuple[Any, S
     low, high = (n + len(given) if n < 0 else n for n in (start, end))
     if not 0 <= low <= high < len(given):
         raise ValueError(
-            f"from_nir: the Flatten '{name}' is to join the axes {start} to {end} of an example of shape {listed(given)}. "
-            "NIR counts axes without the batch: all of them are start_dim=0, end_dim=-1."
+            f"from_nir: the Flatten '{name}' is to join the axes {start} to {end} of an example of shape "
+            f"{listed(given)}. NIR counts axes without the batch: all of them are start_dim=0, end_dim=-1."
         )
     made = (*given[:low], math.prod(given[low : high + 1]), *given[high + 1 :])
     if convention.flatten == "HWC" and len(given) > 1:
         if len(made) > 1:
             raise ValueError(
-                f"from_nir: the Flatten '{name}' joins some of the axes only, of which the order rows, columns, channels "
-                "says nothing."
+                f"from_nir: the Flatten '{name}' joins some of the axes only, of which the order rows, columns, "
+                "channels says nothing."
             )
         return lambda x: x.reshape(len(x), -1), made
     if len(given) == len(made):

@@ -76,9 +76,7 @@ class Integrator(Neuron):
       drift, start_from: b and v₀, numbers or variables.
     """
 
-    def __init__(
-        self, decay: Number, synaptic_decay: Number = 0.0, *, drift: Number = 0.0, start_from: Number = 0.0
-    ):
+    def __init__(self, decay: Number, synaptic_decay: Number = 0.0, *, drift: Number = 0.0, start_from: Number = 0.0):
         self.decay, self.synaptic_decay = decay, synaptic_decay
         self.drift, self.start_from = drift, start_from
 

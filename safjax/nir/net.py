@@ -8,7 +8,7 @@ from flax import nnx
 
 from safjax.messages import is_message
 from safjax.nir.arrays import Shape, last, listed
-from safjax.nn import AxonalDelay, Delay, InstantReadout, Synapse
+from safjax.nn import Delay, InstantReadout, Synapse
 
 
 class Node(NamedTuple):
@@ -68,9 +68,9 @@ class Wired(nnx.Module):
         """One step: x[B, ...], channels last ↦ the result of the output node, channels last."""
         if not is_message(x) and tuple(x.shape[1:]) != self.shape:
             raise ValueError(
-                f"This net was read from a NIR graph and was given a step of shape {listed(tuple(x.shape))}, but expected "
-                f"is {['B', *self.shape]}: the batch first, then one example with its channels last; NIR itself has them "
-                "first."
+                f"This net was read from a NIR graph and was given a step of shape {listed(tuple(x.shape))}, but "
+                f"expected is {['B', *self.shape]}: the batch first, then one example with its channels last; NIR "
+                "itself has them first."
             )
         recalled = {name: delay.recall() for name, delay in self.delays.items()}
         made: dict[str, Any] = {}

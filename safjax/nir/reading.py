@@ -10,7 +10,8 @@ from safjax.nir.conventions import Convention, convention_of, of_metadata, time_
 from safjax.nir.graphs import Plan, planned
 from safjax.nir.layers import LINEAR, biased, delay
 from safjax.nir.net import Node, Wired
-from safjax.nir.neurons import MEMBRANES, SPIKING, Reading, neurons_of, readout_of
+from safjax.nir.neurons import MEMBRANES, SPIKING, neurons_of, readout_of
+from safjax.nir.numbers import Reading
 from safjax.nn import AxonalDelay, Synapse
 from safjax.surrogate import Sigmoid, Surrogate
 
@@ -154,7 +155,9 @@ class _Builder:
     def _ordered(self) -> list[str]:
         """The nodes' names as they are computed, after delays have been moved."""
         start, end = self.plan.input[0], self.plan.output[0]
-        order = graphlib.TopologicalSorter({name: self.sources[name] for name in (*self.plan.order, end)}).static_order()
+        order = graphlib.TopologicalSorter(
+            {name: self.sources[name] for name in (*self.plan.order, end)}
+        ).static_order()
         return [name for name in order if name not in (start, end)]
 
     def _given(self, name: str) -> Shape:
@@ -176,8 +179,8 @@ class _Builder:
         for name in order:
             if (shape := self._given(name)) != self.given[name]:
                 raise ValueError(
-                    f"from_nir: '{name}' is given {listed(shape)} from the step before, but its sources were declared to "
-                    f"send {listed(self.given[name])}."
+                    f"from_nir: '{name}' is given {listed(shape)} from the step before, but its sources were "
+                    f"declared to send {listed(self.given[name])}."
                 )
         self._given(self.plan.output[0])
 
@@ -203,14 +206,22 @@ class _Builder:
             return self._delay(name, node, given)
         if kind not in SPIKING + MEMBRANES:
             known = ", ".join(sorted({*LINEAR, *SPIKING, *MEMBRANES, "Delay", "Input", "Output", "NIRGraph"}))
-            raise ValueError(f"from_nir: the node '{name}' is of the kind {kind}, which is not known. Known are {known}.")
+            raise ValueError(
+                f"from_nir: the node '{name}' is of the kind {kind}, which is not known. Known are {known}."
+            )
         self._neurons(name, node, given, Reading(self.reading.dt, convention, self.reading.surrogate))
         return given
 
     def _neurons(self, name: str, node: Any, given: Shape, reading: Reading) -> None:
         only = [b for b, names in self.sources.items() if name in names] == [self.plan.output[0]]
-        readout = readout_of(name, node, given, reading) if only else None
-        if readout is not None and len(self.sources[self.plan.output[0]]) == 1:
+        readout = readout_of(name, node, given, reading)
+        if readout is not None:
+            if not only or len(self.sources[self.plan.output[0]]) != 1:
+                raise ValueError(
+                    f"from_nir: the metadata of '{name}' say that it is a LeakyReadout, whose result is the net's "
+                    "output, but it leads elsewhere, or something else leads to the output. Take them out: "
+                    "metadata.pop('readout')."
+                )
             self.layers[name] = readout
             return
         neurons = neurons_of(name, node, given, reading)
@@ -225,8 +236,8 @@ class _Builder:
         if any(name in edge for edge in self.plan.looped):
             raise ValueError(
                 f"from_nir: the Delay '{name}' lies in a loop. Every loop takes one step of its own, and whether the "
-                "delay's are counted with it NIR does not say. Take the node out of the loop for one step in all, or wire "
-                "the net by hand, with safjax.nn.Delay and AxonalDelay."
+                "delay's are counted with it NIR does not say. Take the node out of the loop for one step in all, or "
+                "wire the net by hand, with safjax.nn.Delay and AxonalDelay."
             )
         steps, made = delay(name, node, given, self.reading.dt)
         if steps.any():

@@ -23,7 +23,11 @@ def fold_scales(drawing: Drawing) -> None:
             for a in sources:
                 _multiply(drawing.nodes[a], factors, "out")
             _bridge(drawing, name)
-        elif targets and not kept and all(_only_from(drawing, name, b) and _fits(drawing, b, factors, "in") for b in targets):
+        elif (
+            targets
+            and not kept
+            and all(_only_from(drawing, name, b) and _fits(drawing, b, factors, "in") for b in targets)
+        ):
             for b in targets:
                 _multiply(drawing.nodes[b], factors, "in")
             _bridge(drawing, name)
@@ -69,8 +73,7 @@ def _multiply(node: Any, factors: np.ndarray, side: str) -> None:
         c = channels.reshape((-1, *(1,) * (weight.ndim - 1)) if side == "out" else (1, -1, *(1,) * (weight.ndim - 2)))
     node.weight = (weight * c).astype(_format(weight, c))
     if side == "out" and hasattr(node, "bias"):
-        c = factors if kind == "Affine" else _per_channel(factors)
-        node.bias = (node.bias * c).astype(_format(node.bias, c))
+        node.bias = (node.bias * c.ravel()).astype(_format(node.bias, c))
 
 
 def _format(weight: np.ndarray, factors: Any) -> Any:
@@ -86,6 +89,8 @@ def _bridge(drawing: Drawing, name: str) -> None:
     drawing.edges = {edge: lag for edge, lag in drawing.edges.items() if name not in edge}
     drawing.edges.update({(a, b): before + behind for a, before in into for b, behind in out})
     for path, wire in drawing.kept.items():
-        sources = [s for one, lag in wire.sources for s in ([(a, n + lag) for a, n in into] if one == name else [(one, lag)])]
+        sources = [
+            s for one, lag in wire.sources for s in ([(a, n + lag) for a, n in into] if one == name else [(one, lag)])
+        ]
         drawing.kept[path] = type(wire)(wire.drawing, tuple(sources), wire.shape, wire.batch, wire.order, wire.final)
     del drawing.nodes[name], drawing.shapes[name]

@@ -50,7 +50,9 @@ def _draw(drawing: Drawing, path: str, layer: Any, wire: Wire) -> Wire:
         # Along channels: a convolution of single places.
         kernel = np.asarray(layer.kernel[...])
         ones = (1,) * (len(wire.shape) - 1)
-        return _convolved(drawing, path, layer, wire, kernel.reshape(*ones, *kernel.shape), ones, ones, (0,) * len(ones))
+        return _convolved(
+            drawing, path, layer, wire, kernel.reshape(*ones, *kernel.shape), ones, ones, (0,) * len(ones)
+        )
     if type(layer) in (nnx.Conv, WSConv):
         return _convolution(drawing, path, layer, wire)
     return _function(drawing, path, layer, wire)
@@ -84,7 +86,7 @@ def _convolution(drawing: Drawing, path: str, layer: Any, wire: Wire) -> Wire:
     kernel, axes = _numbers(layer.kernel[...]), layer.kernel[...].ndim - 2
     if isinstance(layer, WSConv):
         kernel = _numbers(standardise(layer.kernel[...], layer.gain[...]))
-        strides, dilation, padding = layer.strides, (1, 1), layer.padding
+        strides, dilation, padding = _each(layer.strides, axes), (1,) * axes, layer.padding
     else:
         if layer.mask is not None:
             kernel = kernel * _numbers(layer.mask)
@@ -97,7 +99,7 @@ def _convolution(drawing: Drawing, path: str, layer: Any, wire: Wire) -> Wire:
     if len(wire.shape) != axes + 1:
         raise refused(path, f"holds a convolution over {axes} axes, but is given examples of shape {list(wire.shape)}.")
     pads = _pads(path, padding, wire.shape[:-1], kernel.shape[:-2], strides, dilation)
-    kernel, symmetric = _symmetric(path, kernel, pads, dilation)
+    kernel, dilation, symmetric = _symmetric(path, kernel, pads, dilation)
     return _convolved(drawing, path, layer, wire, kernel, strides, dilation, symmetric)
 
 
@@ -107,7 +109,9 @@ def _each(value: Any, axes: int) -> tuple[int, ...]:
     return tuple(int(n) for n in value)
 
 
-def _pads(path: str, padding: Any, image: Shape, kernel: Shape, strides: Shape, dilation: Shape) -> list[tuple[int, int]]:
+def _pads(
+    path: str, padding: Any, image: Shape, kernel: Shape, strides: Shape, dilation: Shape
+) -> list[tuple[int, int]]:
     """(before, after) of each axis, as Flax has it."""
     extents = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if isinstance(padding, str):
@@ -119,19 +123,28 @@ def _pads(path: str, padding: Any, image: Shape, kernel: Shape, strides: Shape, 
     return [(p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in padding]
 
 
-def _symmetric(path: str, kernel: np.ndarray, pads: list[tuple[int, int]], dilation: Shape) -> tuple[np.ndarray, Shape]:
-    """The same convolution with as much padding before as after: zeros are put in front of the kernel, or behind it."""
-    widths = [(0, 0)] * kernel.ndim
+def _symmetric(
+    path: str, kernel: np.ndarray, pads: list[tuple[int, int]], dilation: Shape
+) -> tuple[np.ndarray, Shape, Shape]:
+    """(kernel, dilation, padding) of the same convolution with as much padding before as after.
+
+    Zeros are put in front of the kernel, or behind it; between its entries in the place of a dilation where the padding
+    does not differ by a multiple of that.
+    """
+    spaced = []
     for axis, ((low, high), d) in enumerate(zip(pads, dilation, strict=True)):
-        if (high - low) % d or min(low, high) < 0:
-            raise refused(
-                path,
-                f"holds a convolution padded by {pads}, dilated by {dilation}. NIR pads by as much before as after, and "
-                "no kernel makes the same of that.",
-            )
+        if min(low, high) < 0:
+            raise refused(path, f"holds a convolution with a padding below 0, {pads}.")
+        if (high - low) % d:
+            wide = np.zeros((*kernel.shape[:axis], d * (kernel.shape[axis] - 1) + 1, *kernel.shape[axis + 1 :]))
+            wide[(slice(None),) * axis + (slice(None, None, d),)] = kernel
+            kernel, d = wide.astype(kernel.dtype), 1
+        spaced.append(d)
         more = abs(high - low) // d
-        widths[axis] = (more, 0) if high > low else (0, more)
-    return np.pad(kernel, widths), tuple(max(pair) for pair in pads)
+        kernel = np.pad(
+            kernel, [((more, 0) if high > low else (0, more)) if a == axis else (0, 0) for a in range(kernel.ndim)]
+        )
+    return kernel, tuple(spaced), tuple(max(pair) for pair in pads)
 
 
 def _convolved(
@@ -170,8 +183,8 @@ def _verify(path: str, layer: Any, node: Any, shape: Shape) -> Shape:
     if not functions.close(layer(x), read(x), getattr(layer, "dtype", None)):
         raise refused(
             path,
-            f"holds a {type(layer).__name__} that computes something else than its kernel, bias, strides and padding say. "
-            "Does it have a dot_general or conv_general_dilated of its own?",
+            f"holds a {type(layer).__name__} that computes something else than its kernel, bias, strides and padding "
+            "say. Does it have a dot_general or conv_general_dilated of its own?",
         )
     return last(made)
 
@@ -211,9 +224,7 @@ def _flattened(drawing: Drawing, path: str, wire: Wire, order: np.ndarray) -> Wi
     return drawing.add(path, node, wire, (size,), where[order])
 
 
-def _pooled(
-    drawing: Drawing, path: str, wire: Wire, window: Shape, strides: Shape, pads: Shape, factor: float
-) -> Wire:
+def _pooled(drawing: Drawing, path: str, wire: Wire, window: Shape, strides: Shape, pads: Shape, factor: float) -> Wire:
     nir, count = drawing.nir, math.prod(window)
     kind = nir.SumPool2d if factor == count and count > 1 else nir.AvgPool2d
     node = kind(*(np.array(numbers) for numbers in (window, strides, pads)))

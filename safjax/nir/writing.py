@@ -103,8 +103,8 @@ def to_nir(net: nnx.Module, x: Any, dt: float, steps: int | None = None, *, gain
     result = net(Wire(drawing, ((INPUT, 0),), tuple(example), batch))
     if not isinstance(result, Wire):
         raise ValueError(
-            f"to_nir: the net returned a {type(result).__name__}, but a graph has one output: return what one readout, or "
-            "one layer of neurons, returns."
+            f"to_nir: the net returned a {type(result).__name__}, but a graph has one output: return what one "
+            "readout, or one layer of neurons, returns."
         )
     result = drawing.straight(OUTPUT, result)
     drawing.shapes[INPUT] = first(tuple(example))
@@ -127,6 +127,10 @@ def _evaluated(net: nnx.Module) -> nnx.Module:
     for path, module in nnx.iter_modules(net):
         if isinstance(module, Bindable) and type(module) not in LAYERS and not isinstance(module, Neuron):
             raise refused(join(path), f"is a {type(module).__name__}, for which NIR has no node.")
+        if not getattr(module, "stepwise", True):
+            raise refused(
+                join(path), f"is a {type(module).__name__}, which looks at all steps at once; NIR's nodes do not."
+            )
     norms = (BatchNorm, nnx.BatchNorm, NormalisedLIF)
     return fold_batch_norms(net) if any(isinstance(module, norms) for _, module in nnx.iter_modules(net)) else net
 
@@ -163,8 +167,9 @@ def _warn(drawing: Drawing) -> None:
     if drawing.subtracting:
         listed = ", ".join(f"'{path}'" for path in drawing.subtracting)
         warnings.warn(
-            f"to_nir: what a spike subtracts at {listed} stands in the graph's metadata only. Other libraries reset these "
-            "neurons to 0. Train with reset=ResetTo(0.0), from safjax.nn, for a net that computes alike everywhere.",
+            f"to_nir: what a spike subtracts at {listed} stands in the graph's metadata only. Other libraries reset "
+            "these neurons to 0. Train with reset=ResetTo(0.0), from safjax.nn, for a net that computes alike "
+            "everywhere.",
             ResetLost,
             stacklevel=3,
         )

@@ -1,6 +1,7 @@
 """What is read from a NIR graph computes what its equations say: every kind of node, against NumPy."""
 
 import dataclasses
+import itertools
 import random
 
 import jax
@@ -66,7 +67,7 @@ def chain(shape, **nodes):
     nodes = {"input": nir.Input({"input": np.array(shape)}), **nodes}
     nodes["output"] = nir.Output({"output": np.array(size)})
     names = list(nodes)
-    return nir.NIRGraph(nodes, list(zip(names[:-1], names[1:], strict=True)), type_check=False)
+    return nir.NIRGraph(nodes, list(itertools.pairwise(names)), type_check=False)
 
 
 def sized(graph, *shape):
