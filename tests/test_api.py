@@ -23,6 +23,7 @@ NAMES = {
         "concatenate", "fold_batch_norms", "lif_init", "scale_to_rate", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
     "safjax.data": {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
         "OutOfOrder", "Recipe", "Sound", "SoundFrames", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial",

@@ -61,7 +61,6 @@ def from_nir(
         write instead; shapes that do not go together; nodes that nothing leads to; a loop of two entries.
 
     Example:
-      >>> import types
       >>> import jax.numpy as jnp
       >>> import numpy as np
       >>> import safjax
