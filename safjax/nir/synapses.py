@@ -61,7 +61,7 @@ def _draw(drawing: Drawing, path: str, layer: Any, wire: Wire) -> Wire:
 def _numbers(array: Any) -> np.ndarray:
     """A parameter as a NumPy array, float32 or wider."""
     array = jnp.asarray(array)
-    return np.asarray(array.astype(jnp.promote_types(array.dtype, jnp.float32)))
+    return np.array(array.astype(jnp.promote_types(array.dtype, jnp.float32)))
 
 
 def _dense(drawing: Drawing, path: str, layer: nnx.Linear, wire: Wire) -> Wire:
