@@ -25,6 +25,7 @@ NAMES = {
         "lif_init", "scale_to_rate", "sinusoidal", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
     "safjax.data": {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
         "OutOfOrder", "Recipe", "Sound", "SoundFrames", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial",
