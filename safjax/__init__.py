@@ -10,14 +10,16 @@ What there is:
     compare                       the gradients of all rules on one net, beside exact ones
     predict, simulate             inference: the outputs of all steps, or every spike too
     stream                        inference one step at a time
+    cost                          memory, kernels and operations of a step on an accelerator that is not here
     start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
 """
 
-from safjax import losses, models, nn, ops, rules, surrogate
+from safjax import aot, losses, models, nn, ops, rules, surrogate
 from safjax.nn.check import check
 from safjax.nn.compare import compare
+from safjax.nn.costs import cost
 from safjax.nn.inference import Simulation, predict, simulate
 from safjax.nn.starting import start
 from safjax.nn.streaming import Stream, stream
@@ -30,8 +32,10 @@ __all__ = [
     "State",
     "Stream",
     "TrainStep",
+    "aot",
     "check",
     "compare",
+    "cost",
     "losses",
     "models",
     "nn",
