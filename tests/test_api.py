@@ -13,9 +13,13 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "compare", "fptt", "keep_memory", "losses",
-        "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step",
-        "value_and_grad",
+        "Aux", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "fptt", "keep_memory",
+        "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
+        "train_step", "value_and_grad",
+    },
+    "safjax.aot": {
+        "ASSUMPTION", "DEVICES", "Call", "CompilationFailed", "CompilerMissing", "Cost", "Device", "Memory", "Program",
+        "compile_for", "cost_of", "device_named",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AfterDecay", "AxonalDelay", "BatchNorm",
