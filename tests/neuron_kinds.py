@@ -1,5 +1,6 @@
 """The kinds of neurons and the rules that may train them: nets of every kind, and what must be refused."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -154,6 +155,8 @@ def refusal(rule, kind, topology):
         closed = getattr(RULES[rule].propagation, "closed_form", False) and ("ALIF" in kind or "refractory" in kind)
         closed = rule != "bptt, layerwise" and any(other in kind for other in ("ALIF", "refractory", "dynamic"))
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
+    if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
+        return "learns '.*weights of synapses only"
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

@@ -54,8 +54,8 @@ NAMES = {
         "spsn", "spsn_potential",
     },
     "safjax.rules": {
-        "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop",
-        "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
+        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
@@ -67,12 +67,13 @@ NAMES = {
 }  # fmt: skip
 
 CONSTRUCTORS = [
-    "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
+    "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
     "spike_representation",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
 OPTIONS = {
+    "approx_otpe": [{}, {"online": True}],
     "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
