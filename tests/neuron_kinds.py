@@ -71,7 +71,6 @@ NEURONS = {
     ),
     "ALIF, set to zero": lambda: ALIF(DECAY, reset=ResetTo(0.0)),
     "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
-    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
     "dynamic threshold": lambda: DynamicThresholdLIF(DECAY, over="sample"),
     "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8), raised_reset=True), 1, integrate=True),
 }

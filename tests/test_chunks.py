@@ -30,10 +30,6 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
-ONLINE = ["saf_e", "ottt_a", "ottt_o", "approx_otpe", "sltt"]
-LAST = ["saf_f", "spike_representation", "ide"]
-MEANS = ["rate_backprop"]
-"""Rules of means over a whole sequence: no chunks."""
 LAST = [name for name, rule in RULES.items() if rule.schedule.last_step_only]
 WHOLE = [name for name, rule in RULES.items() if rule.schedule.sees_all_steps]
 ONLINE = [name for name in RULES if name not in (*MEANS, *LAST, *WHOLE)]

@@ -11,7 +11,6 @@ import safjax
 from safjax import rules
 
 ONLINE = [name for name, make in rules.RULES.items() if not make().schedule.sees_all_steps]
-ONLINE = [name for name, make in rules.RULES.items() if name == "sltt" or make().propagation.accumulates]
 
 
 def loss(output, labels):

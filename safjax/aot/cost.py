@@ -49,7 +49,8 @@ class Cost(NamedTuple):
         memory, most = self.memory, "at most " if self.at_most else ""
         fits = "fits" if self.fits else "does not fit"
         lines = [
-            f"{self.device.title}{f' × {self.devices}' if self.devices > 1 else ''}: {fits} into {_gb(self.device.memory)}",
+            f"{self.device.title}{f' × {self.devices}' if self.devices > 1 else ''}: {fits} into "
+            f"{_gb(self.device.memory)}",
             f"  memory      {_gb(memory.total)}: {_gb(memory.arguments)} given, {_gb(memory.temporary)} temporary, "
             f"{_gb(memory.outputs - memory.shared)} returned",
             f"  kernels     {most}{self.kernels:,}",
