@@ -111,6 +111,7 @@ _KINDS = {
     "EstimatingPropagation": "spikes and their eligibilities (OTPE)",
     "BroadcastPropagation": "spikes and their eligibilities (e-prop)",
     "TracePropagation": "spikes and their traces (OTTT)",
+    "ApproxOTPEPropagation": "spikes, their traces and mean slopes (Approx-OTPE)",
     "RatePropagation": "accumulated spikes (SAF, SR, IDE)",
 }
 

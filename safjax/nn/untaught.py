@@ -41,7 +41,6 @@ def refuse_untaught(
             untaught[0].rpartition(".")[0],
             f"The rule '{name}' teaches a layer by what readouts make of its own spikes, and hands no error from one "
             f"layer to the one below, so that {listed} would learn nothing. Give these spikes a way to a readout too: "
-            "readout(last(two) + back(one) - back(still(one))), with still = Synapse(jax.lax.stop_gradient), adds "
-            "nothing to the output and brings the error to `one` through the weights of `back`. What is not to learn "
-            "is held in an nnx.Variable.",
+            "readout(last(two) + back(one - detach(one))), with back = Synapse(fixed(nnx.Linear(...))) without a bias, "
+            "adds nothing to the output and brings its error to `one`; an nnx.Variable does not learn.",
         )

@@ -2,6 +2,7 @@
 
 from safjax.rules.named import (
     RULES,
+    approx_otpe,
     bptt,
     eprop,
     exodus,
@@ -26,6 +27,7 @@ __all__ = [
     "Fired",
     "Propagation",
     "Rule",
+    "approx_otpe",
     "bptt",
     "eprop",
     "exodus",

@@ -64,6 +64,7 @@ class MeanPropagation:
     one_decay = False
     per_weight = False
     whole_sequence = False
+    learns_neurons = True
     recalls = False
 
     @property

@@ -59,6 +59,7 @@ class EligibilityPropagation:
     accumulates = True
     one_decay = False
     per_weight = True
+    learns_neurons = True
     recalls = True
     whole_sequence = False
 
