@@ -11,6 +11,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, InstantReadout, LeakyReadout
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -156,7 +157,7 @@ def test_the_rate_approaches_its_clamp():
     np.testing.assert_allclose(rate, clamped, atol=1.0 / steps)
 
 
-@pytest.mark.parametrize("name", rules.RULES)
+@pytest.mark.parametrize("name", BROAD)
 def test_every_rule_fires_the_spikes_of_plain_inference(name):
     """Outputs, firing rates and hence spikes do not depend on the rule; `predict` gives a SAF-trained net's logits."""
     net = nets.Residual()
@@ -181,7 +182,7 @@ def test_a_saf_trained_net_predicts_as_under_saf():
 
 
 CLAMPED = ("spike_representation", "ide")
-ONE_STEP_RULES = [name for name in rules.RULES if name not in CLAMPED]
+ONE_STEP_RULES = [name for name in BROAD if name not in CLAMPED]
 
 
 @pytest.mark.parametrize("name", [n for n in ONE_STEP_RULES if n != "bptt"])

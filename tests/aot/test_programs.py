@@ -10,6 +10,7 @@ from safjax import rules
 from safjax.aot import cost_of
 from safjax.aot.hlo import parse
 from tests.aot import steps
+from tests.tables import BROAD, DEEP
 
 T, LONGER = 6, 24
 BIG = 16_384
@@ -43,7 +44,7 @@ def products(rule):
 
 
 def test_of_a_convolutional_net():
-    programs = steps.compiled("h100", {name: steps.call(steps.vgg, make(), T) for name, make in rules.RULES.items()})
+    programs = steps.compiled("h100", {name: steps.call(steps.vgg, make(), T) for name, make in BROAD.items()})
     assert {name: found for name, program in programs.items() if (found := faults(program))} == {}
     for name, program in programs.items():
         cost, rule = cost_of(program), rules.RULES[name]()
@@ -55,9 +56,9 @@ def test_of_a_convolutional_net():
 
 
 def test_of_a_dense_net():
-    online = [name for name, make in rules.RULES.items() if not grows(make())]
+    online = [name for name, make in DEEP.items() if not grows(make())]
     assert {"saf_f", "ottt_a", "sltt"} <= set(online)
-    calls = {name: steps.call(steps.dense, make(), T) for name, make in rules.RULES.items()}
+    calls = {name: steps.call(steps.dense, make(), T) for name, make in DEEP.items()}
     longer = {f"{name}, longer": steps.call(steps.dense, rules.RULES[name](), LONGER) for name in online}
     programs = steps.compiled("h100", calls | longer)
     assert {name: found for name, program in programs.items() if (found := faults(program))} == {}

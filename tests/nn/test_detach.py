@@ -12,13 +12,13 @@ from safjax import rules
 from safjax.nn import LIF, Delay, InstantReadout, LeakyReadout, Synapse, WSConv, detach, fixed, sinusoidal
 from tests import nets
 from tests.neuron_kinds import RULES
-from tests.tables import some_slow
+from tests.tables import DEEP, some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 DECAY = 0.6
 QUICK = ("saf_f", "ottt_a", "bptt", "exodus", "rate_backprop, layerwise")
-EVERY = some_slow([(name,) for name in RULES], lambda name: name in QUICK)
+EVERY = some_slow([(name,) for name in RULES if name not in rules.RULES or name in DEEP], lambda name: name in QUICK)
 
 
 def dense(n_in, n_out, rngs):
