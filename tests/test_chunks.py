@@ -30,7 +30,6 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
-"""Rules of means over a whole sequence: no chunks."""
 LAST = [name for name, rule in RULES.items() if rule.schedule.last_step_only]
 WHOLE = [name for name, rule in RULES.items() if rule.schedule.sees_all_steps]
 ONLINE = [name for name in RULES if name not in (*MEANS, *LAST, *WHOLE)]
@@ -119,7 +118,7 @@ QUICK = {
     "convolution": ["ottt_a", "saf_f", "spike_representation", "sltt"],
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
-    "recurrent, dropout": ["ottt_a", "saf_e", "ide", "sltt"],
+    "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt"],
     "filter, dropout, decays": ["sltt", "exodus", "slayer"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],

@@ -32,6 +32,7 @@ from safjax.nn.synapse import Synapse
 from safjax.nn.unlearned import refuse_unlearned
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
+from safjax.ops.dense import dot_general
 from safjax.rules import Course, Propagation, Rule
 from safjax.state import where_members
 from safjax.task import Reports
@@ -112,6 +113,8 @@ def bind(
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
             module.conv_general_dilated = conv_general_dilated
+        if isinstance(module, nnx.Linear) and module.dot_general is jax.lax.dot_general:
+            module.dot_general = dot_general
         if isinstance(module, Synapse):
             keep_biases_wide(module)
         if isinstance(module, Bindable):

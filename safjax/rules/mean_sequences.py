@@ -38,6 +38,7 @@ class MeanSequencePropagation:
     detach_reset: bool = True
     accumulates = False
     one_decay = False
+    learns_neurons = True
     recalls = False
     whole_sequence = True
 

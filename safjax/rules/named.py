@@ -3,6 +3,7 @@
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
+from safjax.rules.otpe import ApproxOTPEPropagation
 from safjax.rules.rule import Rule
 from safjax.rules.sequences import SequencePropagation
 from safjax.rules.spikes import SpikePropagation
@@ -105,6 +106,25 @@ def ottt_o(*, trace_bias: bool = True, trace_input: bool = True) -> Rule:
     return Rule("ottt_o", TracePropagation(trace_bias, trace_input), EachStepUpdated())
 
 
+def approx_otpe(*, online: bool = False) -> Rule:
+    """Online training with postsynaptic estimates, in its approximation of rank one. Memory O(1) in T.
+
+        dW = Σ_t (ḡ g)[t] ⊗ z[t],   db = Σ_t (ḡ g)[t],   z[t] = λ z[t−1] + a[t]
+
+    with g the error at the spikes and ḡ the mean slope so far, weighed by λ; in layers that an `InstantReadout` reads,
+    OTTT's δ ⊗ a without bias trace. Where BPTT's own reset is detached it is nearer to BPTT than OTTT is, for one more
+    array for each neuron. Traces start with the net's input. It trains weights; what neurons learn themselves, such as
+    thresholds, is refused.
+
+    Summe, Schaefer & Joshi, "Estimating post-synaptic effects for online training of feed-forward SNNs", arXiv
+    2311.16151, of which the published code is for dense layers.
+
+    Args:
+      online: update at every step, instead of once with the sum of the gradients of all steps.
+    """
+    return Rule("approx_otpe", ApproxOTPEPropagation(), EachStepUpdated() if online else EachStep())
+
+
 def saf_e() -> Rule:
     """Spike accumulation forwarding, loss and update at every step. Memory O(1) in T.
 
@@ -180,6 +200,7 @@ RULES = {
     "saf_e": saf_e,
     "ottt_a": ottt_a,
     "ottt_o": ottt_o,
+    "approx_otpe": approx_otpe,
     "bptt": bptt,
     "exodus": exodus,
     "slayer": slayer,
