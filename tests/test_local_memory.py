@@ -10,6 +10,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.nn import LIF, InstantReadout, Synapse, detach, fixed
+from tests.tables import some_slow
 
 STEPS, BATCH, UNITS = 8, 256, 64
 
@@ -54,7 +55,7 @@ def products(rule, between, layers):
     return len(re.findall(r" dot\(", compiled(rule, between, layers).as_text()))
 
 
-@pytest.mark.parametrize("name", ["sltt", "ottt_a", "exodus"])
+@pytest.mark.parametrize("name", ["sltt", "exodus", pytest.param("ottt_a", marks=pytest.mark.slow)])
 def test_no_error_is_multiplied_with_the_weights_behind_a_cut(name):
     """Of L layers: forward, its readout, the weights' gradient, and the error through the readout. 4 L products."""
     rule, layers = rules.RULES[name](), 3
@@ -70,7 +71,9 @@ def maps_per_layer(rule, between):
 
 @pytest.mark.parametrize(
     ("name", "cut", "whole"),
-    [("sltt", 2.1, 4.0), ("exodus", 3.0, 2.0 * STEPS), pytest.param("ottt_a", 3.1, 5.0, marks=pytest.mark.slow)],
+    some_slow(
+        [("sltt", 2.1, 4.0), ("ottt_a", 3.1, 5.0), ("exodus", 3.0, 2.0 * STEPS)], lambda name, *_: name == "exodus"
+    ),
 )
 def test_nothing_is_kept_for_errors_between_layers(name, cut, whole):
     """A layer that goes step by step keeps its state alone; of the whole sequence, one layer's at a time."""
