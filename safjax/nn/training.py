@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import jax
 from flax import nnx
 
+from safjax.aot import Call
 from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net, split_variables
@@ -153,7 +154,11 @@ class TrainStep:
 
     def init(self, net: nnx.Module) -> Any:
         """The optimizer's state for `net`."""
-        return self._optimizer.init(split_net(net)[1])
+        return self.init_of(split_net(net)[1])
+
+    def init_of(self, params: Any) -> Any:
+        """The optimizer's state for parameters."""
+        return self._optimizer.init(params)
 
     def start(self, net: nnx.Module, x: Any) -> State:
         """The net's state at rest, for inputs like x: `safjax.start` under this step's rule."""
@@ -170,8 +175,22 @@ class TrainStep:
         lengths: jax.Array | None = None,
     ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`: to read its memory and cost before running it."""
+        call = self.call_of(net, opt_state, x, *targets, key=key, state=state, lengths=lengths)
+        return call.jitted.lower(*call.arguments)
+
+    def call_of(
+        self,
+        net: nnx.Module,
+        opt_state: Any,
+        x: Any,
+        *targets: Any,
+        key: jax.Array | None = None,
+        state: State | None = None,
+        lengths: jax.Array | None = None,
+    ) -> Call:
+        """The compiled function that a call runs, and its arguments; shapes may stand for arrays."""
         graph, params, rest = split_net(net)
-        return self._update.lower(graph, params, rest, opt_state, x, targets, key, state, lengths)
+        return Call(self._update, (graph, params, rest, opt_state, x, targets, key, state, lengths))
 
     def __call__(
         self,
@@ -246,7 +265,7 @@ def train_step(
       loss, rule, steps, mean_over, outputs, record: as of `value_and_grad`.
       optimizer: an `optax.GradientTransformation`. One that asks for more than gradients (`optax.lbfgs`, `polyak_sgd`,
         `reduce_on_plateau`) is given the batch's loss, and the loss as a function of the parameters whose gradient is
-        the rule's; at every time step where the update is there, then of L[t] / T.
+        the rule's; at every time step where the update is there, then of L[t] / T. See `fptt` for one of those updates.
 
     Example:
       >>> import jax.numpy as jnp

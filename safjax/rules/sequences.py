@@ -67,6 +67,7 @@ class SequencePropagation:
     parallel: bool = False
     accumulates = False
     one_decay = False
+    learns_neurons = True
     recalls = False
     whole_sequence = True
 
