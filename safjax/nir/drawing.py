@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from safjax.messages import Message
@@ -124,7 +123,7 @@ class Wire(Message):
 
     def spread(self, number: Any) -> np.ndarray:
         """A number, or an array that broadcasts to the shape, as a node holds it: float64, channels first."""
-        array = np.broadcast_to(np.asarray(jnp.asarray(number), np.float64), self.shape)
+        array = np.broadcast_to(np.asarray(number, np.float64), self.shape)
         array = np.moveaxis(array, -1, 0) if array.ndim > 1 else array
         if self.order is None:
             return np.array(array)

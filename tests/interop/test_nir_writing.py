@@ -115,7 +115,7 @@ class Loops(nnx.Module):
 
     def __init__(self):
         self.first, self.second = Synapse(dense(5, 6, 1)), Synapse(dense(6, 4, 2))
-        self.lif1 = Recurrent(LIF(0.6, **ZERO), Synapse(dense(6, 6, 3)))
+        self.lif1 = Recurrent(LIF(0.6, **ZERO), Synapse(dense(6, 6, 3, bias_init=nnx.initializers.normal(1.0))))
         self.lif2 = CurrentLIF(0.2, 0.5, **ZERO)
         self.back, self.delay = Synapse(dense(4, 6, 4)), Delay()
         self.axon, self.last, self.readout = (
@@ -136,6 +136,8 @@ def test_loops(gain):
     x, delayed = draw(STEPS, BATCH, 5, high=2), [("lif1_synapse", "lif1_neuron"), ("back", "lif1_neuron")]
     graph = agree(Loops(), x, delayed, gain=gain)
     assert "Scale" not in kinds(graph) and kinds(graph).count("Delay") == 1
+    # At the first step readers of NIR let no recurrent bias act.
+    assert not np.any(graph.nodes["lif1_synapse"].bias) and not np.any(graph.nodes["back"].bias)
 
 
 class Skip(nnx.Module):
@@ -164,10 +166,11 @@ def test_lines():
         LIF(0.8, 0.5, **ZERO),
         Synapse(dense(4, 5)),
         LIF(0.5, 0.9, **ZERO),
-        Synapse(nnx.Sequential(lambda x: x.reshape(len(x), -1), dense(30, 4))),
+        Synapse(nnx.Sequential(lambda x: x.reshape(len(x), -1), lambda x: 0.7 * x, dense(30, 4))),
         InstantReadout(),
     )
     graph = agree(net, draw(STEPS, BATCH, 11, 3, high=1.5))
+    assert "Scale" not in kinds(graph)
     assert kinds(graph)[1:4] == ["Conv1d", "LIF", "Conv1d"]
 
 
