@@ -1,7 +1,7 @@
 """Training steps of every rule as XLA compiles them for an H100: what must not be there, and what each costs.
 
-Skipped where the compiler is not installed (`pip install 'safjax[aot-cuda]'`, or SAFJAX_COMPILERS); neither a driver nor
-a GPU is needed.
+Skipped where the compiler is not installed (`pip install 'safjax[aot-cuda]'`, or SAFJAX_COMPILERS); neither a driver
+nor a GPU is needed.
 """
 
 import pytest
