@@ -152,7 +152,7 @@ def test_signatures_mirror_one_another():
     required = inspect.Parameter.empty
     learning = [("loss", required), ("rule", required)]
     running = [("net", required), ("x", required), ("steps", None)]
-    kept = [("mean_over", None), ("outputs", None), ("record", ())]
+    kept = [("mean_over", None), ("outputs", None), ("record", ()), ("rates", True)]
     assert parameters(safjax.value_and_grad) == [*learning, ("steps", None), *kept]
     assert parameters(safjax.train_step) == [*learning, ("optimizer", required), ("steps", None), *kept]
     going_on = [("state", None), ("lengths", None)]
