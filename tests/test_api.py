@@ -71,7 +71,7 @@ CONSTRUCTORS = [
 """Every function that makes a rule."""
 
 OPTIONS = {
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
+    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
