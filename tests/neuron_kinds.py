@@ -1,5 +1,6 @@
 """The kinds of neurons and the rules that may train them: nets of every kind, and what must be refused."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -15,6 +16,7 @@ from safjax.nn import (
     AfterDecay,
     CurrentLIF,
     Delay,
+    DynamicThresholdLIF,
     LeakyReadout,
     Recurrent,
     Refractory,
@@ -31,7 +33,7 @@ RULES["rate_backprop, layerwise"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 CLAMPED = [name for name in ACCUMULATE if RULES[name].propagation == rules.spike_representation().propagation]
-MEANS = [name for name in RULES if name.startswith("rate_backprop")]
+MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
 """Rules that differentiate means over time, which have one at the end of a sequence."""
 STEPWISE = [name for name in RULES if name not in LAYERWISE]
 
@@ -69,7 +71,8 @@ NEURONS = {
     ),
     "ALIF, set to zero": lambda: ALIF(DECAY, reset=ResetTo(0.0)),
     "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
-    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
+    "dynamic threshold": lambda: DynamicThresholdLIF(DECAY, over="sample"),
+    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8), raised_reset=True), 1, integrate=True),
 }
 
 
@@ -135,7 +138,7 @@ def mean_refusal(kind, topology):
     """Of rules that differentiate means over time."""
     if topology != "feed-forward":
         return "over all time steps.* but the Delay at .* feeds"
-    others = ("CurrentLIF", "ALIF", "PSN", "Sliding", "SPSN", "refractory")
+    others = ("CurrentLIF", "ALIF", "PSN", "Sliding", "SPSN", "refractory", "dynamic")
     return "is defined for LIF and IF neurons" if any(other in kind for other in others) else None
 
 
@@ -148,8 +151,11 @@ def refusal(rule, kind, topology):
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
-        closed = rule != "bptt, layerwise" and ("ALIF" in kind or "refractory" in kind)
+        closed = getattr(RULES[rule].propagation, "closed_form", False) and ("ALIF" in kind or "refractory" in kind)
+        closed = rule != "bptt, layerwise" and any(other in kind for other in ("ALIF", "refractory", "dynamic"))
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
+    if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
+        return "learns '.*weights of synapses only"
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",
@@ -168,6 +174,7 @@ def refusal(rule, kind, topology):
             "masked PSN": "the whole memory of LIF and IF neurons only",
             "SlidingPSN": "the whole memory of LIF and IF neurons only",
             "SPSN": "the whole memory of LIF and IF neurons only",
+            "dynamic threshold": "the whole memory of LIF and IF neurons only",
         }.get(kind)
     if rule == "sltt" and kind == "LIF, set to a learned value":
         return "learns 'reset'.*it would never change.*nnx.Variable"

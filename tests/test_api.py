@@ -13,21 +13,23 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "losses", "models",
-        "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step",
-        "value_and_grad",
+        "Aux", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "fptt", "keep_memory",
+        "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
+        "train_step", "value_and_grad",
     },
     "safjax.aot": {
-        "ASSUMPTION", "Call", "CompilationFailed", "CompilerMissing", "Cost", "DEVICES", "Device", "Memory", "Program",
+        "ASSUMPTION", "DEVICES", "Call", "CompilationFailed", "CompilerMissing", "Cost", "Device", "Memory", "Program",
         "compile_for", "cost_of", "device_named",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AfterDecay", "AxonalDelay", "BatchNorm",
-        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "NormalisedLIF",
-        "Recurrent", "Refractory", "ResetTo", "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv",
-        "concatenate", "fold_batch_norms", "lif_init", "scale_to_rate", "time_constants",
+        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "DynamicThresholdLIF", "InstantReadout", "LeakyReadout",
+        "Neuron", "NormalisedLIF", "OnlineBatchNorm", "Recurrent", "Refractory", "ResetTo", "SequenceState",
+        "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "detach", "fixed", "fold_batch_norms",
+        "lif_init", "scale_to_rate", "sinusoidal", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
     "safjax.data": {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
         "OutOfOrder", "Recipe", "Sound", "SoundFrames", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial",
@@ -52,7 +54,7 @@ NAMES = {
         "spsn", "spsn_potential",
     },
     "safjax.rules": {
-        "RULES", "Course", "Fired", "Propagation", "Rule", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
+        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
         "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
@@ -65,12 +67,13 @@ NAMES = {
 }  # fmt: skip
 
 CONSTRUCTORS = [
-    "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
+    "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
     "spike_representation",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
 OPTIONS = {
+    "approx_otpe": [{}, {"online": True}],
     "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],

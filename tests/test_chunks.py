@@ -29,11 +29,10 @@ from tests.tables import some_slow
 pytestmark = pytest.mark.usefixtures("x64")
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
-ONLINE = ["saf_e", "ottt_a", "ottt_o", "sltt"]
-LAST = ["saf_f", "spike_representation", "ide"]
-MEANS = ["rate_backprop"]
-"""Rules of means over a whole sequence: no chunks."""
-WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
+MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
+LAST = [name for name, rule in RULES.items() if rule.schedule.last_step_only]
+WHOLE = [name for name, rule in RULES.items() if rule.schedule.sees_all_steps]
+ONLINE = [name for name in RULES if name not in (*MEANS, *LAST, *WHOLE)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -104,9 +103,9 @@ LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequ
 
 def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
-        return name not in (*LAYERWISE, *MEANS)
+        return RULES[name].propagation.recalls
     if topology == "refractory":
-        return name in ("bptt", "sltt", "bptt, layerwise")
+        return name not in ACCUMULATE and not getattr(RULES[name].propagation, "closed_form", False)
     if topology in ("filter, dropout, decays", "window"):
         return name not in ACCUMULATE
     return True
@@ -119,7 +118,7 @@ QUICK = {
     "convolution": ["ottt_a", "saf_f", "spike_representation", "sltt"],
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
-    "recurrent, dropout": ["ottt_a", "saf_e", "ide", "sltt"],
+    "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt"],
     "filter, dropout, decays": ["sltt", "exodus", "slayer"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],

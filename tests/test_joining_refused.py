@@ -162,7 +162,7 @@ def test_a_concatenation_with_the_input_stands_in_a_synapse(name):
 def test_all_that_is_behind_a_refused_loop_is_not_refused_again():
     """What comes back has no shape then, nor has what is made of it together with something else."""
     report = safjax.check(Within(), jnp.ones((4, 2, 7)))
-    assert report.trained_by == tuple(name for name in RULES if name not in (*LAYERWISE, "rate_backprop"))
+    assert report.trained_by == tuple(name for name, rule in RULES.items() if rule.propagation.recalls)
     for name in LAYERWISE:
         (reason,) = report[name].reasons
         assert reason.path == "delay" and "feeds a later layer's spikes" in reason.sentence

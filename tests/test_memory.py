@@ -10,7 +10,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 
-ONLINE = ["saf_f", "saf_e", "ottt_a", "ottt_o", "sltt", "spike_representation", "ide", "rate_backprop"]
+ONLINE = [name for name, make in rules.RULES.items() if not make().schedule.sees_all_steps]
 
 
 def loss(output, labels):

@@ -16,6 +16,7 @@ Method = Literal[
     "saf_e",
     "ottt_a",
     "ottt_o",
+    "approx_otpe",
     "bptt",
     "exodus",
     "slayer",

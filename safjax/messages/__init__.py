@@ -4,6 +4,7 @@ Under rules that propagate spikes a message is an ordinary array. Other families
 
 * `Traced` (OTTT): this step's value together with its eligibility trace.
 * `Rate` (SAF): the weighted mean over time, a[t] / Λ[t].
+* `Ported` (Approx-OTPE, S-TLLR): this step's value several times, each with derivatives of its own, and traces of it.
 * `Averaged` (rate-based back-propagation): this step's value together with its mean over time.
 * `Sequence` (rules that go layer by layer): the values of all steps. `AveragedSequence`: with their mean over time.
 
@@ -18,5 +19,17 @@ found out.
 from safjax.messages.message import Message, Silence, is_message
 from safjax.messages.of_a_step import Averaged, Rate, Traced
 from safjax.messages.of_all_steps import AveragedSequence, Kept, Sequence
+from safjax.messages.ported import Ported
 
-__all__ = ["Averaged", "AveragedSequence", "Kept", "Message", "Rate", "Sequence", "Silence", "Traced", "is_message"]
+__all__ = [
+    "Averaged",
+    "AveragedSequence",
+    "Kept",
+    "Message",
+    "Ported",
+    "Rate",
+    "Sequence",
+    "Silence",
+    "Traced",
+    "is_message",
+]

@@ -108,6 +108,7 @@ def check_state(state: Any, rule: Rule, steps: int) -> None:
 _KINDS = {
     "SpikePropagation": "spikes (BPTT, SLTT, EXODUS, SLAYER, a stream)",
     "TracePropagation": "spikes and their traces (OTTT)",
+    "ApproxOTPEPropagation": "spikes, their traces and mean slopes (Approx-OTPE)",
     "RatePropagation": "accumulated spikes (SAF, SR, IDE)",
 }
 

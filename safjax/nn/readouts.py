@@ -25,7 +25,7 @@ class Readout(SpikingModule):
         if discovering is None:
             return output
         discovering.read_out = True
-        return discovering.named(output, READ_OUT)
+        return discovering.named(output, f"{READ_OUT}{self.bound().path}")
 
 
 class LeakyReadout(Readout):

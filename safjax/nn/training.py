@@ -284,7 +284,7 @@ def train_step(
       loss, rule, steps, mean_over, outputs, record, rates: as of `value_and_grad`.
       optimizer: an `optax.GradientTransformation`. One that asks for more than gradients (`optax.lbfgs`, `polyak_sgd`,
         `reduce_on_plateau`) is given the batch's loss, and the loss as a function of the parameters whose gradient is
-        the rule's; at every time step where the update is there, then of L[t] / T.
+        the rule's; at every time step where the update is there, then of L[t] / T. See `fptt` for one of those updates.
 
     Example:
       >>> import jax.numpy as jnp

@@ -58,7 +58,8 @@ def _refuse_learned(binding: Binding, where: str, labels: Labels, learned: list[
             "Put what learns into a Synapse, which must be affine (an nnx.Conv or nnx.Linear; neurons in place of "
             "ReLU); what learns nothing, functions and an nnx.Variable in place of an nnx.Param, may stay before it"
         )
-    if INPUT in labels and CHANGED not in labels and READ not in labels and not course.static:
+    from_input = INPUT in labels and CHANGED not in labels and READ not in labels
+    if from_input and not course.static and binding.propagation.follows(course._replace(static=True)):
         way_out += ". One image for all steps may be given as x[B, ...] with steps=T, which needs no such sum"
     binding.refuse(
         f"The rule '{binding.rule}' sums over time the array that enters {where}. It {_how(course)} with the learned "

@@ -2,6 +2,7 @@
 
 from safjax.rules.named import (
     RULES,
+    approx_otpe,
     bptt,
     exodus,
     ide,
@@ -23,6 +24,7 @@ __all__ = [
     "Fired",
     "Propagation",
     "Rule",
+    "approx_otpe",
     "bptt",
     "exodus",
     "ide",

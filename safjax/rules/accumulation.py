@@ -70,6 +70,7 @@ class RatePropagation:
     clamp: bool = False
     accumulates = True
     one_decay = True
+    learns_neurons = True
     recalls = True
     whole_sequence = False
 

@@ -63,6 +63,7 @@ class MeanPropagation:
     accumulates = True
     one_decay = False
     whole_sequence = False
+    learns_neurons = True
     recalls = False
 
     @property

@@ -3,6 +3,7 @@
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
+from safjax.rules.otpe import ApproxOTPEPropagation
 from safjax.rules.rule import Rule
 from safjax.rules.sequences import SequencePropagation
 from safjax.rules.spikes import SpikePropagation
@@ -122,6 +123,25 @@ def ottt_o(*, trace_bias: bool = True, trace_input: bool = True) -> Rule:
     return Rule("ottt_o", TracePropagation(trace_bias, trace_input), EachStepUpdated())
 
 
+def approx_otpe(*, online: bool = False) -> Rule:
+    """Online training with postsynaptic estimates, in its approximation of rank one. Memory O(1) in T.
+
+        dW = Σ_t (ḡ g)[t] ⊗ z[t],   db = Σ_t (ḡ g)[t],   z[t] = λ z[t−1] + a[t]
+
+    with g the error at the spikes and ḡ the mean slope so far, weighed by λ; in layers that an `InstantReadout` reads,
+    OTTT's δ ⊗ a without bias trace. Where BPTT's own reset is detached it is nearer to BPTT than OTTT is, for one more
+    array for each neuron. Traces start with the net's input. It trains weights; what neurons learn themselves, such as
+    thresholds, is refused.
+
+    Summe, Schaefer & Joshi, "Estimating post-synaptic effects for online training of feed-forward SNNs", arXiv
+    2311.16151, of which the published code is for dense layers.
+
+    Args:
+      online: update at every step, instead of once with the sum of the gradients of all steps.
+    """
+    return Rule("approx_otpe", ApproxOTPEPropagation(), EachStepUpdated() if online else EachStep())
+
+
 def saf_e() -> Rule:
     """Spike accumulation forwarding, loss and update at every step. Memory O(1) in T.
 
@@ -177,8 +197,8 @@ def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule
     with mean rates r̄ and mean currents c̄, and f[t] = du[t]/dc, a membrane's answer to a constant current. Exact for one
     layer and a constant input; across layers, what slopes and errors have in common over time is left out. The loss is
     that of the mean output (1/T) Σ_t o[t], which of an `InstantReadout` is that of the mean current. An input that
-    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. What is not affine
-    behind a readout is differentiated at the output of the last step; layer by layer, at that of each.
+    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. Behind a readout may
+    stand what is affine, the same at every step, and learns no factors; what is not belongs into the loss.
 
     Yu et al., "Advancing training efficiency of deep spiking neural networks through rate-based backpropagation", 2024.
 
@@ -197,6 +217,7 @@ RULES = {
     "saf_e": saf_e,
     "ottt_a": ottt_a,
     "ottt_o": ottt_o,
+    "approx_otpe": approx_otpe,
     "bptt": bptt,
     "exodus": exodus,
     "slayer": slayer,

@@ -62,6 +62,11 @@ class Propagation(Protocol):
         ...
 
     @property
+    def learns_neurons(self) -> bool:
+        """Whether numbers that neurons hold, such as thresholds, have gradients too, and not only synapses' weights."""
+        ...
+
+    @property
     def recalls(self) -> bool:
         """Whether a message can be handed to the next step: `recall` and `keep`."""
         ...

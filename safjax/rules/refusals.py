@@ -99,6 +99,11 @@ def lost_in_rounding(cell: Any, current: jax.Array, course: Course) -> str | Non
     )
 
 
+def longest_trace(decay: Any, dtype: jnp.dtype) -> float | None:
+    """The gain from which on a sum of spikes no longer changes by the 1 that a spike adds; None with a leak."""
+    return 1 / float(jnp.finfo(dtype).eps) if isinstance(decay, float) and decay == 1 else None
+
+
 def exact(sums: jax.Array, gain: Gain, longest: float | None) -> jax.Array:
     """Sums over time as long as they are exact; not a number for members whose gain has become larger than that.
 

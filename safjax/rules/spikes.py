@@ -51,6 +51,7 @@ class SpikePropagation:
     detach_reset: bool = False
     accumulates = False
     one_decay = False
+    learns_neurons = True
     recalls = True
     whole_sequence = False
 

@@ -101,7 +101,8 @@ def test_what_the_refusal_is_of():
 
 def test_check_says_so():
     report = safjax.check(net(second=centred), image(), nets.STEPS)
-    assert report.trained_by == tuple(name for name in rules.RULES if name not in ("exodus", "slayer"))
+    by_steps = (name for name, make in rules.RULES.items() if not make().propagation.whole_sequence)
+    assert report.trained_by == tuple(by_steps)
     assert [path for path, _ in report["exodus"].reasons] == ["layers.2"]
 
 

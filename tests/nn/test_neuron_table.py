@@ -9,7 +9,7 @@ import safjax
 from safjax import rules
 from safjax.nn.binding import bind
 from tests import nets
-from tests.neuron_kinds import ACCUMULATE, MEANS, NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
+from tests.neuron_kinds import ACCUMULATE, NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
 from tests.tables import some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -38,7 +38,9 @@ def test_every_cell_is_taken_or_refused(kind, topology):
             assert f"'{rule.name}'" in str(error.value)
 
 
-CELLS = [(name, "feed-forward") for name in RULES] + [(name, BOTH) for name in STEPWISE if name not in MEANS]
+CELLS = [(name, "feed-forward") for name in RULES] + [
+    (name, BOTH) for name in STEPWISE if RULES[name].propagation.recalls
+]
 
 
 QUICK = {"feed-forward": ["saf_f", "sltt", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
