@@ -74,7 +74,7 @@ CONSTRUCTORS = [
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
+    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
@@ -155,7 +155,7 @@ def test_signatures_mirror_one_another():
     required = inspect.Parameter.empty
     learning = [("loss", required), ("rule", required)]
     running = [("net", required), ("x", required), ("steps", None)]
-    kept = [("mean_over", None), ("outputs", None), ("record", ())]
+    kept = [("mean_over", None), ("outputs", None), ("record", ()), ("rates", True)]
     assert parameters(safjax.value_and_grad) == [*learning, ("steps", None), *kept]
     assert parameters(safjax.train_step) == [*learning, ("optimizer", required), ("steps", None), *kept]
     going_on = [("state", None), ("lengths", None)]

@@ -20,8 +20,10 @@ from safjax.schedules import (
 )
 
 
-def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = False) -> Rule:
-    """Back-propagation through time with surrogate gradients. Memory O(T).
+def bptt(
+    *, detach_reset: bool = False, layerwise: bool = False, remat: bool = False, segments: int | None = None
+) -> Rule:
+    """Back-propagation through time with surrogate gradients. Memory O(T), with about √T segments O(√T).
 
     Neftci, Mostafa & Zenke, "Surrogate gradient learning in spiking neural networks", 2019.
 
@@ -31,10 +33,25 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
         is the same; a net with feedback cannot be computed so.
       remat: keep only the neurons' states of each step for the backward pass and compute the rest a second time. Step
         by step only; of the rules that go layer by layer, `exodus` keeps least.
+      segments: K, into how many parts of equal length the sequence is divided (the last may be shorter). Only the
+        neurons' states at their beginnings are kept, and each part is computed a second time in the backward pass:
+        memory of K states and T / K steps, least at K ≈ √T, for a third more computation (Chen, Xu, Zhang & Guestrin,
+        "Training deep nets with sublinear memory cost", 2016, Sec. 4). The gradient is the same. Step by step only.
 
     Raises:
-      ValueError: both `layerwise` and `remat`.
+      ValueError: `layerwise` together with `remat` or `segments`; or `segments` is no positive whole number.
     """
+    if segments is not None and (not isinstance(segments, int) or isinstance(segments, bool) or segments < 1):
+        raise ValueError(
+            f"bptt(segments={segments!r}): expected a whole number ≥ 1, into how many parts the sequence is divided, "
+            "for instance 10 for 100 steps. Write segments=None to keep all steps."
+        )
+    if layerwise and segments is not None:
+        raise ValueError(
+            f"bptt(layerwise=True, segments={segments}): segments are parts of a loop over time, and layer by layer "
+            f"there is none. Write bptt(segments={segments}), or exodus(), which has the same gradient and keeps one "
+            "array a layer."
+        )
     if layerwise and remat:
         raise ValueError(
             "bptt(layerwise=True, remat=True): rematerialisation computes a time step a second time, and layer by "
@@ -43,7 +60,7 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
         )
     if layerwise:
         return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer())
-    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat))
+    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat, segments))
 
 
 def exodus(*, parallel: bool = False) -> Rule:
