@@ -29,7 +29,7 @@ from tests.tables import some_slow
 pytestmark = pytest.mark.usefixtures("x64")
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
-ONLINE = ["saf_e", "ottt_a", "ottt_o", "approx_otpe", "sltt"]
+ONLINE = ["saf_e", "ottt_a", "ottt_o", "approx_otpe", "stllr", "sltt"]
 LAST = ["saf_f", "spike_representation", "ide"]
 MEANS = ["rate_backprop"]
 """Rules of means over a whole sequence: no chunks."""
@@ -59,7 +59,7 @@ class Recurring(nnx.Module):
 
 
 class Mixed(nnx.Module):
-    """A filter, a reset to a value, and a readout with a decay for each class: no rule that accumulates takes it."""
+    """A filter, a reset to a value, and a readout with a decay for each class: no rule of one decay takes it."""
 
     def __init__(self):
         rngs = nnx.Rngs(3)
@@ -106,9 +106,9 @@ def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
         return name not in (*LAYERWISE, *MEANS)
     if topology == "refractory":
-        return name in ("bptt", "sltt", "bptt, layerwise")
+        return name in ("bptt", "sltt", "stllr", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
-        return name not in ACCUMULATE
+        return name not in ACCUMULATE or (name == "stllr" and topology != "window")
     return True
 
 
@@ -120,7 +120,7 @@ QUICK = {
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
     "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt"],
-    "filter, dropout, decays": ["sltt", "exodus", "slayer"],
+    "filter, dropout, decays": ["sltt", "stllr", "exodus", "slayer"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],
 }
