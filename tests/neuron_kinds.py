@@ -156,6 +156,8 @@ def refusal(rule, kind, topology):
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
+    if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
+        return None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

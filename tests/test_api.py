@@ -55,7 +55,7 @@ NAMES = {
     },
     "safjax.rules": {
         "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
-        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation", "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
@@ -68,13 +68,23 @@ NAMES = {
 
 CONSTRUCTORS = [
     "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
-    "spike_representation",
+    "spike_representation", "stllr",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
     "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
+    "stllr": [
+        {},
+        {"pre_decay": 0.5},
+        {"post_decay": 0.5},
+        {"causal": 2.0},
+        {"noncausal": 1},
+        {"readout_decay": 0.9},
+        {"first": 1},
+    ],
+    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],

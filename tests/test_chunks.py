@@ -33,6 +33,11 @@ MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
 LAST = [name for name, rule in RULES.items() if rule.schedule.last_step_only]
 WHOLE = [name for name, rule in RULES.items() if rule.schedule.sees_all_steps]
 ONLINE = [name for name in RULES if name not in (*MEANS, *LAST, *WHOLE)]
+ONLINE = ["saf_e", "ottt_a", "ottt_o", "approx_otpe", "stllr", "sltt"]
+LAST = ["saf_f", "spike_representation", "ide"]
+MEANS = ["rate_backprop"]
+"""Rules of means over a whole sequence: no chunks."""
+WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -58,7 +63,7 @@ class Recurring(nnx.Module):
 
 
 class Mixed(nnx.Module):
-    """A filter, a reset to a value, and a readout with a decay for each class: no rule that accumulates takes it."""
+    """A filter, a reset to a value, and a readout with a decay for each class: no rule of one decay takes it."""
 
     def __init__(self):
         rngs = nnx.Rngs(3)
@@ -106,8 +111,9 @@ def trains(name, topology):
         return RULES[name].propagation.recalls
     if topology == "refractory":
         return name not in ACCUMULATE and not getattr(RULES[name].propagation, "closed_form", False)
+        return name in ("bptt", "sltt", "stllr", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
-        return name not in ACCUMULATE
+        return name not in ACCUMULATE or (name == "stllr" and topology != "window")
     return True
 
 
@@ -119,7 +125,7 @@ QUICK = {
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
     "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt"],
-    "filter, dropout, decays": ["sltt", "exodus", "slayer"],
+    "filter, dropout, decays": ["sltt", "stllr", "exodus", "slayer"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],
 }

@@ -17,6 +17,7 @@ Method = Literal[
     "ottt_a",
     "ottt_o",
     "approx_otpe",
+    "stllr",
     "bptt",
     "exodus",
     "slayer",

@@ -14,6 +14,7 @@ from safjax.rules.named import (
     slayer,
     sltt,
     spike_representation,
+    stllr,
 )
 from safjax.rules.propagation import Course, Fired, Propagation
 from safjax.rules.rule import Rule
@@ -36,4 +37,5 @@ __all__ = [
     "slayer",
     "sltt",
     "spike_representation",
+    "stllr",
 ]

@@ -61,6 +61,7 @@ class MeanPropagation:
 
     detach_reset: bool = True
     accumulates = True
+    affine = True
     one_decay = False
     whole_sequence = False
     learns_neurons = True

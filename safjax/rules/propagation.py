@@ -53,7 +53,12 @@ class Propagation(Protocol):
 
     @property
     def accumulates(self) -> bool:
-        """Whether messages are sums over time: then synapses must be affine."""
+        """Whether messages hold sums over time, which are constants of differentiation."""
+        ...
+
+    @property
+    def affine(self) -> bool:
+        """Whether synapses must be affine. Those of other rules that accumulate have no weights where they are not."""
         ...
 
     @property

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.gains import Gain
-from safjax.neurons import CurrentCell, LIFCell, ResetTo
+from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell, ResetTo
 from safjax.neurons.accumulation import resolution
 from safjax.rules.propagation import Course
 
@@ -58,6 +58,15 @@ def only_mean(cell: Any, course: Course) -> str | None:
             "state"
         )
     return None
+
+
+def only_single(cell: Any) -> str | None:
+    """Rules that take the slope of each neuron need neurons that do not see one another."""
+    if type(getattr(cell, "cell", cell)) in (LIFCell, CurrentCell, AdaptiveCell):
+        return None
+    return (
+        "keeps a trace of the slope of each neuron by itself; use LIF, IF, CurrentLIF or ALIF, which may be Refractory"
+    )
 
 
 def only_closed_form(cell: Any) -> str | None:
