@@ -84,7 +84,6 @@ OPTIONS = {
         {"readout_decay": 0.9},
         {"first": 1},
     ],
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],

@@ -33,11 +33,6 @@ MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
 LAST = [name for name, rule in RULES.items() if rule.schedule.last_step_only]
 WHOLE = [name for name, rule in RULES.items() if rule.schedule.sees_all_steps]
 ONLINE = [name for name in RULES if name not in (*MEANS, *LAST, *WHOLE)]
-ONLINE = ["saf_e", "ottt_a", "ottt_o", "approx_otpe", "stllr", "sltt"]
-LAST = ["saf_f", "spike_representation", "ide"]
-MEANS = ["rate_backprop"]
-"""Rules of means over a whole sequence: no chunks."""
-WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -110,7 +105,6 @@ def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
         return RULES[name].propagation.recalls
     if topology == "refractory":
-        return name not in ACCUMULATE and not getattr(RULES[name].propagation, "closed_form", False)
         return name in ("bptt", "sltt", "stllr", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
         return name not in ACCUMULATE or (name == "stllr" and topology != "window")
