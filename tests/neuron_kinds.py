@@ -171,6 +171,8 @@ def refusal(rule, kind, topology):
         return per_weight_refusal(rule, kind)
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
+    if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
+        return None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

@@ -56,6 +56,7 @@ NAMES = {
     "safjax.rules": {
         "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl",
         "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
@@ -68,13 +69,22 @@ NAMES = {
 
 CONSTRUCTORS = [
     "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl", "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e",
-    "saf_f", "slayer", "sltt", "spike_representation",
+    "saf_f", "slayer", "sltt", "spike_representation", "stllr",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
+    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
+    "stllr": [
+        {},
+        {"pre_decay": 0.5},
+        {"post_decay": 0.5},
+        {"causal": 2.0},
+        {"noncausal": 1},
+        {"readout_decay": 0.9},
+        {"first": 1},
+    ],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
@@ -157,7 +167,7 @@ def test_signatures_mirror_one_another():
     required = inspect.Parameter.empty
     learning = [("loss", required), ("rule", required)]
     running = [("net", required), ("x", required), ("steps", None)]
-    kept = [("mean_over", None), ("outputs", None), ("record", ())]
+    kept = [("mean_over", None), ("outputs", None), ("record", ()), ("rates", True)]
     assert parameters(safjax.value_and_grad) == [*learning, ("steps", None), *kept]
     assert parameters(safjax.train_step) == [*learning, ("optimizer", required), ("steps", None), *kept]
     going_on = [("state", None), ("lengths", None)]

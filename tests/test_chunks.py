@@ -50,7 +50,7 @@ class Recurring(nnx.Module):
 
 
 class Mixed(nnx.Module):
-    """A filter, a reset to a value, and a readout with a decay for each class: no rule that accumulates takes it."""
+    """A filter, a reset to a value, and a readout with a decay for each class: no rule of one decay takes it."""
 
     def __init__(self):
         rngs = nnx.Rngs(3)
@@ -103,9 +103,9 @@ def trains(name, topology):
     if topology in ("feedback", "recurrent, dropout"):
         return RULES[name].propagation.recalls
     if topology == "refractory":
-        return name not in ACCUMULATE and not getattr(RULES[name].propagation, "closed_form", False)
+        return name in ("bptt", "sltt", "stllr", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
-        return name not in ACCUMULATE
+        return name not in ACCUMULATE or (name == "stllr" and topology != "window")
     return True
 
 
@@ -117,7 +117,7 @@ QUICK = {
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
     "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt", "otpe"],
-    "filter, dropout, decays": ["sltt", "exodus", "slayer", "ostl"],
+    "filter, dropout, decays": ["sltt", "stllr", "exodus", "slayer", "ostl"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],
     "two readouts": ["eprop"],

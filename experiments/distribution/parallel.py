@@ -138,7 +138,7 @@ class ParallelStep:
         return graph.merge(params, rest), opt_state, (value, aux)
 
 
-_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE, WHOLE)  # type: ignore[arg-type]
+_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE, WHOLE)
 
 
 def _weighed(rates: dict[str, jax.Array], lengths: jax.Array | None) -> dict[str, jax.Array]:

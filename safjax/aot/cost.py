@@ -47,10 +47,9 @@ class Cost(NamedTuple):
 
     def __str__(self) -> str:
         memory, most = self.memory, "at most " if self.at_most else ""
-        fits = "fits" if self.fits else "does not fit"
+        fits, many = "fits" if self.fits else "does not fit", f" × {self.devices}" if self.devices > 1 else ""
         lines = [
-            f"{self.device.title}{f' × {self.devices}' if self.devices > 1 else ''}: {fits} into "
-            f"{_gb(self.device.memory)}",
+            f"{self.device.title}{many}: {fits} into {_gb(self.device.memory)}",
             f"  memory      {_gb(memory.total)}: {_gb(memory.arguments)} given, {_gb(memory.temporary)} temporary, "
             f"{_gb(memory.outputs - memory.shared)} returned",
             f"  kernels     {most}{self.kernels:,}",

@@ -116,11 +116,12 @@ class Synapse(SpikingModule):
     def _accumulated(self, function: Callable, params: Any, rest: Any, messages: list) -> Any:
         """function(params, rest, inputs) of messages that are sums over time."""
         binding, values = self.bound(), tuple(message.value for message in messages)
+        anew = self.read("traces") is not None
         if binding.discovering is not None and not binding.discovering.naming:
             # Once is enough.
             self._refuse_changes(params, rest, values)
             if not binding.propagation.per_weight:
-                self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
+                anew = self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
         # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, values)
@@ -128,12 +129,20 @@ class Synapse(SpikingModule):
             alone, of_one = hoist(function, params, rest, tuple(value[:1] for value in values))
             if jax.eval_shape(prelude, params, rest) != jax.eval_shape(alone, params, rest):
                 refuse_batched_weights(binding)
-            return self._for_each_weight((body, of_one), *prelude(params, rest), messages=messages)
-        return binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
+            return self._for_each_weight((body, of_one), prelude(params, rest), messages)
+        made = binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
+        return self._traced_anew(made) if anew else made
 
-    def _for_each_weight(self, bodies: tuple[Callable, Callable], learned: list, fixed: list, messages: list) -> Any:
-        """body(learned, fixed, inputs), of the batch or of one member, where each weight has its own derivative."""
-        binding, batch = self.bound(), messages[0].step_shape[0]
+    def _traced_anew(self, made: Any) -> Any:
+        """The result of what is not affine, whose sums over time are not those of its input."""
+        self.once("traces")
+        state, fresh = self.bound().propagation.encode(self.read("traces"), made.value, self.bound().course)
+        self.write("traces", state)
+        return made.traced_as(fresh)
+
+    def _for_each_weight(self, bodies: tuple[Callable, Callable], made: tuple[list, list], messages: list) -> Any:
+        """body(*made, inputs), of the batch or of one member, where each learned weight has its own derivative."""
+        binding, batch, (learned, fixed) = self.bound(), messages[0].step_shape[0], made
 
         def function(weights, *xs):
             return bodies[len(xs[0]) != batch](weights, fixed, xs)
@@ -182,10 +191,21 @@ class Synapse(SpikingModule):
         with binding.discovering.aside():
             self._refuse_nonaffine(evaluated, (params, rest), tuple(message.mean for message in messages))
 
-    def _refuse_nonaffine(self, function, weights, xs) -> None:
-        operation = nonaffine_operation(function, weights, xs)
+    def _refuse_nonaffine(self, function, weights, xs) -> bool:
+        """Whether it is not affine, where the rule lets it stand."""
+        operation, propagation = nonaffine_operation(function, weights, xs), self.bound().propagation
         if operation is None:
-            return
+            return False
+        if not propagation.affine:
+            if not jax.tree.leaves(weights[0]):
+                return True
+            self.bound().refuse(
+                f"The rule '{self.bound().rule}' learns weights from sums over time of what enters them, so the "
+                f"Synapse at '{self.bound().path}' must be affine, but it contains {operation}. Put what is not "
+                "affine into a Synapse of its own, without weights, before or behind this one: Synapse(max_pool), "
+                "Synapse(convolution)."
+            )
+            return False
         inputs, way_out = "its input", "average pooling instead of max pooling, a neuron instead of ReLU"
         if len(xs) > 1:
             inputs, way_out = f"its {len(xs)} inputs together", f"{way_out}, a sum instead of a product"
@@ -193,6 +213,7 @@ class Synapse(SpikingModule):
             f"The rule '{self.bound().rule}' sends sums over time through the Synapse at '{self.bound().path}', so it "
             f"must be affine in {inputs}, but it contains {operation}. Use an affine layer ({way_out})."
         )
+        return False
 
     def _refuse_changes(self, params, rest, xs) -> None:
         graphdef = nnx.graphdef(self.layer)

@@ -35,6 +35,7 @@ def value_and_grad(
     mean_over: int | None = None,
     outputs: Kept | None = None,
     record: Sequence[str] = (),
+    rates: bool = True,
 ) -> Callable[..., tuple[tuple[jax.Array, Aux], Any]]:
     """The loss of a spiking net and its gradient under a learning rule; mirrors `jax.value_and_grad`.
 
@@ -52,6 +53,8 @@ def value_and_grad(
         at them.
       record: names of what is kept of every neuron at every step in `aux.records`, as of `safjax.simulate`. What a loss
         `WithRecords` asks for need not stand here.
+      rates: whether `aux.rates` is kept, the neurons' firing rates. On accelerators that takes some kernels for each
+        layer and step, which in small nets are a tenth of all and more.
 
     Returns:
       A compiled function of (net, x, *targets, key=None, state=None, lengths=None). Its gradients are an `nnx.State` of
@@ -96,7 +99,14 @@ def value_and_grad(
 
     @functools.partial(jax.jit, static_argnums=0)
     def compute(graph, params, rest, x, targets, key, state, lengths):
-        options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths, "record": kept_records}
+        options = {
+            "over": mean_over,
+            "keep": keep,
+            "state": state,
+            "lengths": lengths,
+            "record": kept_records,
+            "rates": rates,
+        }
         bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
         run, grads = rule.schedule.gradients(task, bound.params, key)
         aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, bound.params, state))
@@ -133,6 +143,7 @@ class TrainStep:
         mean_over: int | None = None,
         outputs: Kept | None = None,
         record: Sequence[str] = (),
+        rates: bool = True,
     ):
         check_arguments(loss, rule, steps)
         check_optimizer(optimizer)
@@ -142,7 +153,14 @@ class TrainStep:
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(graph, params, rest, opt_state, x, targets, key, state, lengths):
-            options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths, "record": kept_records}
+            options = {
+                "over": mean_over,
+                "keep": keep,
+                "state": state,
+                "lengths": lengths,
+                "record": kept_records,
+                "rates": rates,
+            }
             bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
             learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
@@ -234,6 +252,7 @@ def train_step(
     mean_over: int | None = None,
     outputs: Kept | None = None,
     record: Sequence[str] = (),
+    rates: bool = True,
 ) -> TrainStep:
     """A training step, one compiled call a batch.
 
@@ -262,7 +281,7 @@ def train_step(
     and of loaded parameters, are copied and stay as they were.
 
     Args:
-      loss, rule, steps, mean_over, outputs, record: as of `value_and_grad`.
+      loss, rule, steps, mean_over, outputs, record, rates: as of `value_and_grad`.
       optimizer: an `optax.GradientTransformation`. One that asks for more than gradients (`optax.lbfgs`, `polyak_sgd`,
         `reduce_on_plateau`) is given the batch's loss, and the loss as a function of the parameters whose gradient is
         the rule's; at every time step where the update is there, then of L[t] / T. See `fptt` for one of those updates.
@@ -283,7 +302,7 @@ def train_step(
       >>> values[-1] < 0.01 * values[0]
       True
     """
-    return TrainStep(loss, rule, optimizer, steps, mean_over, outputs, record)
+    return TrainStep(loss, rule, optimizer, steps, mean_over, outputs, record, rates)
 
 
 def _once(rule: Rule, results: Any) -> Any:

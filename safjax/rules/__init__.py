@@ -17,6 +17,7 @@ from safjax.rules.named import (
     slayer,
     sltt,
     spike_representation,
+    stllr,
 )
 from safjax.rules.propagation import Course, Fired, Propagation
 from safjax.rules.rule import Rule
@@ -42,4 +43,5 @@ __all__ = [
     "slayer",
     "sltt",
     "spike_representation",
+    "stllr",
 ]

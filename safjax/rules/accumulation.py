@@ -69,6 +69,7 @@ class RatePropagation:
 
     clamp: bool = False
     accumulates = True
+    affine = True
     one_decay = True
     per_weight = False
     learns_neurons = True

@@ -37,6 +37,7 @@ class MeanSequencePropagation:
 
     detach_reset: bool = True
     accumulates = False
+    affine = True
     one_decay = False
     per_weight = False
     learns_neurons = True

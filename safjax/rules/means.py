@@ -61,6 +61,7 @@ class MeanPropagation:
 
     detach_reset: bool = True
     accumulates = True
+    affine = True
     one_decay = False
     per_weight = False
     whole_sequence = False

@@ -58,6 +58,7 @@ class EligibilityPropagation:
     detach_reset: bool = False
     accumulates = True
     one_decay = False
+    affine = False
     per_weight = True
     learns_neurons = True
     recalls = True

@@ -57,8 +57,13 @@ class Propagation(Protocol):
     def accumulates(self) -> bool:
         """Whether sums over time, constants of the gradient, stand for the steps before.
 
-        Then a synapse must be the same map at every step, and an affine one unless `per_weight`.
+        Then a synapse must be the same map at every step.
         """
+        ...
+
+    @property
+    def affine(self) -> bool:
+        """Whether synapses must be affine. Where they need not be, one that is not has no weights, or `per_weight`."""
         ...
 
     @property

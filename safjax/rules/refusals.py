@@ -71,6 +71,15 @@ def only_mean(cell: Any, course: Course) -> str | None:
     return None
 
 
+def only_single(cell: Any) -> str | None:
+    """Rules that take the slope of each neuron need neurons that do not see one another."""
+    if type(getattr(cell, "cell", cell)) in (LIFCell, CurrentCell, AdaptiveCell):
+        return None
+    return (
+        "keeps a trace of the slope of each neuron by itself; use LIF, IF, CurrentLIF or ALIF, which may be Refractory"
+    )
+
+
 def only_closed_form(cell: Any) -> str | None:
     """The closed form is a scalar recurrence for each neuron."""
     if hasattr(cell, "fire_sequence") or type(cell) in (LIFCell, CurrentCell):

@@ -66,6 +66,7 @@ class SequencePropagation:
     detach_reset: bool = False
     parallel: bool = False
     accumulates = False
+    affine = False
     one_decay = False
     per_weight = False
     learns_neurons = True

@@ -50,6 +50,7 @@ class SpikePropagation:
 
     detach_reset: bool = False
     accumulates = False
+    affine = False
     one_decay = False
     per_weight = False
     learns_neurons = True

@@ -131,6 +131,7 @@ class TracePropagation:
     trace_bias: bool = True
     trace_input: bool = True
     accumulates = True
+    affine = True
     one_decay = True
     per_weight = False
     learns_neurons = True
