@@ -216,6 +216,7 @@ def test_learned_delays_stay_between_0_and_the_longest():
     assert jnp.isfinite(safjax.value_and_grad(lambda o: o.sum(), rules.bptt())(one_delay(12.0, None), pulse(1))[0][0])
 
 
+@pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize("name", ["sltt", "ottt_o", "saf_f"])
 def test_rules_of_single_steps_refuse_them(name):
     net = nnx.Sequential(Synapse(nets._dense(7, 4, nnx.Rngs(0))), LIF(), AxonalDelay(2), LeakyReadout())
