@@ -9,7 +9,7 @@ import safjax
 from safjax import rules
 from safjax.nn.binding import bind
 from tests import nets
-from tests.neuron_kinds import ACCUMULATE, MEANS, NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
+from tests.neuron_kinds import NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
 from tests.tables import refusing, some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -54,18 +54,20 @@ def test_every_cell_is_taken_or_refused(kind, topology):
 @pytest.mark.parametrize(
     "name, topology",
     [(name, "feed-forward") for name in refusing(RULES)]
-    + [(name, "recurrent") for name in refusing(RULES) if name in STEPWISE and name not in MEANS],
+    + [(name, "recurrent") for name in refusing(RULES) if name in STEPWISE and RULES[name].propagation.recalls],
 )
 def test_every_cell_that_is_taken(name, topology):
     """All kinds in one net that the rule takes: what it refuses it would refuse there too. With loops, see below."""
     kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]
-    if name in ACCUMULATE:
+    if RULES[name].propagation.one_decay:
         kinds.remove("IF")  # has another decay
         bind(Net(["IF"], topology), RULES[name], inputs()[0], STEPS, False)
     bind(Net(kinds, topology), RULES[name], inputs()[0], STEPS, False)
 
 
-CELLS = [(name, "feed-forward") for name in RULES] + [(name, BOTH) for name in STEPWISE if name not in MEANS]
+CELLS = [(name, "feed-forward") for name in RULES] + [
+    (name, BOTH) for name in STEPWISE if RULES[name].propagation.recalls
+]
 
 
 QUICK = {"feed-forward": ["saf_f", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
@@ -76,7 +78,7 @@ QUICK = {"feed-forward": ["saf_f", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
 def test_every_neuron_that_is_taken_learns(name, topology):
     """All of them in one net: they fire, with the spikes of plain simulation, and every parameter has a gradient."""
     kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]
-    if name in ACCUMULATE:
+    if RULES[name].propagation.one_decay:
         kinds.remove("IF")  # has another decay; on its own below
     net = Net(kinds, topology)
     plain = safjax.predict(net, inputs())  # before the next draw of the stochastic ones

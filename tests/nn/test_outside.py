@@ -8,10 +8,10 @@ from flax import nnx
 from safjax import rules
 from safjax.nn import LIF, LeakyReadout, Synapse
 from tests import nets
-from tests.tables import rule_by_rule
+from tests.tables import BROAD, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
-RULES = {**rules.RULES, "bptt, layerwise": lambda: rules.bptt(layerwise=True)}
+RULES = {**BROAD, "bptt, layerwise": lambda: rules.bptt(layerwise=True)}
 GLOBAL = nnx.Linear(4, 4, rngs=nnx.Rngs(1))
 
 
