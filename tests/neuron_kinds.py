@@ -172,7 +172,7 @@ def refusal(rule, kind, topology):
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
     if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
-        return None
+        return "a trace of the slope of each neuron by itself" if kind == "dynamic threshold" else None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",
