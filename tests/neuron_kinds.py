@@ -146,12 +146,13 @@ def mean_refusal(kind, topology):
 def per_weight_refusal(rule, kind):
     """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
     if not RULES[rule].propagation.one_decay:
-        return "keeps the derivatives of each neuron's own memory" if "PSN" in kind else None
+        unknown = "PSN" in kind or kind == "dynamic threshold"
+        return "keeps the derivatives of each neuron's own memory" if unknown else None
     if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
         return "one constant decay for the whole net"
     if kind.startswith("ALIF"):
         return "one decay for the whole net|in the next membrane by its decay"
-    others = ("CurrentLIF", "PSN", "refractory")
+    others = ("CurrentLIF", "PSN", "refractory", "dynamic")
     return "in the next membrane by its decay" if any(other in kind for other in others) else None
 
 
