@@ -127,7 +127,7 @@ QUICK = {
 
 def chunks(net, rule, x, cuts, **options):
     """Value, gradient and aux of every chunk, each of which goes on where the one before has ended."""
-    compute = safjax.value_and_grad(nets.loss, rule, mean_over=nets.STEPS, **options)
+    compute = nets.value_and_grad(nets.loss, rule, mean_over=nets.STEPS, **options)
     state, results = safjax.start(net, x, rule), []
     for begin, end in itertools.pairwise(cuts):
         (value, aux), grads = compute(net, x[begin:end], nets.labels(), state=state)

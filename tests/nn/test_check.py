@@ -17,6 +17,8 @@ from tests import neuron_kinds
 from tests.refused_nets import IMAGE, NETS, SEQUENCE, UNITS, chain, dense, given, psn
 from tests.tables import DEEP, some_slow
 
+pytestmark = pytest.mark.usefixtures("advice")
+
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
 RULES["rate_backprop(layerwise=True)"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, r in RULES.items() if r.propagation.one_decay and not r.propagation.per_weight]
@@ -101,8 +103,8 @@ def test_what_is_expected_of_some():
 
 
 QUICK = [
-    *("LIF, floor", "LIF, no reset", "LIF, set to a learned value", "PLIF", "PLIF, reset after the decay"),
-    *("CurrentLIF", "ALIF", "SlidingPSN", "SPSN", "refractory ALIF, integrating"),
+    *("LIF, no reset", "LIF, set to a learned value", "PLIF, reset after the decay", "SPSN"),
+    "refractory ALIF, integrating",
 ]
 """Kinds of all refusals; the others are among the slow tests."""
 
@@ -111,7 +113,7 @@ QUICK = [
     ("kind", "topology"),
     [
         *some_slow([(kind, "feed-forward") for kind in neuron_kinds.NEURONS], lambda kind, topology: kind in QUICK),
-        *((kind, "recurrent and feedback") for kind in ("PLIF", "SPSN")),
+        ("PLIF", "recurrent and feedback"),
     ],
 )
 @pytest.mark.usefixtures("x64")
