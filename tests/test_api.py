@@ -54,8 +54,9 @@ NAMES = {
         "spsn", "spsn_potential",
     },
     "safjax.rules": {
-        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
-        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation", "stllr",
+        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl",
+        "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
@@ -67,8 +68,8 @@ NAMES = {
 }  # fmt: skip
 
 CONSTRUCTORS = [
-    "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
-    "spike_representation", "stllr",
+    "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl", "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e",
+    "saf_f", "slayer", "sltt", "spike_representation", "stllr",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
@@ -88,6 +89,8 @@ OPTIONS = {
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],
+    "ostl": [{}, {"detach_reset": True}],
+    "otpe": [{}, {"detach_reset": True}, {"everywhere": True}],
     "rate_backprop": [{}, {"detach_reset": False}, {"layerwise": True}],
     "ottt_a": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],
     "ottt_o": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],

@@ -25,6 +25,9 @@ Method = Literal[
     "spike_representation",
     "ide",
     "rate_backprop",
+    "ostl",
+    "otpe",
+    "eprop",
 ]
 
 

@@ -16,6 +16,7 @@ from safjax.nn.mixed_members import refuse_mixing
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
+from safjax.nn.shared_weights import refuse_shared_weights
 from safjax.nn.states import join, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
@@ -119,10 +120,14 @@ class Synapse(SpikingModule):
         if binding.discovering is not None and not binding.discovering.naming:
             # Once is enough.
             self._refuse_changes(params, rest, values)
-            anew = self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
+            if not binding.propagation.per_weight:
+                anew = self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
         # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, values)
+        if binding.propagation.per_weight:
+            learned, fixed = prelude(params, rest)
+            return self._for_each_weight(body, learned, fixed, messages)
         made = binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
         return self._traced_anew(made) if anew else made
 
@@ -132,6 +137,17 @@ class Synapse(SpikingModule):
         state, fresh = self.bound().propagation.encode(self.read("traces"), made.value, self.bound().course)
         self.write("traces", state)
         return made.traced_as(fresh)
+
+    def _for_each_weight(self, body: Callable, learned: list, fixed: list, messages: list) -> Any:
+        """body(learned, fixed, inputs) where a derivative is kept for each of the learned weights."""
+        binding = self.bound()
+
+        def function(weights, *xs):
+            return body(weights, fixed, xs)
+
+        if binding.discovering is not None and not binding.discovering.naming:
+            refuse_shared_weights(binding, function, learned, messages)
+        return binding.propagation.synapse(function, learned, *messages)
 
     def _spread(self, message: Any) -> Any:
         """What comes of a quicker form of it, and over all steps where the layer gives each of them its own result."""

@@ -39,6 +39,7 @@ class MeanSequencePropagation:
     accumulates = False
     affine = True
     one_decay = False
+    per_weight = False
     learns_neurons = True
     recalls = False
     whole_sequence = True

@@ -3,6 +3,7 @@
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
+from safjax.rules.oracles import eprop, ostl, otpe
 from safjax.rules.otpe import ApproxOTPEPropagation
 from safjax.rules.rule import Rule
 from safjax.rules.sequences import SequencePropagation
@@ -266,5 +267,8 @@ RULES = {
     "spike_representation": spike_representation,
     "ide": ide,
     "rate_backprop": rate_backprop,
+    "ostl": ostl,
+    "otpe": otpe,
+    "eprop": eprop,
 }
 """Every rule by its name: the table that command lines and tests go through."""

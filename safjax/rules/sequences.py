@@ -68,6 +68,7 @@ class SequencePropagation:
     accumulates = False
     affine = False
     one_decay = False
+    per_weight = False
     learns_neurons = True
     recalls = False
     whole_sequence = True
