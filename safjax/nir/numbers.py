@@ -86,6 +86,10 @@ class Numbers:
     def _of(self, key: str) -> np.ndarray:
         return field(self.name, self.node, key, self.shape)
 
+    def _value(self) -> np.ndarray:
+        """v_reset; 0 in graphs of the package nir before 1.0.6, which has no such field."""
+        return np.zeros(self.shape) if getattr(self.node, "v_reset", None) is None else self._of("v_reset")
+
     def _where(self) -> str:
         return f"from_nir: the {self.kind} '{self.name}'"
 
@@ -137,7 +141,7 @@ class Numbers:
 
     def spiking(self) -> Neurons:
         """Those that fire."""
-        threshold, value = self._of("v_threshold"), self._of("v_reset")
+        threshold, value = self._of("v_threshold"), self._value()
         if self.reading.convention.start == "reset" and np.any(value != self.leak):
             raise ValueError(
                 f"{self._where()} starts from its v_reset, which is another potential than it leaks to: that has no "
@@ -217,7 +221,7 @@ class Numbers:
                     "has fired once would fire for ever."
                 )
             return ResetTo(number(value))
-        if np.any(self._of("v_reset")) or np.any(self.leak):
+        if np.any(self._value()) or np.any(self.leak):
             raise ValueError(
                 f"{self._where()} has a v_reset or v_leak other than 0, of which reset={reset!r} says nothing. A "
                 "reset to "
