@@ -164,6 +164,7 @@ ROOMS = [
     "sweep",
     "report",
     "benchmark",
+    "fits",
 ]
 """The folders of the experiments: each knows only those before it."""
 

@@ -2,9 +2,13 @@
 
 from safjax.rules.named import (
     RULES,
+    approx_otpe,
     bptt,
+    eprop,
     exodus,
     ide,
+    ostl,
+    otpe,
     ottt_a,
     ottt_o,
     rate_backprop,
@@ -13,6 +17,7 @@ from safjax.rules.named import (
     slayer,
     sltt,
     spike_representation,
+    stllr,
 )
 from safjax.rules.propagation import Course, Fired, Propagation
 from safjax.rules.rule import Rule
@@ -23,9 +28,13 @@ __all__ = [
     "Fired",
     "Propagation",
     "Rule",
+    "approx_otpe",
     "bptt",
+    "eprop",
     "exodus",
     "ide",
+    "ostl",
+    "otpe",
     "ottt_a",
     "ottt_o",
     "rate_backprop",
@@ -34,4 +43,5 @@ __all__ = [
     "slayer",
     "sltt",
     "spike_representation",
+    "stllr",
 ]

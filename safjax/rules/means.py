@@ -61,8 +61,11 @@ class MeanPropagation:
 
     detach_reset: bool = True
     accumulates = True
+    affine = True
     one_decay = False
+    per_weight = False
     whole_sequence = False
+    learns_neurons = True
     recalls = False
 
     @property
