@@ -30,7 +30,7 @@ class Reading:
 
 
 @dataclasses.dataclass
-class Neurons:
+class Paired:
     """What becomes of a node: its neurons, and what stands before them.
 
     Attributes:
@@ -127,7 +127,7 @@ class Numbers:
         eps = max((float(np.finfo(f).eps) for f in floating), default=2.0**-52)
         return np.where(np.abs(gain - 1) <= 8 * eps, 1.0, gain)
 
-    def membranes(self) -> Neurons:
+    def membranes(self) -> Paired:
         """Those that never fire."""
         start = self._start() if np.any(self.leak) else "zero"
         drift = (1 - self.decay) * self.leak
@@ -137,9 +137,9 @@ class Numbers:
             drift=number(drift),
             start_from=number(np.zeros(self.shape) if start == "zero" else self.leak),
         )
-        return Neurons(layer, self._rounded(self._gain()), np.zeros(self.shape))
+        return Paired(layer, self._rounded(self._gain()), np.zeros(self.shape))
 
-    def spiking(self) -> Neurons:
+    def spiking(self) -> Paired:
         """Those that fire."""
         threshold, value = self._of("v_threshold"), self._value()
         if self.reading.convention.start == "reset" and np.any(value != self.leak):
@@ -163,7 +163,7 @@ class Numbers:
                 )
             else:
                 shift = self.leak if decayed else (1 - self.decay) * self.leak
-        return Neurons(self._layer(threshold, value, decayed), gain, shift)
+        return Paired(self._layer(threshold, value, decayed), gain, shift)
 
     def _start(self) -> str:
         start = self.reading.convention.start

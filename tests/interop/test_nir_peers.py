@@ -133,7 +133,7 @@ def test_a_filter_in_spyx():
         "tau_mem": 4e-4,
         "r": 4.0,
         "v_leak": 0.0,
-        "v_threshold": 2.0,
+        "v_threshold": 5.0,
         "v_reset": 0.0,
         "w_in": 1.0,
     }
