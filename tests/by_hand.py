@@ -143,9 +143,42 @@ class ApproxOTPE:
         for place in reversed(range(len(slopes))):
             later = self.slopes[place] / self.gain * onward[place + 1]
             now = slopes[place] * read[place + 1]
-            parts += [currents.learned(place, self.z, later), currents.learned(place, self.a, now + 0 * later)]
+            parts += [currents.learned(place, self.z, later), currents.learned(place, self.a, now)]
             onward = [e + more for e, more in zip(onward, currents.passed(place, inputs, later + now), strict=True)]
         return parts
 
     def end(self, slopes):
         pass
+
+
+class STLLR:
+    """p of every input, q of every layer; factors are (λ₊, λ₋, α₊, α₋)."""
+
+    def __init__(self, factors):
+        self.pre_decay, self.post_decay, self.causal, self.noncausal = factors
+        self.p = self.q = None
+
+    def advance(self, inputs, slopes):
+        self.p = [self.pre_decay * p + x for p, x in zip(self.p or [0.0] * len(inputs), inputs, strict=True)]
+        self.q = self.q or [jnp.zeros_like(slope) for slope in slopes]
+
+    def parts(self, currents, inputs, slopes, error):
+        silent = [jnp.zeros_like(x) for x in inputs]
+
+        def linear(place, at, error):
+            """Without what a bias has of it."""
+            return jax.tree.map(
+                jnp.subtract, currents.learned(place, at, error), currents.learned(place, silent, error)
+            )
+
+        parts = [linear(-1, self.p if currents.leaky else inputs, error), currents.learned(-1, silent, error)]
+        errors = currents.passed(-1, inputs, error)
+        for place in reversed(range(len(slopes))):
+            back, trace = slopes[place] * errors[place + 1], self.q[place] * errors[place + 1]
+            parts += [linear(place, self.p, self.causal * back), linear(place, inputs, self.noncausal * trace)]
+            parts += [currents.learned(place, silent, back)]
+            errors = [e + more for e, more in zip(errors, currents.passed(place, inputs, back), strict=True)]
+        return parts
+
+    def end(self, slopes):
+        self.q = [self.post_decay * q + slope for q, slope in zip(self.q, slopes, strict=True)]

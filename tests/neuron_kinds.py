@@ -31,6 +31,7 @@ STEPS, DECAY, UNITS = 12, 0.7, 10
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 RULES["rate_backprop, layerwise"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
+PER_WEIGHT = [name for name, rule in RULES.items() if rule.propagation.per_weight]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 CLAMPED = [name for name in ACCUMULATE if RULES[name].propagation == rules.spike_representation().propagation]
 MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
@@ -142,6 +143,18 @@ def mean_refusal(kind, topology):
     return "is defined for LIF and IF neurons" if any(other in kind for other in others) else None
 
 
+def per_weight_refusal(rule, kind):
+    """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
+    if not RULES[rule].propagation.one_decay:
+        return "keeps the derivatives of each neuron's own memory" if "PSN" in kind else None
+    if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
+        return "one constant decay for the whole net"
+    if kind.startswith("ALIF"):
+        return "one decay for the whole net|in the next membrane by its decay"
+    others = ("CurrentLIF", "PSN", "refractory")
+    return "in the next membrane by its decay" if any(other in kind for other in others) else None
+
+
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
     if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":
@@ -154,8 +167,12 @@ def refusal(rule, kind, topology):
         closed = getattr(RULES[rule].propagation, "closed_form", False) and ("ALIF" in kind or "refractory" in kind)
         closed = rule != "bptt, layerwise" and any(other in kind for other in ("ALIF", "refractory", "dynamic"))
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
+    if rule in PER_WEIGHT:
+        return per_weight_refusal(rule, kind)
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
+    if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
+        return None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

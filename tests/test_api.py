@@ -54,8 +54,9 @@ NAMES = {
         "spsn", "spsn_potential",
     },
     "safjax.rules": {
-        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
-        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl",
+        "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
@@ -67,18 +68,29 @@ NAMES = {
 }  # fmt: skip
 
 CONSTRUCTORS = [
-    "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
-    "spike_representation",
+    "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl", "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e",
+    "saf_f", "slayer", "sltt", "spike_representation", "stllr",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
     "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
+    "stllr": [
+        {},
+        {"pre_decay": 0.5},
+        {"post_decay": 0.5},
+        {"causal": 2.0},
+        {"noncausal": 1},
+        {"readout_decay": 0.9},
+        {"first": 1},
+    ],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],
+    "ostl": [{}, {"detach_reset": True}],
+    "otpe": [{}, {"detach_reset": True}, {"everywhere": True}],
     "rate_backprop": [{}, {"detach_reset": False}, {"layerwise": True}],
     "ottt_a": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],
     "ottt_o": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],

@@ -35,6 +35,14 @@ def test_every_port_that_is_read_costs_one_product():
     assert products(rules.approx_otpe(), by_hand.TwoWays(), by_hand.vectors()) == first + second + last + skip
 
 
+def test_a_factor_of_zero_costs_nothing():
+    """And another one a second product for the weights before each layer of neurons."""
+    net, x = nets.Dense(), by_hand.vectors()
+    causal = products(rules.stllr(noncausal=0.0), net, x)
+    assert causal == products(rules.sltt(), net, x)
+    assert products(rules.stllr(), net, x) == causal + 2
+
+
 def test_values_and_derivatives():
     x, trace = jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])
 

@@ -48,15 +48,13 @@ class Counted(SpikingModule):
         self.fan_outs = nnx.List([nnx.Variable(jnp.asarray(fan, jnp.int32)) for fan in sees.fan_outs])
 
     def __call__(self, *inputs: Any) -> Any:
-        given = [_values(x) for x in inputs if not isinstance(x, Silence)]
-        if given:
-            shapes = [fan[...].shape for fan in self.fan_outs]
-            batch = given[0].shape[: given[0].ndim - len(shapes[[isinstance(x, Silence) for x in inputs].index(False)])]
-            values = [
-                jnp.zeros((*batch, *shape)) if isinstance(x, Silence) else _values(x)
-                for x, shape in zip(inputs, shapes, strict=True)
-            ]
-            report = self._report(values, batch)
+        shapes = [fan[...].shape for fan in self.fan_outs]
+        values = [None if isinstance(x, Silence) else _values(x) for x in inputs]
+        # Steps and examples, or examples.
+        leading = [x.shape[: x.ndim - len(shape)] for x, shape in zip(values, shapes, strict=True) if x is not None]
+        if leading:
+            batch, pairs = leading[0], zip(values, shapes, strict=True)
+            report = self._report([jnp.zeros((*batch, *shape)) if x is None else x for x, shape in pairs], batch)
             self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
         return self.synapse(*inputs)
 

@@ -74,9 +74,6 @@ class Averaged(Message):
     def step_shape(self):
         return self.value.shape
 
-    def detached(self):
-        return Averaged.of_still(jax.lax.stop_gradient(self.mean)) if self.still else super().detached()
-
     def map_linear(self, function, *others):
         mean = function(self.mean, *(o.mean for o in others))
         if self.still and all(o.still for o in others):

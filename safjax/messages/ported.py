@@ -58,6 +58,10 @@ class Ported(Message):
         ports = {name: function(*(m.ports[name] for m in several)) for name in self.ports}
         return Ported.of(ports, {name: function(*(m.traces[name] for m in several)) for name in self.traces})
 
+    def traced_as(self, other: Self) -> Self:
+        """The same with the traces of another one."""
+        return dataclasses.replace(self, traces=other.traces)
+
     def read(self, *names: str) -> jax.Array:
         """x[t], whose error goes to each of these ports."""
         first, *rest = (self.ports[name] for name in names)

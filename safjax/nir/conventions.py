@@ -16,7 +16,7 @@ CHOICES = {
     "decay": ("euler", "exp"),
     "fires": (">", ">="),
     "flatten": ("CHW", "HWC"),
-    "start": ("leak", "zero", None),
+    "start": ("leak", "zero", "reset", None),
 }
 
 
@@ -44,7 +44,7 @@ class Convention:
       direct: the input of a sub-graph goes to its neurons, where it is wired to their recurrent weights.
       flatten: "CHW", channels, rows, columns, as the shapes say; "HWC", rows, columns, channels, whatever they say.
       start: where v_leak is not 0, the membrane starts from it, "leak", or from 0, "zero"; None says that nothing
-        tells.
+        tells. "reset" starts from v_reset, which is to be v_leak, as SpikingJelly has it.
 
     Raises:
       ValueError: a choice that there is not.
@@ -76,10 +76,9 @@ class Convention:
 
 LIKE: Mapping[str, Convention] = {
     "nir": Convention(),
-    "safjax": Convention(fires=">="),
     "snntorch": Convention(reset=None, bias_at_start=True),
     "norse": Convention(gain="dt/tau"),
-    "spikingjelly": Convention(fires=">="),
+    "spikingjelly": Convention(fires=">=", start="reset"),
     "sinabs": Convention(reset="subtract", gain="one", decay="exp", fires=">=", several=True, floor=True),
     "spyx": Convention(reset="late", cuba_reset="subtract", gain="one", answers_late=True, direct=True, flatten="HWC"),
 }

@@ -5,9 +5,9 @@ hands on a `Wire`: which nodes' results add up to what it returns.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from safjax.messages import Message
@@ -33,10 +33,13 @@ class Drawing:
       edges: {(from, to): after how many steps}; "from" may be the path of a `Delay`, see `kept`.
       kept: what each `Delay` keeps, by its path.
       subtracting: the paths of neurons whose reset is no part of NIR.
+
+    Args:
+      join: (drawing, path, function, wires) ↦ the wire of a function of several wires.
     """
 
-    def __init__(self, nir: Any, dt: float, gain: str | None):
-        self.nir, self.dt, self.gain = nir, dt, gain
+    def __init__(self, nir: Any, dt: float, gain: str | None, join: Callable[..., "Wire"]):
+        self.nir, self.dt, self.gain, self.join = nir, dt, gain, join
         self.nodes: dict[str, Any] = {}
         self.shapes: dict[str, Shape] = {}
         self.edges: dict[tuple[str, str], int] = {}
@@ -115,14 +118,12 @@ class Wire(Message):
         return "What stands before the first or behind the last spiking layer is no part of a graph: leave it out."
 
     def map_linear(self, function: Any, *others: Any) -> Any:
-        raise ValueError(
-            "to_nir: NIR has no node that joins wires side by side, as safjax.nn.concatenate does. Add them up "
-            "behind a Synapse for each, which is the same as one dense layer or convolution of what is joined."
-        )
+        # Of vectors side by side, as safjax.nn.concatenate puts them.
+        return self.drawing.join(self.drawing, "concatenate", function, [self, *others])
 
     def spread(self, number: Any) -> np.ndarray:
         """A number, or an array that broadcasts to the shape, as a node holds it: float64, channels first."""
-        array = np.broadcast_to(np.asarray(jnp.asarray(number), np.float64), self.shape)
+        array = np.broadcast_to(np.asarray(number, np.float64), self.shape)
         array = np.moveaxis(array, -1, 0) if array.ndim > 1 else array
         if self.order is None:
             return np.array(array)

@@ -21,6 +21,12 @@ def _refused(name: str, node: Any, given: Shape, expected: str) -> ValueError:
     )
 
 
+def _floating(array: Any) -> np.ndarray:
+    """Real numbers, also where a file has whole ones."""
+    array = np.asarray(array)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
 class Kept(nnx.Module):
     """y = W x + b along the last axis of [B, *kept, in], channels first, with a matrix for each entry of the others.
 
@@ -57,7 +63,7 @@ class Factor(nnx.Module):
 def dense(name: str, node: Any, given: Shape, convention: Any) -> tuple[Any, Shape]:
     """`Affine` and `Linear`: an `nnx.Linear`; with leading axes a matrix for each of their entries."""
     del convention
-    weight, bias = np.asarray(node.weight), getattr(node, "bias", None)
+    weight, bias = _floating(node.weight), getattr(node, "bias", None)
     if weight.ndim < 2 or given != (*weight.shape[:-2], weight.shape[-1]):
         raise _refused(name, node, given, f"{listed((*weight.shape[:-2], weight.shape[-1]))}")
     made = (*weight.shape[:-2], weight.shape[-2])
@@ -79,7 +85,7 @@ def _parameters(kernel: np.ndarray, bias: np.ndarray | None) -> dict[str, Any]:
 
 
 def _bias(name: str, node: Any, bias: Any, shape: Shape) -> np.ndarray:
-    bias = np.asarray(bias)
+    bias = _floating(bias)
     if bias.shape != shape:
         raise ValueError(
             f"from_nir: the {type(node).__name__} '{name}' has a bias of the shape {listed(bias.shape)}, but "
@@ -91,7 +97,7 @@ def _bias(name: str, node: Any, bias: Any, shape: Shape) -> np.ndarray:
 def scale(name: str, node: Any, given: Shape, convention: Any) -> tuple[Any, Shape]:
     """`Scale`."""
     del convention
-    factors = np.asarray(node.scale)
+    factors = _floating(node.scale)
     if factors.size == 1:
         factors = np.full(given, factors.item(), factors.dtype)
     if factors.shape != given:
@@ -103,7 +109,7 @@ def convolution(name: str, node: Any, given: Shape, convention: Any) -> tuple[An
     """`Conv1d` and `Conv2d`: an `nnx.Conv`, W[out, in, ...] ↦ kernel[..., in, out]."""
     del convention
     axes = 1 if type(node).__name__ == "Conv1d" else 2
-    weight, groups = np.asarray(node.weight), whole(name, node, "groups", 1)[0]
+    weight, groups = _floating(node.weight), whole(name, node, "groups", 1)[0]
     if weight.ndim != axes + 2 or groups < 1 or weight.shape[0] % groups:
         raise ValueError(
             f"from_nir: the {type(node).__name__} '{name}' has weights of the shape {listed(weight.shape)} in {groups} "

@@ -131,13 +131,18 @@ class Numbers:
             number(self.decay),
             number(self.synaptic),
             drift=number(drift),
-            start_from=number(self.leak if start == "leak" else np.zeros(self.shape)),
+            start_from=number(np.zeros(self.shape) if start == "zero" else self.leak),
         )
         return Neurons(layer, self._rounded(self._gain()), np.zeros(self.shape))
 
     def spiking(self) -> Neurons:
         """Those that fire."""
         threshold, value = self._of("v_threshold"), self._of("v_reset")
+        if self.reading.convention.start == "reset" and np.any(value != self.leak):
+            raise ValueError(
+                f"{self._where()} starts from its v_reset, which is another potential than it leaks to: that has no "
+                "counterpart. Write like='nir', which starts from 0, if that is meant."
+            )
         gain, shift = self._rounded(self._gain()), np.zeros(self.shape)
         # Where r = 1 the current decays as the membrane does, also where the decay is learned later.
         tau = self.leaks and not self.cuba and bool(np.all(self._of("r") == 1))
@@ -145,7 +150,7 @@ class Numbers:
         decayed = decayed and bool(np.all(self.decay < 1))
         gain = np.ones(self.shape) if decayed else gain
         if np.any(self.leak):
-            if self._start() == "leak":
+            if self._start() in ("leak", "reset"):
                 threshold, value = threshold - self.leak, value - self.leak
             elif self.cuba:
                 raise ValueError(

@@ -49,7 +49,7 @@ def from_nir(
         convention, by which NIR's own equation sets it to v_reset.
       like: the convention: "snntorch", "norse", "spikingjelly", "sinabs", "spyx", the library whose own net the file
         was written from and is to compute alike; "nir" or None, the equations as they stand; or a `Convention`.
-      start: "leak" or "zero", where membranes of a v_leak other than 0 start.
+      start: "leak" or "zero", where membranes of a v_leak other than 0 start; see `Convention`.
       surrogate: the spike function of all neurons.
 
     Returns:

@@ -27,7 +27,7 @@ def draw_synapse(drawing: Drawing, path: str, layer: Any, wires: Sequence[Any]) 
       ValueError: NIR has none for a part of it.
     """
     if len(wires) > 1:
-        return _joined(drawing, path, layer, list(wires))
+        return draw_joined(drawing, path, layer, list(wires))
     wire = wires[0]
     wire._refuse_final(wire)
     for stage in _stages(layer):
@@ -234,8 +234,12 @@ def _pooled(drawing: Drawing, path: str, wire: Wire, window: Shape, strides: Sha
     return pooled if rest == 1 else drawing.scaled(path, pooled, rest)
 
 
-def _joined(drawing: Drawing, path: str, layer: Any, wires: list[Wire]) -> Wire:
-    """A sum of what a layer makes of each of its inputs."""
+def draw_joined(drawing: Drawing, path: str, layer: Any, wires: list[Wire]) -> Wire:
+    """A sum of what a function makes of each of its inputs.
+
+    Raises:
+      ValueError: it is no such sum.
+    """
     shapes = [wire.shape for wire in wires]
     parts = functions.sum_of(path, layer, shapes)
     drawn = [_found(drawing, path, part, wire) for part, wire in zip(parts, wires, strict=True)]

@@ -12,6 +12,7 @@ from safjax.nir.drawing import INPUT, OUTPUT, Drawing, Wire, refused
 from safjax.nir.drawn import Drawn, draw_delay
 from safjax.nir.library import library
 from safjax.nir.scales import fold_scales
+from safjax.nir.synapses import draw_joined
 from safjax.nn import (
     AxonalDelay,
     BatchNorm,
@@ -97,7 +98,8 @@ def to_nir(net: nnx.Module, x: Any, dt: float, steps: int | None = None, *, gain
     check_call(net, x, steps, bptt(), None)
     net = _evaluated(net)
     bound, net, shape = _bound(net, x, steps)
-    drawing = Drawing(nir, float(dt), gain)
+    _refuse_states(bound)
+    drawing = Drawing(nir, float(dt), gain, draw_joined)
     _bind(net, drawing, bound)
     batch, *example = shape
     result = net(Wire(drawing, ((INPUT, 0),), tuple(example), batch))
@@ -148,6 +150,18 @@ def _bound(net: nnx.Module, x: Any, steps: int | None) -> tuple[Bound, nnx.Modul
 
     trial = Trial(made, one, 1, False, going_on=True)
     return bound_to(trial, bptt(), reading(x, steps)), copies[-1], tuple(one.shape)
+
+
+def _refuse_states(bound: Bound) -> None:
+    """Layers of one's own that change with time, and maps over layers."""
+    for path in bound.changing:
+        raise refused(join(path), "changes from step to step, but NIR's nodes between neurons do not.")
+    for path in bound.stacked:
+        raise refused(
+            path,
+            "is one of several layers that stand in one, stacked by nnx.vmap or nnx.scan. Write them one "
+            "by one, in an nnx.List.",
+        )
 
 
 def _bind(net: nnx.Module, drawing: Drawing, bound: Bound) -> None:

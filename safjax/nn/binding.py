@@ -24,16 +24,19 @@ from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
 from safjax.nn.past_steps import refuse_delays
+from safjax.nn.readouts import readout_decay
 from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
 from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.unlearned import refuse_unlearned
+from safjax.nn.untaught import refuse_untaught
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
 from safjax.ops.dense import dot_general
 from safjax.rules import Course, Propagation, Rule
+from safjax.rules.eprop import BroadcastPropagation
 from safjax.state import where_members
 from safjax.task import Reports
 
@@ -105,7 +108,8 @@ def bind(
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
     decay = _net_decay(net, rule, refusals)
-    course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded)
+    readout = readout_decay(net, decay)
+    course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded, readout)
     if whole:
         x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
     discovery = Discovery()
@@ -141,6 +145,8 @@ def bind(
     zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
     kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
     bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, traced)
+    if isinstance(rule.propagation, BroadcastPropagation):
+        refuse_untaught(step, params, (at_rest(params), changing), constants, x, rule.name, refusals)
     if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound

@@ -27,7 +27,7 @@ def detach(x: Any) -> Any:
     with `self.b1 = Synapse(fixed(nnx.Linear(64, 10, use_bias=False, rngs=rngs)))`: without biases, which would be added
     to the output. Every rule trains such nets. Under `bptt()`, `detach(self.delay.recall())` leaves recurrence out of
     the gradient. An error that nobody sends is not computed: each cut saves the product of an error with the weights
-    behind it, and what would have been kept for that.
+    behind it and, but under `bptt()` step by step, the memory in which layers wait for each other's errors.
 
     It is also a layer: nnx.Sequential(block1, detach, block2).
 

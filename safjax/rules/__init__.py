@@ -4,8 +4,11 @@ from safjax.rules.named import (
     RULES,
     approx_otpe,
     bptt,
+    eprop,
     exodus,
     ide,
+    ostl,
+    otpe,
     ottt_a,
     ottt_o,
     rate_backprop,
@@ -14,6 +17,7 @@ from safjax.rules.named import (
     slayer,
     sltt,
     spike_representation,
+    stllr,
 )
 from safjax.rules.propagation import Course, Fired, Propagation
 from safjax.rules.rule import Rule
@@ -26,8 +30,11 @@ __all__ = [
     "Rule",
     "approx_otpe",
     "bptt",
+    "eprop",
     "exodus",
     "ide",
+    "ostl",
+    "otpe",
     "ottt_a",
     "ottt_o",
     "rate_backprop",
@@ -36,4 +43,5 @@ __all__ = [
     "slayer",
     "sltt",
     "spike_representation",
+    "stllr",
 ]

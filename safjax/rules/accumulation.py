@@ -69,7 +69,9 @@ class RatePropagation:
 
     clamp: bool = False
     accumulates = True
+    affine = True
     one_decay = True
+    per_weight = False
     learns_neurons = True
     recalls = True
     whole_sequence = False

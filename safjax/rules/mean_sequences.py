@@ -37,7 +37,9 @@ class MeanSequencePropagation:
 
     detach_reset: bool = True
     accumulates = False
+    affine = True
     one_decay = False
+    per_weight = False
     learns_neurons = True
     recalls = False
     whole_sequence = True

@@ -61,7 +61,9 @@ class MeanPropagation:
 
     detach_reset: bool = True
     accumulates = True
+    affine = True
     one_decay = False
+    per_weight = False
     whole_sequence = False
     learns_neurons = True
     recalls = False

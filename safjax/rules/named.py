@@ -3,10 +3,12 @@
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
+from safjax.rules.oracles import eprop, ostl, otpe
 from safjax.rules.otpe import ApproxOTPEPropagation
 from safjax.rules.rule import Rule
 from safjax.rules.sequences import SequencePropagation
 from safjax.rules.spikes import SpikePropagation
+from safjax.rules.stllr import STLLRPropagation
 from safjax.rules.traces import TracePropagation
 from safjax.schedules import (
     EachStep,
@@ -142,6 +144,45 @@ def approx_otpe(*, online: bool = False) -> Rule:
     return Rule("approx_otpe", ApproxOTPEPropagation(), EachStepUpdated() if online else EachStep())
 
 
+def stllr(
+    *,
+    pre_decay: float = 0.75,
+    post_decay: float = 0.2,
+    causal: float = 1.0,
+    noncausal: float = -1.0,
+    readout_decay: float | None = None,
+    first: int = 0,
+) -> Rule:
+    """S-TLLR: a three-factor rule with a causal and a non-causal part, errors back-propagated. Memory O(1) in T.
+
+        dW = Σ_{t ≥ t₀} α₊ (ψ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   db = Σ_{t ≥ t₀} (ψ g)[t]
+        p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + ψ[t]
+
+    with x a synapse's input, ψ the slope of the surrogate of the neurons behind it, g the error at their spikes. Here
+    neurons may have decays of their own, synapses without weights need not be affine, and nets may be recurrent. With
+    α₋ = 0 and λ₊ = λ it is OTTT without bias trace, with λ₊ = 0, too, SLTT. It trains weights; what neurons learn
+    themselves is refused. Errors by direct feedback alignment belong to the net.
+
+    Apolinario & Roy, "S-TLLR: STDP-inspired temporal local learning rule for spiking neural networks", 2025, arXiv
+    2306.15220. The defaults are published for DVS Gesture; for SHD (pre_decay=1, post_decay=.5, noncausal=1).
+
+    Args:
+      pre_decay: λ₊ ∈ [0, 1], of the trace of spikes before the synapse.
+      post_decay: λ₋ ∈ [0, 1], of the trace of slopes behind it.
+      causal: α₊.
+      noncausal: α₋; 0 for none.
+      readout_decay: of the trace at which the weights of a leaky readout are learned; None takes λ₊.
+      first: t₀, the step, counted from 0, from which on it learns.
+
+    Raises:
+      ValueError: a decay outside [0, 1], a factor that is not finite, a first step that is no whole number ≥ 0.
+    """
+    if not isinstance(first, int) or isinstance(first, bool) or first < 0:
+        raise ValueError(f"stllr(first={first!r}): expected the first step that learns, a whole number ≥ 0.")
+    factors = pre_decay, post_decay, causal, noncausal, readout_decay
+    return Rule("stllr", STLLRPropagation(*factors), EachStep(first=first))
+
+
 def saf_e() -> Rule:
     """Spike accumulation forwarding, loss and update at every step. Memory O(1) in T.
 
@@ -218,6 +259,7 @@ RULES = {
     "ottt_a": ottt_a,
     "ottt_o": ottt_o,
     "approx_otpe": approx_otpe,
+    "stllr": stllr,
     "bptt": bptt,
     "exodus": exodus,
     "slayer": slayer,
@@ -225,5 +267,8 @@ RULES = {
     "spike_representation": spike_representation,
     "ide": ide,
     "rate_backprop": rate_backprop,
+    "ostl": ostl,
+    "otpe": otpe,
+    "eprop": eprop,
 }
 """Every rule by its name: the table that command lines and tests go through."""

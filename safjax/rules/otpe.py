@@ -25,7 +25,7 @@ from safjax.messages.ported import differentiated_as
 from safjax.neurons import LIFCell
 from safjax.neurons.recording import Pick, recorded
 from safjax.precision import wide_zeros
-from safjax.rules.ports import PortPropagation, Traces
+from safjax.rules.ports import PortPropagation, Traces, slope
 from safjax.rules.propagation import Course, Fired
 from safjax.rules.refusals import exact, longest_trace, only_lif
 from safjax.rules.spikes import height
@@ -108,13 +108,3 @@ class ApproxOTPEPropagation(PortPropagation):
             "gives weights the gradient of all that their synapse has passed on until now, which moves the potential, "
             "but not the current of this step; take 'potential'"
         )
-
-
-def slope(cell: Any, state: Any, current: jax.Array) -> jax.Array:
-    """ds[t]/dI[t] of each neuron, its state before being what it is; a constant of differentiation."""
-
-    def fired(current: jax.Array) -> jax.Array:
-        return cell.step(state, current)[1]
-
-    # Neurons do not see one another: ones give each its own derivative.
-    return jax.lax.stop_gradient(jax.jvp(fired, (current,), (jnp.ones_like(current),))[1])

@@ -18,6 +18,7 @@ import abc
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from safjax.messages import Ported
 from safjax.messages.ported import differentiated_as
@@ -49,6 +50,8 @@ class PortPropagation(abc.ABC):
     leaky: ClassVar[tuple[str, ...]]
     instant: ClassVar[tuple[str, ...]]
     accumulates = True
+    affine = True
+    per_weight = False
     recalls = True
     whole_sequence = False
 
@@ -99,3 +102,14 @@ class PortPropagation(abc.ABC):
     def instant_readout(self, state: Any, current: Ported, decay: float, course: Course) -> tuple[Any, jax.Array]:
         del decay, course
         return state, widened(current.read(*self.instant))
+
+
+def slope(cell: Any, state: Any, current: jax.Array) -> jax.Array:
+    """ds[t]/dI[t] of each neuron, its state before being what it is; a constant of differentiation."""
+
+    def fired(current: jax.Array) -> jax.Array:
+        return cell.step(state, current)[1]
+
+    spikes, pull = jax.vjp(fired, current)
+    # Neurons do not see one another: ones give each its own derivative.
+    return jax.lax.stop_gradient(pull(jnp.ones_like(spikes))[0])

@@ -66,7 +66,9 @@ class SequencePropagation:
     detach_reset: bool = False
     parallel: bool = False
     accumulates = False
+    affine = False
     one_decay = False
+    per_weight = False
     learns_neurons = True
     recalls = False
     whole_sequence = True

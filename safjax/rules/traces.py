@@ -131,7 +131,9 @@ class TracePropagation:
     trace_bias: bool = True
     trace_input: bool = True
     accumulates = True
+    affine = True
     one_decay = True
+    per_weight = False
     learns_neurons = True
     recalls = True
     whole_sequence = False

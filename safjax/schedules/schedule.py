@@ -19,6 +19,11 @@ class Schedule(abc.ABC):
         return False
 
     @property
+    def counts(self) -> bool:
+        """Whether it matters to the gradient which step of a sequence a step is, so that it cannot come in chunks."""
+        return False
+
+    @property
     def last_step_only(self) -> bool:
         """Whether the loss is that of the last step; then that step's output is the net's answer."""
         return False

@@ -65,9 +65,10 @@ def flat(x):
 
 class Net(nnx.Module):
     def __init__(self, rngs, classes=4, alpha=0.9, beta=0.85, resting=0.65, **options):
-        strong = {"kernel_init": nnx.initializers.normal(0.8), **options}
+        init = nnx.initializers
+        strong = {"kernel_init": init.normal(0.8), "bias_init": init.constant(-0.1), **options}
         conv1, conv2 = (nnx.Conv(*size, (3, 3), rngs=rngs, **strong) for size in ((2, 5), (5, 6)))
-        dense = nnx.Sequential(flat, nnx.Linear(54, 10, rngs=rngs, **strong))
+        dense = nnx.Sequential(flat, nnx.Linear(54, 10, rngs=rngs, **{**strong, "bias_init": init.constant(0.2)}))
         layers = ((conv1, 2), (conv2, 1), (dense, 1))
         self.blocks = nnx.List([Block(layer, pool, alpha, beta, resting) for layer, pool in layers])
         local = [nnx.Linear(n, classes, rngs=rngs, **options) for n in (45, 54, 10)]

@@ -23,7 +23,7 @@ class Net(nnx.Module):
 
 
 STEPS = None
-TRAINED_BY = ("saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "sltt", "spike_representation", "ide")
+TRAINED_BY = ("saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "sltt", "spike_representation", "ide")
 
 
 def inputs():

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.nn import LIF, InstantReadout, Synapse, WSConv, detach, fixed
+from safjax.nn import LIF, InstantReadout, Synapse, detach, fixed
 from safjax.ops import avg_pool
 from safjax.ops.standardisation import standardise
 from safjax.surrogate import Surrogate
-from tests.examples_of_the_field.tess import Dampened, flattened
+from tests.examples_of_the_field.tess import Dampened, flattened, standardised
 
 
 class FastSigmoid(Surrogate):
@@ -21,7 +21,7 @@ class FastSigmoid(Surrogate):
 class WSLinear(nnx.Linear):
     def __init__(self, n_in, n_out, *, rngs, **options):
         super().__init__(n_in, n_out, rngs=rngs, **options)
-        self.gain = nnx.Param(jnp.ones(n_out, self.kernel.dtype))
+        self.gain = nnx.Param(jnp.full(n_out, 3.0, self.kernel.dtype))
 
     def __call__(self, x):
         return x @ standardise(self.kernel[...], self.gain[...]) + self.bias[...]
@@ -30,7 +30,7 @@ class WSLinear(nnx.Linear):
 class Net(nnx.Module):
     def __init__(self, rngs, classes=4, **options):
         random = {"use_bias": False, "kernel_init": nnx.initializers.normal(0.3), **options}
-        self.conv1, self.conv2 = (Synapse(WSConv(*size, rngs=rngs, **options)) for size in ((2, 5), (5, 6)))
+        self.conv1, self.conv2 = (Synapse(standardised(*size, rngs=rngs, **options)) for size in ((2, 5), (5, 6)))
         self.pool = Synapse(lambda x: avg_pool(x, (2, 2)))
         self.dense = Synapse(nnx.Sequential(flattened, WSLinear(54, 8, rngs=rngs, **options)))
         self.last, self.readout = Synapse(nnx.Linear(8, classes, rngs=rngs, **options)), InstantReadout()
@@ -50,8 +50,8 @@ class Net(nnx.Module):
 
 STEPS = None
 TRAINED_BY = (
-    "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide",
-    "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
+    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "exodus", "slayer", "sltt", "spike_representation",
+    "ide", "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
 )  # fmt: skip
 
 

@@ -17,6 +17,12 @@ class Dampened(Surrogate):
         return 0.3 * jnp.maximum(0, 1 - jnp.abs(x))
 
 
+def standardised(*size, rngs, **options):
+    conv = WSConv(*size, rngs=rngs, **options)
+    conv.gain[...] = 3 * conv.gain[...]
+    return conv
+
+
 def pooled(size, x):
     return avg_pool(x, (size, size)) if size > 1 else x
 
@@ -31,7 +37,7 @@ class Net(nnx.Module):
         for n_in, n_out, side, pool, kept in ((2, 6, 6, 1, 3), (6, 7, 6, 2, 3), (7, 8, 3, 1, 1)):
             waves = nnx.Linear(n_out * kept**2, classes, use_bias=False, kernel_init=sinusoidal, rngs=rngs, **options)
             shrunk = functools.partial(pooled, side // kept)
-            self.convs.append(Synapse(WSConv(n_in, n_out, use_bias=False, rngs=rngs, **options)))
+            self.convs.append(Synapse(standardised(n_in, n_out, use_bias=False, rngs=rngs, **options)))
             self.lifs.append(LIF(0.5, 0.6, Dampened(), reset=1 / 0.6))  # a spike subtracts 1
             self.pools.append(Synapse(functools.partial(pooled, pool)))
             self.local.append(Synapse(nnx.Sequential(shrunk, flattened, fixed(waves))))
@@ -52,8 +58,8 @@ class Net(nnx.Module):
 
 STEPS = None
 TRAINED_BY = (
-    "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide",
-    "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
+    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "exodus", "slayer", "sltt", "spike_representation",
+    "ide", "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import safjax
 from tests.nets import assert_fires
 
 nir = pytest.importorskip("nir")
-from safjax.nir import from_nir  # noqa: E402
+from safjax.nir import from_nir, to_nir  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -60,6 +60,22 @@ def test_a_file_computes_what_its_writer_does(name):
             if key in data:
                 expected = np.moveaxis(data[key], 2, -1)
                 np.testing.assert_array_equal(found, expected)
+
+
+slow = pytest.mark.slow
+
+
+@pytest.mark.filterwarnings("ignore::safjax.nir.ResetLost")
+@pytest.mark.parametrize(
+    "name",
+    ["snntorch_rleaky", *(pytest.param(n, marks=slow) for n in ("norse_conv", "norse_recurrent_cuba", "spyx_conv"))],
+)
+def test_what_was_read_is_written_again(name):
+    """With another flattening, biases at the first step and late answers in the graph itself, not in a convention."""
+    graph, dt, x, data = golden(name)
+    again = to_nir(from_nir(graph, dt, **WRITTEN[name]), x, dt)
+    outputs = safjax.predict(from_nir(again), x)
+    np.testing.assert_allclose(outputs, data["output"], rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ GRAPHS = {
     "a time step of 0": (lambda: graph(lif()), {"dt": 0.0}, "a time step above 0"),
     "no reset": (lambda: graph(lif()), {"like": "snntorch"}, "LIF 'a'.*reset=\"late\""),
     "sinabs in seconds": (lambda: graph(lif()), {"like": "sinabs"}, "counts time in steps. Write dt=1"),
-    "a writer nobody knows": (lambda: graph(lif()), {"like": "brian"}, "expected one of 'nir', 'safjax', 'snntorch'"),
+    "a writer nobody knows": (lambda: graph(lif()), {"like": "brian"}, "expected one of 'nir', 'snntorch'"),
     "a reset nobody knows": (lambda: graph(lif()), {"reset": "hard"}, "expected one of 'zero', 'subtract'"),
     "too short a constant": (
         lambda: graph(lif(tau=5e-4)),
@@ -87,6 +87,11 @@ GRAPHS = {
         lambda: graph(lif()),
         {"like": Convention(several=True)},
         "LIF 'a' has no counterpart.*max_spikes",
+    ),
+    "a start at v_reset": (
+        lambda: graph(lif(v_reset=0.1)),
+        {"like": "spikingjelly"},
+        "LIF 'a' starts from its v_reset",
     ),
     "other shapes": (lambda: graph(lif(4)), {}, r"LIF 'a' is given what has the shape \[3\].*tau has the shape \[4\]"),
     "an output of its own": (lambda: graph(lif(), made=(4,)), {}, r"Output 'output' has the shape \[4\], but is given"),

@@ -22,6 +22,7 @@ from safjax.nn import (
     Recurrent,
     Refractory,
     ResetTo,
+    SequenceState,
     StepWeights,
     Synapse,
 )
@@ -38,6 +39,17 @@ def dense(given=3, made=3, **options):
 
 def chain(*layers):
     return nnx.Sequential(*layers, InstantReadout())
+
+
+class Clock(nnx.Module):
+    """Counts steps."""
+
+    def __init__(self):
+        self.count = SequenceState(jnp.zeros(()))
+
+    def __call__(self, x):
+        self.count[...] += 1
+        return x * self.count[...]
 
 
 class Back(nnx.Module):
@@ -134,6 +146,7 @@ NETS = {
         "recurrent weights 'layers_0_synapse'.*use_bias=False",
     ),
     "behind the readout": (Behind, FLAT, "computes with what its readout returns"),
+    "a count of steps": (lambda: chain(Synapse(Clock())), FLAT, "'layers.0.layer.count' changes from step to step"),
     "two outputs": (Pair, FLAT, "returned a tuple"),
 }
 

@@ -77,6 +77,18 @@ def test_images_in_spikingjelly(gain):
     np.testing.assert_array_equal(in_spikingjelly(net, x, gain), simulated(net, x))
 
 
+def test_a_leak_potential_in_spikingjelly():
+    """Its membranes start there."""
+    torch, _ = pytest.importorskip("torch"), pytest.importorskip("nirtorch")
+    exchange = pytest.importorskip("spikingjelly.activation_based.nir_exchange")
+    numbers = {"tau": 4e-4, "r": 4.0, "v_leak": 0.4, "v_threshold": 2.0, "v_reset": 0.4}
+    neurons = nir.LIF(**{key: np.full(6, value) for key, value in numbers.items()})
+    graph, x = nir.NIRGraph.from_list(neurons), inputs(20, 3, 6)
+    expected = stepped(exchange.import_from_nir(graph, dt=DT, dtype=torch.float64), first(x), torch.float64)
+    found = simulated(from_nir(graph, DT, like="spikingjelly"), x)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_recurrence_in_spikingjelly():
     own = Synapse(layer(nnx.Linear, 8, 8, seed=1))
     net = nnx.Sequential(Synapse(layer(nnx.Linear, 6, 8)), Recurrent(LIF(0.7, **ZERO), own), InstantReadout())

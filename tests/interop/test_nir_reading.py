@@ -218,6 +218,25 @@ def test_a_recurrent_bias_acts_at_the_first_step_where_it_is_said():
         assert safjax.predict(net, x)[:, 0, 0].tolist() == expected
 
 
+def test_neurons_that_answer_late_still_answer_their_own_weights_at_once():
+    """A layer whose results come a step later, and nothing else."""
+    nodes = {
+        "input": nir.Input({"input": np.array([5])}),
+        "first": nir.Affine(weights(6, 5), draw(6, low=-0.5, high=0.2)),
+        "lif": lif(6),
+        "w": nir.Affine(weights(6, 6), draw(6, low=-0.5, high=0.3)),
+        "output": nir.Output({"output": np.array([6])}),
+    }
+    edges = [("input", "first"), ("first", "lif"), ("lif", "w"), ("w", "lif"), ("lif", "output")]
+    graph, x = nir.NIRGraph(nodes, edges), jnp.asarray(inputs(5))
+    at_once, late = (
+        safjax.predict(from_nir(graph, DT, like=Convention(answers_late=late)), x) for late in (False, True)
+    )
+    assert_fires({"lif": float(at_once.mean())})
+    np.testing.assert_array_equal(late[1:], at_once[:-1])
+    assert not np.any(late[0])
+
+
 @pytest.mark.parametrize(("fires", "expected"), [(">", 0.0), (">=", 1.0)])
 def test_a_membrane_that_meets_its_threshold(fires, expected):
     graph = chain((1,), lif=nir.LIF(*(np.full(1, v) for v in (2e-3, 2.0, 0.0, 1.0))))

@@ -24,6 +24,7 @@ from safjax.nn import (
     ResetTo,
     Synapse,
     WSConv,
+    concatenate,
 )
 from safjax.ops import avg_pool, global_avg_pool
 from tests import nets
@@ -114,7 +115,7 @@ class Loops(nnx.Module):
 
     def __init__(self):
         self.first, self.second = Synapse(dense(5, 6, 1)), Synapse(dense(6, 4, 2))
-        self.lif1 = Recurrent(LIF(0.6, **ZERO), Synapse(dense(6, 6, 3)))
+        self.lif1 = Recurrent(LIF(0.6, **ZERO), Synapse(dense(6, 6, 3, bias_init=nnx.initializers.normal(1.0))))
         self.lif2 = CurrentLIF(0.2, 0.5, **ZERO)
         self.back, self.delay = Synapse(dense(4, 6, 4)), Delay()
         self.axon, self.last, self.readout = (
@@ -135,6 +136,8 @@ def test_loops(gain):
     x, delayed = draw(STEPS, BATCH, 5, high=2), [("lif1_synapse", "lif1_neuron"), ("back", "lif1_neuron")]
     graph = agree(Loops(), x, delayed, gain=gain)
     assert "Scale" not in kinds(graph) and kinds(graph).count("Delay") == 1
+    # At the first step readers of NIR let no recurrent bias act.
+    assert not np.any(graph.nodes["lif1_synapse"].bias) and not np.any(graph.nodes["back"].bias)
 
 
 class Skip(nnx.Module):
@@ -143,6 +146,7 @@ class Skip(nnx.Module):
     def __init__(self):
         self.first, self.lif1, self.lif2 = Synapse(dense(5, 6, 1)), LIF(0.8, **ZERO), LIF(0.5, 0.8, **ZERO)
         self.both = Synapse(lambda a, b: jnp.concatenate([a, b], -1) @ draw(12, 4, low=-0.6, high=1.2))
+        self.side, self.lif3 = Synapse(dense(10, 4, 3)), LIF(0.7, 3.0, **ZERO)
         self.second, self.delay = Synapse(dense(6, 6, 2)), Delay()
         self.readout = InstantReadout()
 
@@ -151,7 +155,23 @@ class Skip(nnx.Module):
         one = self.lif1(current)
         self.delay.keep(one)
         two = self.lif2(self.second(one) - 0.5 * current + self.delay.recall())
-        return self.readout(self.both(one, two))
+        three = self.lif3(self.side(concatenate(two, self.both(one, two))))
+        return self.readout(2.0 * three + self.both(one, two))
+
+
+def test_lines():
+    """Along one axis, and matrices along the last of several."""
+    net = nnx.Sequential(
+        Synapse(conv(3, 4, (3,), strides=2, padding=((2, 0),))),
+        LIF(0.8, 0.5, **ZERO),
+        Synapse(dense(4, 5)),
+        LIF(0.5, 0.9, **ZERO),
+        Synapse(nnx.Sequential(lambda x: x.reshape(len(x), -1), lambda x: 0.7 * x, dense(30, 4))),
+        InstantReadout(),
+    )
+    graph = agree(net, draw(STEPS, BATCH, 11, 3, high=1.5))
+    assert "Scale" not in kinds(graph)
+    assert kinds(graph)[1:4] == ["Conv1d", "LIF", "Conv1d"]
 
 
 def test_sums():

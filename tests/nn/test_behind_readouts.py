@@ -8,8 +8,9 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.nn import LIF, InstantReadout, LeakyReadout
+from safjax.nn.binding import bind
 from tests import nets
-from tests.refused_nets import IMAGE, SEQUENCE, UNITS, Calls, chain, dense, given
+from tests.refused_nets import IMAGE, SEQUENCE, STEPS, UNITS, Calls, chain, dense, given
 
 FORMS = {"by step": rules.rate_backprop(), "by layer": rules.rate_backprop(layerwise=True)}
 NAMES = ("rate_backprop", "rate_backprop(layerwise=True)")
@@ -71,7 +72,20 @@ def test_what_would_be_differentiated_at_one_step_is_refused(name):
     make, words = REFUSED[name]
     for form in FORMS.values():
         with pytest.raises(ValueError, match=words):
-            safjax.value_and_grad(lambda *_: jnp.zeros(()), form)(make(), given(SEQUENCE)[0])
+            bound(make(), form)
+
+
+def bound(net, rule, static=False):
+    """As when a gradient is asked for."""
+    return bind(net, rule, jnp.ones(IMAGE), STEPS, static)
+
+
+def test_check_names_the_layer():
+    report = safjax.check(net(end, end=Holds(linear())), *given(SEQUENCE))
+    for name in NAMES:
+        (reason,) = report[name].reasons
+        assert reason.path == "end.layer" and "'end.layer', behind the readout at 'readout'" in reason.sentence
+    assert report["bptt"].trains and report["saf_f"].trains
 
 
 TAKEN = {
@@ -85,21 +99,22 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_is_the_same_at_every_step_is_taken(name):
-    report = safjax.check(TAKEN[name](), *given(SEQUENCE))
-    assert all(report[rule].trains for rule in NAMES), report
+    for form in FORMS.values():
+        bound(TAKEN[name](), form)
 
 
 def test_an_image_is_no_change_with_time():
     for behind in (lambda n, o, x: o * x, lambda n, o, x: o + n.end(x)):
-        report = safjax.check(net(behind, end=linear()), *given(IMAGE))
-        assert report["rate_backprop"].trains, report
+        bound(net(behind, end=linear()), FORMS["by step"], static=True)
 
 
 def test_both_forms_see_a_readout_further_within():
-    taken = chain(dense(), LIF(), dense())
-    for behind, trains in ((lambda x: x - 1, True), (jnp.square, False)):
-        report = safjax.check(nnx.Sequential(taken, behind), *given(SEQUENCE))
-        assert [report[rule].trains for rule in NAMES] == [trains, trains]
+    for form in FORMS.values():
+        bound(nnx.Sequential(chain(dense(), LIF(), dense()), lambda x: x - 1), form)
+        with pytest.raises(
+            ValueError, match="behind the readout at 'layers.0.layers.3', contains the operation 'square'"
+        ):
+            bound(nnx.Sequential(chain(dense(), LIF(), dense()), jnp.square), form)
 
 
 @pytest.mark.usefixtures("x64")

@@ -19,7 +19,7 @@ from tests.tables import some_slow
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
 RULES["rate_backprop(layerwise=True)"] = rules.rate_backprop(layerwise=True)
-ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.one_decay]
+ACCUMULATE = [name for name, r in RULES.items() if r.propagation.one_decay and not r.propagation.per_weight]
 
 
 @functools.cache

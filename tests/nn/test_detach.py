@@ -17,8 +17,11 @@ from tests.tables import some_slow
 pytestmark = pytest.mark.usefixtures("x64")
 
 DECAY = 0.6
-QUICK = ("saf_f", "ottt_a", "bptt", "exodus", "rate_backprop, layerwise")
-EVERY = some_slow([(name,) for name in RULES], lambda name: name in QUICK)
+
+
+def all_rules(*quick):
+    """Every rule; but for these few, among the slow tests."""
+    return pytest.mark.parametrize("name", some_slow([(name,) for name in RULES], lambda name: name in quick))
 
 
 def dense(n_in, n_out, rngs):
@@ -53,7 +56,7 @@ def sequence(steps=6):
     return jnp.asarray(np.random.default_rng(3).normal(0.3, 1.1, (steps, nets.BATCH, 7)))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@all_rules("ottt_a", "saf_f", "exodus")
 def test_each_layer_learns_by_the_losses_in_front_of_the_next_cut(name):
     """The first layer as if there were no second one, the second one as if nothing were cut; spikes are the same."""
     compute, x, y = safjax.value_and_grad(loss, RULES[name]), sequence(), nets.labels()
@@ -96,7 +99,7 @@ class Broadcast(nnx.Module):
         return self.readout(current)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@all_rules("ottt_a", "rate_backprop, layerwise")
 def test_a_broadcast_error_changes_no_output_and_is_linear_in_the_way_back(name):
     compute, x, y = safjax.value_and_grad(nets.loss, RULES[name]), sequence(), nets.labels()
     (value, aux), grads = compute(Broadcast(), x, y)
@@ -130,7 +133,7 @@ def spatial(net, run, x, labels, trace):
     return result
 
 
-@pytest.mark.parametrize(("name", "trace"), [("sltt", 0.0), ("ottt_a", DECAY)])
+@pytest.mark.parametrize(("name", "trace"), [pytest.param("sltt", 0.0, marks=pytest.mark.slow), ("ottt_a", DECAY)])
 def test_direct_feedback_alignment_by_hand(name, trace):
     net, x, labels = Broadcast(), sequence(), nets.labels()
     (_, aux), grads = safjax.value_and_grad(cross_entropy, RULES[name])(net, x, labels)
@@ -187,7 +190,7 @@ class Cut(nnx.Module):
         return self.readout(self.last(detach(spikes)) + self.back(spikes - detach(spikes)))
 
 
-@pytest.mark.parametrize("broadcast", [False, True])
+@pytest.mark.parametrize("broadcast", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_e_prop_for_lif(broadcast):
     """OTTT with a recurrent layer is e-prop, symmetric or by a random way back: BPTT with recurrence and reset cut.
 
