@@ -9,6 +9,8 @@ import pytest
 from safjax import rules
 from safjax.aot import cost_of
 from safjax.aot.hlo import parse
+from safjax.rules.ports import PortPropagation
+from safjax.schedules import MeanOutput
 from tests.aot import steps
 from tests.tables import BROAD, DEEP
 
@@ -32,14 +34,16 @@ def products(rule):
     """Multiplications and additions of the convolutional net's step: nothing is computed twice, and all as it stands.
 
     Minimal filtering (Winograd) would have fewer, convolutions as matrix products (im2col) more.
-    The first convolution is that of a still image: its result leaves the loop where its weights do not change there.
+    The first convolution is that of a still image: its result leaves the loop where its weights do not change there,
+    and so does its gradient where a still input has nothing that changes in time.
     """
     one, two = steps.CHANNELS
     first, second = (2 * steps.BATCH * taps * n * m for taps, (n, m) in zip(TAPS, ((3, one), (one, two)), strict=True))
     last = 2 * steps.BATCH * two * steps.CLASSES
     turns = T if rule.schedule.updates(T) > 1 else 1
-    backward = 1 if rule.schedule.last_step_only or rule.name == "rate_backprop" else T
-    return 2 * turns * first + (T + 2 * backward) * (second + last)
+    backward = 1 if rule.schedule.last_step_only or isinstance(rule.schedule, MeanOutput) else T
+    before = T if isinstance(rule.propagation, PortPropagation) else turns
+    return (turns + before) * first + (T + 2 * backward) * (second + last)
 
 
 def test_of_a_convolutional_net():
