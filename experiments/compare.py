@@ -118,11 +118,13 @@ class OverNets(NamedTuple):
       cosines: {reference: {rule: [nets, parts]}}.
       ratios: the same of norms over norms.
       rates: firing rates [nets, layers].
+      refused: {rule that does not train them: path of the layer}.
     """
 
     cosines: dict[str, Curves]
     ratios: dict[str, Curves]
     rates: np.ndarray
+    refused: dict[str, str]
 
 
 def over_nets(options: Options, decay: float, steps: int) -> OverNets:
@@ -135,16 +137,19 @@ def over_nets(options: Options, decay: float, steps: int) -> OverNets:
         )
         rates.append([float(spikes.mean()) for spikes in safjax.simulate(net, x, steps).spikes.values()])
 
+    trained = [rule for rule in options.rules if found[0][rule].trains]
+    refused = {rule: found[0][rule].reasons[0][0] for rule in options.rules if rule not in trained}
+
     def curves(quantity: str) -> dict[str, Curves]:
         return {
             reference: {
                 rule: np.array([[getattr(like, quantity) for like in _parts(each[rule], reference)] for each in found])
-                for rule in options.rules
+                for rule in trained
             }
             for reference in REFERENCES
         }
 
-    return OverNets(curves("cosine"), curves("ratio"), np.array(rates))
+    return OverNets(curves("cosine"), curves("ratio"), np.array(rates), refused)
 
 
 def _parts(row: Any, reference: str) -> list:
@@ -204,12 +209,14 @@ def run(options: Options) -> str:
     for (decay, steps), result in results.items():
         low, high = result.rates.mean(0).min(), result.rates.mean(0).max()
         said.append(f"{options.nets} random nets, λ = {decay}, T = {steps}; layers fire at {low:.0%} to {high:.0%}.")
+        said += [f"`{rule}` does not train them, at '{path}'." for rule, path in result.refused.items()]
         said += ["Cosines:", table(result.cosines), "Norms over norms:", table(result.ratios)]
     moments = list(along_training(options))
     panels = {
         f"digits, trained by {options.method}: beside {reference}": {
             rule: np.array([moment.report[rule].together[reference].cosine for moment in moments])
             for rule in options.rules
+            if moments[0].report[rule].trains
         }
         for reference in REFERENCES
     }

@@ -10,7 +10,7 @@ from experiments import compare
 from experiments.report import cosines
 from tests import nets
 
-RULES = ("ottt_a", "saf_e", "slayer")
+RULES = ("ottt_a", "saf_e", "slayer", "eprop")
 
 
 def test_a_tiny_run(tmp_path, capsys, monkeypatch):
@@ -28,6 +28,7 @@ def test_a_tiny_run(tmp_path, capsys, monkeypatch):
     assert 0.5 < float(traced[0][1]) < 0.999
     slayer = [line for line in said.splitlines() if line.startswith("| `slayer`")]
     assert all(line.endswith("| 1.000 | 1.000 | 1.000 | 1.000 | 1.000 |") for line in slayer), "BPTT without the reset"
+    assert "`eprop` does not train them, at" in said and "| `eprop`" not in said, "a layer that no readout hears"
     assert "compile s" in said
     for name in ("random_nets.png", "training.png"):
         with Image.open(tmp_path / "out" / name) as image:
