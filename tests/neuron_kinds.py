@@ -146,12 +146,13 @@ def mean_refusal(kind, topology):
 def per_weight_refusal(rule, kind):
     """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
     if not RULES[rule].propagation.one_decay:
-        return "keeps the derivatives of each neuron's own memory" if "PSN" in kind else None
+        unknown = "PSN" in kind or kind == "dynamic threshold"
+        return "keeps the derivatives of each neuron's own memory" if unknown else None
     if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
         return "one constant decay for the whole net"
     if kind.startswith("ALIF"):
         return "one decay for the whole net|in the next membrane by its decay"
-    others = ("CurrentLIF", "PSN", "refractory")
+    others = ("CurrentLIF", "PSN", "refractory", "dynamic")
     return "in the next membrane by its decay" if any(other in kind for other in others) else None
 
 
@@ -172,7 +173,7 @@ def refusal(rule, kind, topology):
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
     if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
-        return None
+        return "a trace of the slope of each neuron by itself" if kind == "dynamic threshold" else None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

@@ -170,6 +170,7 @@ def test_errors_of_jax_name_the_layer(layers, note):
     assert re.search(f"This happened in the {note}", "\n".join(error.value.__notes__))
 
 
+@pytest.mark.usefixtures("advice")
 def test_advice_is_not_what_the_same_net_would_be_refused():
     """Neurons that need all steps at once go layer by layer only, and not with feedback."""
 
