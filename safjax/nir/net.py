@@ -89,9 +89,9 @@ class Wired(nnx.Module):
     def _made(self, name: str, x: Any) -> Any:
         """What a node makes of what leads to it; the output reads it out, if nothing before it has."""
         if name not in self.layers:
-            *_, last_node = self.nodes
-            read = any(isinstance(self.layers.get(source), LeakyReadout) for source in last_node.sources)
-            return self.readout(x) if name == last_node.name and not read else x
+            *_, end = self.nodes
+            read = any(isinstance(self.layers.get(a), LeakyReadout) for a in end.sources if a is not None)
+            return self.readout(x) if name == end.name and not read else x
         return self.layers[name](self.before[name](x) if name in self.before else x)
 
 
