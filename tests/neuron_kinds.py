@@ -141,12 +141,23 @@ def mean_refusal(kind, topology):
     return "is defined for LIF and IF neurons" if any(other in kind for other in others) else None
 
 
+def event_refusal(kind, topology):
+    """Of the rule of spike times."""
+    if topology != "feed-forward":
+        return "over all time steps.* but the Delay at .* feeds"
+    if "CurrentLIF" in kind:
+        return "hold an array as 'decay'" if "set to zero" in kind else None
+    return "needs membranes that rise to their threshold with a slope"
+
+
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
     if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":
         return "look at all steps of a sequence at once, but the Delay at"
     if rule in MEANS:
         return mean_refusal(kind, topology)
+    if rule == "eventprop":
+        return event_refusal(kind, topology)
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:

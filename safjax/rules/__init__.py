@@ -3,6 +3,7 @@
 from safjax.rules.named import (
     RULES,
     bptt,
+    eventprop,
     exodus,
     ide,
     ottt_a,
@@ -24,6 +25,7 @@ __all__ = [
     "Propagation",
     "Rule",
     "bptt",
+    "eventprop",
     "exodus",
     "ide",
     "ottt_a",

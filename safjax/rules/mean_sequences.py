@@ -39,6 +39,7 @@ class MeanSequencePropagation:
     one_decay = False
     recalls = False
     whole_sequence = True
+    one_map = "differentiates the mean over all steps"
 
     @property
     def inference(self) -> SpikePropagation:

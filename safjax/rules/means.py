@@ -10,7 +10,7 @@ where J = dm/du is 1 if the reset is detached. What is carried of a step does no
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,7 @@ class MeanPropagation:
     accumulates = True
     one_decay = False
     whole_sequence = False
+    one_map: ClassVar[str | None] = None
     recalls = False
 
     @property

@@ -6,7 +6,7 @@ small ones. Only neurons run along time. A static image's first synapse stays at
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +69,7 @@ class SequencePropagation:
     one_decay = False
     recalls = False
     whole_sequence = True
+    one_map: ClassVar[str | None] = None
 
     @property
     def inference(self) -> SpikePropagation:

@@ -19,6 +19,7 @@ from tests.tables import some_slow
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
 RULES["rate_backprop(layerwise=True)"] = rules.rate_backprop(layerwise=True)
+RULES["eventprop"] = rules.eventprop()
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.one_decay]
 
 
@@ -88,7 +89,7 @@ def test_what_is_expected_of_some():
     assert trained["neurons"] == ("bptt", "sltt", "bptt(layerwise=True)")
     assert trained["all steps at once"] == ("exodus", "slayer", "bptt(layerwise=True)")
     assert trained["statistics of all steps"] == (*trained["all steps at once"], by_layer)
-    one_update = tuple(name for name in RULES if name not in ("saf_e", "ottt_o"))
+    one_update = tuple(name for name in RULES if name not in ("saf_e", "ottt_o", "eventprop"))
     assert trained["statistics of all steps, learned before"] == one_update
     assert trained["rounding"] == ("ottt_a", "ottt_o", *means, by_layer)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")

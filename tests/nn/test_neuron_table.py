@@ -28,7 +28,7 @@ def alternating(kind, topology):
     "kind, topology", some_slow([(kind, topology) for kind in NEURONS for topology in TOPOLOGIES], alternating)
 )
 def test_every_cell_is_taken_or_refused(kind, topology):
-    for name, rule in RULES.items():
+    for name, rule in {**RULES, "eventprop": rules.eventprop()}.items():
         expected = refusal(name, kind, topology)
         if expected is None:
             bind(Net([kind], topology), rule, inputs()[0], STEPS, False)
