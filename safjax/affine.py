@@ -48,14 +48,15 @@ def _scan(jaxpr, depends: list[bool]) -> tuple[str | None, list[bool]]:
         if not any(flags) or not eqn.outvars:
             # Without results, as a print: nothing comes of it.
             continue
-        problem, out_flags = _equation(eqn, flags)
+        problem, out_flags = through_equation(eqn, flags)
         if problem is not None:
             return problem, []
         dependent.update(v for v, d in zip(eqn.outvars, out_flags, strict=True) if d)
     return None, [not isinstance(v, core.Literal) and v in dependent for v in jaxpr.outvars]
 
 
-def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
+def through_equation(eqn: Any, flags: list[bool]) -> tuple[str | None, list[bool]]:
+    """(why one operation is not affine in those of its operands that are flagged, which results depend on them)."""
     name, everything = eqn.primitive.name, [True] * len(eqn.outvars)
     if name in _LINEAR or (name in _PRODUCT and sum(flags) == 1) or (name in _LINEAR_IN_FIRST and not any(flags[1:])):
         return None, everything
@@ -82,3 +83,66 @@ def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
 def _rounds(old: jnp.dtype, new: jnp.dtype) -> bool:
     """Whether a cast takes fractions away; what it takes from the last digits of a number is rounding error."""
     return jnp.issubdtype(new, jnp.bool_) or (jnp.issubdtype(old, jnp.inexact) and not jnp.issubdtype(new, jnp.inexact))
+
+
+class _Zero:
+    """An array of zeros that nothing needs to be computed for."""
+
+
+_ZERO = _Zero()
+_CALLS = {"jit", "pjit", "closed_call", "core_call"}
+
+
+def at_zero(function: Callable[..., Any], weights: Any, x: Any) -> jax.Array:
+    """f(w, 0): of an affine function what does not depend on x, such as a bias; without one product by zero.
+
+    Args:
+      function: f(w, x), to one array.
+      weights: w, any pytree.
+      x: of the shapes and dtypes of x.
+    """
+    closed = jax.make_jaxpr(function)(weights, x)
+    zeros = [_ZERO] * len(jax.tree.leaves(x))
+    (result,) = _evaluated(closed.jaxpr, closed.consts, [*jax.tree.leaves(weights), *zeros])
+    return _instantiated(closed.jaxpr.outvars[0], result)
+
+
+def _instantiated(atom: Any, value: Any) -> Any:
+    return jnp.zeros(atom.aval.shape, atom.aval.dtype) if value is _ZERO else value
+
+
+def _evaluated(jaxpr: Any, constants: Any, arguments: list) -> list:
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+
+    def of(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        known.update(zip(eqn.outvars, _results(jaxpr, eqn, [of(v) for v in eqn.invars]), strict=True))
+    return [of(v) for v in jaxpr.outvars]
+
+
+def _results(jaxpr: Any, eqn: Any, inputs: list) -> list:
+    """Of one operation of a program, whose inputs may be `_ZERO`."""
+    name, zero, nothing = eqn.primitive.name, [x is _ZERO for x in inputs], [_ZERO] * len(eqn.outvars)
+    if any(zero):
+        if all(zero) and (name in _LINEAR or name == "convert_element_type"):
+            return nothing
+        if name in _PRODUCT or (name in _LINEAR_IN_FIRST and zero[0]):
+            return nothing
+        if name in ("add", "add_any", "sub"):
+            other = inputs[0] if zero[1] else -inputs[1] if name == "sub" else inputs[1]
+            return [jnp.broadcast_to(other, eqn.outvars[0].aval.shape)]
+        inner = list(core.jaxprs_in_params(eqn.params)) if name not in ("scan", "while") else []
+        # Of a choice between branches, which may be one function spelled for several platforms, behind the index.
+        behind = inputs[1:] if name == "cond" else inputs
+        if inner and len(inner[0].invars) == len(behind) and not any(one.constvars for one in inner):
+            results = [_evaluated(one, [], behind) for one in (inner if name == "cond" else inner[:1])]
+            if all(x is _ZERO for one in results for x in one):
+                return nothing
+            if name in _CALLS:
+                return results[0]
+    given = {v: _instantiated(v, x) for v, x in zip(eqn.invars, inputs, strict=True) if not isinstance(v, core.Literal)}
+    debug_info = jaxpr.debug_info.with_unknown_names()
+    alone = jaxpr.replace(constvars=[], invars=list(given), outvars=eqn.outvars, eqns=[eqn], debug_info=debug_info)
+    return core.jaxpr_as_fun(core.ClosedJaxpr(alone, []))(*given.values())

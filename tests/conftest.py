@@ -19,6 +19,9 @@ gc.set_threshold(100_000, 20, 20)
 
 @pytest.fixture
 def x64():
-    """Double precision for one test: spikes cannot flip by rounding, so equal means equal."""
-    with jax.enable_x64(True):
+    """Double precision for one test: spikes cannot flip by rounding, so equal means equal.
+
+    By default accelerators round the factors of products, float32 to TF32 or bfloat16; here they may not.
+    """
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         yield

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import safjax
-from safjax import rules
 from safjax.nn import BatchNorm
 from tests import nets
+from tests.tables import BROAD
 
-RULES = {name: make() for name, make in rules.RULES.items()}
+RULES = {name: make() for name, make in BROAD.items()}
 SUMMING = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 
 

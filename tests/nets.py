@@ -121,20 +121,21 @@ class Residual(nnx.Module):
 
 
 class Hybrid(nnx.Module):
-    """Stock nonlinear layers before and after a spiking part."""
+    """Stock nonlinear layers before a spiking part, and behind it unless that is said."""
 
-    def __init__(self, readout=LeakyReadout):
+    def __init__(self, readout=LeakyReadout, behind=True):
         rngs = nnx.Rngs(3)
         self.before = _conv(2, 3, rngs)
         self.synapse = Synapse(_conv(3, 4, rngs))
         self.lif = LIF()
-        self.last = Synapse(nnx.Sequential(ops.global_avg_pool, _dense(4, 8, rngs)))
+        self.last = Synapse(nnx.Sequential(ops.global_avg_pool, _dense(4, 8 if behind else CLASSES, rngs)))
         self.readout = readout()
-        self.after = _dense(8, CLASSES, rngs)
+        self.after = _dense(8, CLASSES, rngs) if behind else None
 
     def __call__(self, x):
         x = nnx.relu(nnx.max_pool(self.before(x), (2, 2), (2, 2)))
-        return self.after(nnx.tanh(self.readout(self.last(self.lif(self.synapse(x))))))
+        output = self.readout(self.last(self.lif(self.synapse(x))))
+        return output if self.after is None else self.after(nnx.tanh(output))
 
 
 def assert_fires(rates, low=0.05, high=0.6):

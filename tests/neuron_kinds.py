@@ -1,5 +1,6 @@
 """The kinds of neurons and the rules that may train them: nets of every kind, and what must be refused."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -30,9 +31,10 @@ STEPS, DECAY, UNITS = 12, 0.7, 10
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 RULES["rate_backprop, layerwise"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
+PER_WEIGHT = [name for name, rule in RULES.items() if rule.propagation.per_weight]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 CLAMPED = [name for name in ACCUMULATE if RULES[name].propagation == rules.spike_representation().propagation]
-MEANS = [name for name in RULES if name.startswith("rate_backprop")]
+MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
 """Rules that differentiate means over time, which have one at the end of a sequence."""
 STEPWISE = [name for name in RULES if name not in LAYERWISE]
 
@@ -70,8 +72,8 @@ NEURONS = {
     ),
     "ALIF, set to zero": lambda: ALIF(DECAY, reset=ResetTo(0.0)),
     "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
-    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
     "dynamic threshold": lambda: DynamicThresholdLIF(DECAY, over="sample"),
+    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8), raised_reset=True), 1, integrate=True),
 }
 
 
@@ -150,6 +152,18 @@ def event_refusal(kind, topology):
     return "needs membranes that rise to their threshold with a slope"
 
 
+def per_weight_refusal(rule, kind):
+    """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
+    if not RULES[rule].propagation.one_decay:
+        return "keeps the derivatives of each neuron's own memory" if "PSN" in kind else None
+    if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
+        return "one constant decay for the whole net"
+    if kind.startswith("ALIF"):
+        return "one decay for the whole net|in the next membrane by its decay"
+    others = ("CurrentLIF", "PSN", "refractory", "dynamic")
+    return "in the next membrane by its decay" if any(other in kind for other in others) else None
+
+
 def refusal(rule, kind, topology):
     """What the error must say where a cell is refused; None where it trains."""
     if kind in ("PSN", "masked PSN", "SPSN") and topology != "feed-forward":
@@ -161,8 +175,15 @@ def refusal(rule, kind, topology):
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
-        closed = rule != "bptt, layerwise" and any(other in kind for other in ("ALIF", "refractory", "dynamic"))
+        others = ("ALIF", "refractory", "dynamic")
+        closed = getattr(RULES[rule].propagation, "closed_form", False) and any(other in kind for other in others)
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
+    if rule in PER_WEIGHT:
+        return per_weight_refusal(rule, kind)
+    if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
+        return "learns '.*weights of synapses only"
+    if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
+        return "keeps a trace of the slope of each neuron by itself" if "dynamic" in kind else None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

@@ -11,10 +11,11 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, BatchNorm, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD
 
 STEPWISE = {"bptt": rules.bptt(), "bptt, remat": rules.bptt(remat=True), "sltt": rules.sltt()}
 LAYERWISE = {"bptt, layerwise": rules.bptt(layerwise=True), "exodus": rules.exodus(), "slayer": rules.slayer()}
-ACCUMULATING = {name: make() for name, make in rules.RULES.items() if make().propagation.accumulates}
+ACCUMULATING = {name: make() for name, make in BROAD.items() if make().propagation.accumulates}
 EVERY = {**STEPWISE, **LAYERWISE, **ACCUMULATING}
 MOMENTUM, EPSILON, DEVIATION = 0.8, 1e-3, 1.3
 

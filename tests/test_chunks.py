@@ -12,6 +12,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.nn import (
+    ALIF,
     LIF,
     BatchNorm,
     CurrentLIF,
@@ -29,11 +30,11 @@ from tests.tables import some_slow
 pytestmark = pytest.mark.usefixtures("x64")
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
-ONLINE = ["saf_e", "ottt_a", "ottt_o", "sltt"]
-LAST = ["saf_f", "spike_representation", "ide"]
-MEANS = ["rate_backprop"]
-"""Rules of means over a whole sequence: no chunks."""
-WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
+PER_WEIGHT = [name for name, rule in RULES.items() if rule.propagation.per_weight]
+MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
+LAST = [name for name, rule in RULES.items() if rule.schedule.last_step_only]
+WHOLE = [name for name, rule in RULES.items() if rule.schedule.sees_all_steps]
+ONLINE = [name for name in RULES if name not in (*MEANS, *LAST, *WHOLE)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -59,7 +60,7 @@ class Recurring(nnx.Module):
 
 
 class Mixed(nnx.Module):
-    """A filter, a reset to a value, and a readout with a decay for each class: no rule that accumulates takes it."""
+    """A filter, a reset to a value, and a readout with a decay for each class: no rule of one decay takes it."""
 
     def __init__(self):
         rngs = nnx.Rngs(3)
@@ -85,6 +86,21 @@ class Windowed(nnx.Module):
         return self.readout(self.last(self.window(self.first(x))))
 
 
+class Heard(nnx.Module):
+    """Two layers, both of which the readout hears, so that e-prop teaches them."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(2)
+        self.first, self.lif = dense((7, 12), rngs), LIF(0.6)
+        self.second, self.alif = dense((12, 9), rngs), Recurrent(ALIF(0.8), dense((9, 9), rngs))
+        self.last, self.skip = dense((9, nets.CLASSES), rngs), dense((12, nets.CLASSES), rngs)
+        self.readout = LeakyReadout(0.9)
+
+    def __call__(self, x):
+        one = self.lif(self.first(x))
+        return self.readout(self.last(self.alif(self.second(one))) + self.skip(one))
+
+
 def vectors(steps=nets.STEPS):
     return jnp.asarray(np.random.default_rng(0).normal(0.6, 1.2, (steps, nets.BATCH, 7)))
 
@@ -97,18 +113,30 @@ TOPOLOGIES = {
     "filter, dropout, decays": (Mixed, vectors),
     "window": (Windowed, vectors),
     "refractory": (Resting, vectors),
+    "two readouts": (Heard, vectors),
 }
+DENSE = {
+    "ostl": ("recurrent, dropout", "filter, dropout, decays", "refractory"),
+    "otpe": ("recurrent, dropout",),
+    "eprop": ("two readouts",),
+}
+"""Of nets without convolutions, those that rules with a derivative for each weight train."""
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 
 
 def trains(name, topology):
+    if name in PER_WEIGHT:
+        return topology in DENSE[name]
+    if topology == "two readouts":
+        # Of this kind there are others for the other rules.
+        return False
     if topology in ("feedback", "recurrent, dropout"):
-        return name not in (*LAYERWISE, *MEANS)
+        return RULES[name].propagation.recalls
     if topology == "refractory":
-        return name in ("bptt", "sltt", "bptt, layerwise")
+        return name in ("bptt", "sltt", "stllr", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
-        return name not in ACCUMULATE
+        return name not in ACCUMULATE or (name == "stllr" and topology != "window")
     return True
 
 
@@ -119,10 +147,11 @@ QUICK = {
     "convolution": ["ottt_a", "saf_f", "spike_representation", "sltt"],
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
-    "recurrent, dropout": ["ottt_a", "saf_e", "ide", "sltt"],
-    "filter, dropout, decays": ["sltt", "exodus", "slayer"],
+    "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt", "otpe"],
+    "filter, dropout, decays": ["sltt", "stllr", "exodus", "slayer", "ostl"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],
+    "two readouts": ["eprop"],
 }
 """Of each net rules of every kind that trains it; the others are among the slow tests."""
 
@@ -279,7 +308,10 @@ def test_the_gradient_of_a_chunk_is_autodiffs_and_cuts_can_be_bridged(name):
 
 
 @pytest.mark.parametrize(
-    "name", some_slow([(name,) for name in RULES if name not in MEANS], lambda name: name not in (*ALIKE, "sltt"))
+    "name",
+    some_slow(
+        [(name,) for name in RULES if name not in (*PER_WEIGHT, *MEANS)], lambda name: name not in (*ALIKE, "sltt")
+    ),
 )
 def test_an_image_may_be_presented_for_some_steps_of_a_sequence(name):
     """`steps` with a state presents it for so many further steps, as if it were a part of the sequence."""

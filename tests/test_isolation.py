@@ -17,7 +17,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, Delay, Dropout, LeakyReadout, Recurrent, Synapse, WSConv
 from tests import nets
-from tests.neuron_kinds import NEURONS, RULES, Net, inputs
+from tests.neuron_kinds import NEURONS, PER_WEIGHT, RULES, Net, inputs
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -108,7 +108,9 @@ ALIKE = ("saf_e", "ottt_o", "sltt", "slayer", "spike_representation", "bptt, lay
 """Rules whose propagation another one of the table has, or nearly so: among the slow tests."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in ALIKE else []) for n in RULES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ALIKE else []) for n in RULES if n not in PER_WEIGHT]
+)
 def test_every_rule_on_a_sequence(name):
     assert_isolated(name, images(4))
 

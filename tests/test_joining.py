@@ -26,11 +26,12 @@ from tests.joined_nets import (
     two_inputs,
     vectors,
 )
+from tests.tables import BROAD
 from tests.test_chunks import chunks, total
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+RULES = {**{name: make() for name, make in BROAD.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss):

@@ -14,6 +14,7 @@ from safjax import rules
 from safjax.nn import IF, LIF, PLIF, CurrentLIF, Dropout, InstantReadout, LeakyReadout, Synapse
 from safjax.surrogate import Exponential
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -147,7 +148,7 @@ class TwoStages(nnx.Module):
         return self.readout(self.last(self.lif2(self.second(middle) + self.skip(x))))
 
 
-@pytest.mark.parametrize("name", [name for name in rules.RULES if name != "bptt"])
+@pytest.mark.parametrize("name", [name for name in BROAD if name != "bptt"])
 def test_a_readout_in_the_middle(name):
     """Every rule fires the spikes of plain simulation, whatever it takes for static; EXODUS is BPTT."""
     x, rule = dense_input()[0], rules.RULES[name]()

@@ -10,7 +10,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 
-ONLINE = ["saf_f", "saf_e", "ottt_a", "ottt_o", "sltt", "spike_representation", "ide", "rate_backprop"]
+ONLINE = [name for name, make in rules.RULES.items() if not make().schedule.sees_all_steps]
 
 
 def loss(output, labels):
@@ -25,16 +25,22 @@ def vgg_f():
     return safjax.models.SpikingVGGF(3, cfg=(8, "M", 12), in_features=1, rngs=nnx.Rngs(0))
 
 
-def compiled(rule, steps, static, make=vgg):
-    """The lowered and the compiled training step for T = `steps`."""
-    net = make()
+def dense():
+    layers = (lambda x: x.reshape(len(x), -1), nnx.Linear(256, 64, rngs=nnx.Rngs(0)))
+    last = safjax.nn.Synapse(nnx.Linear(64, 3, rngs=nnx.Rngs(1)))
+    return nnx.Sequential(safjax.nn.Synapse(nnx.Sequential(*layers)), safjax.nn.LIF(), last, safjax.nn.LeakyReadout())
+
+
+def compiled(rule, steps, static, make=None):
+    """The lowered and the compiled training step for T = `steps`, of the VGG where the rule trains convolutions."""
+    net = (make or (dense if rule.propagation.per_weight else vgg))()
     step = safjax.train_step(loss, rule, optax.sgd(0.1), steps if static else None)
     x = jnp.ones((4, 16, 16, 1) if static else (steps, 4, 16, 16, 1))
     lowered = step.lower(net, step.init(net), x, jnp.zeros(4, jnp.int32))
     return lowered, lowered.compile()
 
 
-def temp_bytes(rule, steps, static=True, make=vgg):
+def temp_bytes(rule, steps, static=True, make=None):
     return compiled(rule, steps, static, make)[1].memory_analysis().temp_size_in_bytes
 
 

@@ -9,8 +9,10 @@ from safjax.nn.concatenation import concatenate
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.delayed_linear import DelayedLinear
+from safjax.nn.detach import detach
 from safjax.nn.dropout import Dropout
 from safjax.nn.dynamic_threshold import DynamicThresholdLIF
+from safjax.nn.fixed import fixed, sinusoidal
 from safjax.nn.folding import fold_batch_norms
 from safjax.nn.initialisation import lif_init
 from safjax.nn.module import SequenceState
@@ -55,8 +57,11 @@ __all__ = [
     "Synapse",
     "WSConv",
     "concatenate",
+    "detach",
+    "fixed",
     "fold_batch_norms",
     "lif_init",
     "scale_to_rate",
+    "sinusoidal",
     "time_constants",
 ]

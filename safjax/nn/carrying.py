@@ -96,6 +96,11 @@ def check_state(state: Any, rule: Rule, steps: int) -> None:
             f"state must be a state as safjax.start(net, x, rule) makes it and every call that is given one hands on, "
             f"in aux.state, but was a {type(state).__name__}. Without state a sequence starts from rest."
         )
+    if rule.schedule.counts:
+        raise ValueError(
+            f"The rule '{rule.name}' learns from a certain step of a sequence on, but a state does not tell how many "
+            "steps there were before. Give it whole sequences, without state, or let it learn from the first step on."
+        )
     if state.kind != rule.propagation.inference:
         raise ValueError(
             f"The state is one of {_KINDS.get(type(state.kind).__name__, 'another rule')}, but the rule '{rule.name}' "
@@ -107,7 +112,12 @@ def check_state(state: Any, rule: Rule, steps: int) -> None:
 
 _KINDS = {
     "SpikePropagation": "spikes (BPTT, SLTT, EXODUS, SLAYER, a stream)",
+    "EligibilityPropagation": "spikes and their eligibilities (OSTL)",
+    "EstimatingPropagation": "spikes and their eligibilities (OTPE)",
+    "BroadcastPropagation": "spikes and their eligibilities (e-prop)",
     "TracePropagation": "spikes and their traces (OTTT)",
+    "ApproxOTPEPropagation": "spikes, their traces and mean slopes (Approx-OTPE)",
+    "STLLRPropagation": "spikes with traces of spikes and slopes (S-TLLR)",
     "RatePropagation": "accumulated spikes (SAF, SR, IDE)",
 }
 

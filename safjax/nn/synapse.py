@@ -17,6 +17,7 @@ from safjax.nn.mixed_members import refuse_mixing
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
+from safjax.nn.shared_weights import refuse_shared_weights
 from safjax.nn.states import join, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
@@ -116,14 +117,38 @@ class Synapse(SpikingModule):
     def _accumulated(self, function: Callable, params: Any, rest: Any, messages: list) -> Any:
         """function(params, rest, inputs) of messages that are sums over time."""
         binding, values = self.bound(), tuple(message.value for message in messages)
+        anew = self.read("traces") is not None
         if binding.discovering is not None and not binding.discovering.naming:
             # Once is enough.
             self._refuse_changes(params, rest, values)
-            self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
+            if not binding.propagation.per_weight:
+                anew = self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
         # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, values)
-        return binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
+        if binding.propagation.per_weight:
+            learned, fixed = prelude(params, rest)
+            return self._for_each_weight(body, learned, fixed, messages)
+        made = binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
+        return self._traced_anew(made) if anew else made
+
+    def _traced_anew(self, made: Any) -> Any:
+        """The result of what is not affine, whose sums over time are not those of its input."""
+        self.once("traces")
+        state, fresh = self.bound().propagation.encode(self.read("traces"), made.value, self.bound().course)
+        self.write("traces", state)
+        return made.traced_as(fresh)
+
+    def _for_each_weight(self, body: Callable, learned: list, fixed: list, messages: list) -> Any:
+        """body(learned, fixed, inputs) where a derivative is kept for each of the learned weights."""
+        binding = self.bound()
+
+        def function(weights, *xs):
+            return body(weights, fixed, xs)
+
+        if binding.discovering is not None and not binding.discovering.naming:
+            refuse_shared_weights(binding, function, learned, messages)
+        return binding.propagation.synapse(function, learned, *messages)
 
     def _spread(self, message: Any) -> Any:
         """What comes of a quicker form of it, and over all steps where the layer gives each of them its own result."""
@@ -182,10 +207,21 @@ class Synapse(SpikingModule):
                     "(safjax.nn.WSConv) in its place."
                 )
 
-    def _refuse_nonaffine(self, function, weights, xs) -> None:
-        operation = nonaffine_operation(function, weights, xs)
+    def _refuse_nonaffine(self, function, weights, xs) -> bool:
+        """Whether it is not affine, where the rule lets it stand."""
+        operation, propagation = nonaffine_operation(function, weights, xs), self.bound().propagation
         if operation is None:
-            return
+            return False
+        if not propagation.affine:
+            if not jax.tree.leaves(weights[0]):
+                return True
+            self.bound().refuse(
+                f"The rule '{self.bound().rule}' learns weights from sums over time of what enters them, so the "
+                f"Synapse at '{self.bound().path}' must be affine, but it contains {operation}. Put what is not "
+                "affine into a Synapse of its own, without weights, before or behind this one: Synapse(max_pool), "
+                "Synapse(convolution)."
+            )
+            return False
         inputs, way_out = "its input", "average pooling instead of max pooling, a neuron instead of ReLU"
         if len(xs) > 1:
             inputs, way_out = f"its {len(xs)} inputs together", f"{way_out}, a sum instead of a product"
@@ -195,6 +231,7 @@ class Synapse(SpikingModule):
             f"The rule '{self.bound().rule}' {does} the Synapse at '{self.bound().path}', so it must be affine in "
             f"{inputs}, but it contains {operation}. Use an affine layer ({way_out})."
         )
+        return False
 
     def _refuse_changes(self, params, rest, xs) -> None:
         graphdef = nnx.graphdef(self.layer)

@@ -18,7 +18,7 @@ from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 from safjax.state import State
 from safjax.tally import Kept
-from safjax.task import Task
+from safjax.task import StepFn, Task
 
 
 def make_task(
@@ -34,6 +34,7 @@ def make_task(
     over: int | None = None,
     keep: Kept = "all",
     record: tuple[str, ...] = (),
+    rates: bool = True,
     state: State | None = None,
     lengths: jax.Array | None = None,
     training: bool = True,
@@ -60,7 +61,7 @@ def make_task(
     constants = begun(bound, bound.params, state)[1]
     task = Task(
         start=lambda params: begun(bound, params, state)[0],
-        step=bound.step,
+        step=bound.step if rates else _without_rates(bound.step),
         loss=explained_loss(loss, read),
         targets=targets,
         constants=constants,
@@ -71,8 +72,19 @@ def make_task(
         keep=keep,
         lengths=lengths,
         record=record,
+        rates=rates,
     )
     return bound, task
+
+
+def _without_rates(step: StepFn) -> StepFn:
+    """The step that says nothing of firing rates: what only they need is then not computed."""
+
+    def silent(*arguments):
+        carry, output, reports = step(*arguments)
+        return carry, output, reports._replace(rates={})
+
+    return silent
 
 
 def one_step(x: Any, static: bool) -> Any:

@@ -7,13 +7,16 @@ from flax import nnx
 
 from safjax.neurons import AfterDecay, ResetTo
 from safjax.nn.module import SpikingModule
+from safjax.nn.neurons import Neuron
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import join
+from safjax.nn.states import flat, join
 from safjax.rules import Rule
 
 
 def refuse_unlearned(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
-    """Refuses learned numbers that act on the state of the next step, where that is a constant of the gradient."""
+    """Refuses what neurons learn where weights alone have a gradient, or the next step takes the state for constant."""
+    if not rule.propagation.learns_neurons:
+        _refuse_neurons(net, rule, refusals)
     if rule.schedule.sees_all_steps or rule.propagation.accumulates or rule.propagation.whole_sequence:
         return
     for path, module in nnx.iter_modules(net):
@@ -24,6 +27,20 @@ def refuse_unlearned(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
                     f"{type(module).__name__} at '{join(path)}' learns '{name}', but the rule '{rule.name}' takes the "
                     f"state of a step for a constant of the next one, {effect}. Hold the number in an nnx.Variable, "
                     "which is not learned.",
+                )
+
+
+def _refuse_neurons(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
+    for path, module in nnx.iter_modules(net):
+        # What a surrogate learns is refused with the neurons' cell.
+        own = flat(nnx.state(module, nnx.Param)) if isinstance(module, Neuron) else {}
+        for name in own:
+            if name[0] != "surrogate":
+                refusals.refuse(
+                    join(path),
+                    f"{type(module).__name__} at '{join(path)}' learns '{join(name)}', but the rule '{rule.name}' is "
+                    "defined for the weights of synapses only. Hold the number in an nnx.Variable, which is not "
+                    "learned.",
                 )
 
 

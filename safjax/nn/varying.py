@@ -51,6 +51,13 @@ def _refuse_made_anew(binding: Binding, where: str, labels: Labels) -> None:
 
 def _refuse_learned(binding: Binding, where: str, labels: Labels, learned: list[str], course: Course) -> None:
     listed = ", ".join(f"'{name}'" for name in learned[:3]) + (" ..." if learned[3:] else "")
+    if binding.propagation.per_weight:
+        binding.refuse(
+            f"The rule '{binding.rule}' keeps derivatives by the weights of a Synapse, which drive one neuron each, "
+            f"but the array that enters {where} is made with the learned {listed}. Put what learns into a Synapse of "
+            "its own with neurons behind it; what learns nothing may stay."
+        )
+        return
     if READ in labels:
         way_out = "Hand on what the readout was given, in place of its result"
     else:
@@ -58,7 +65,8 @@ def _refuse_learned(binding: Binding, where: str, labels: Labels, learned: list[
             "Put what learns into a Synapse, which must be affine (an nnx.Conv or nnx.Linear; neurons in place of "
             "ReLU); what learns nothing, functions and an nnx.Variable in place of an nnx.Param, may stay before it"
         )
-    if INPUT in labels and CHANGED not in labels and READ not in labels and not course.static:
+    from_input = INPUT in labels and CHANGED not in labels and READ not in labels
+    if from_input and not course.static and binding.propagation.follows(course._replace(static=True)):
         way_out += ". One image for all steps may be given as x[B, ...] with steps=T, which needs no such sum"
     binding.refuse(
         f"The rule '{binding.rule}' sums over time the array that enters {where}. It {_how(course)} with the learned "

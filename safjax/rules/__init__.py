@@ -2,10 +2,14 @@
 
 from safjax.rules.named import (
     RULES,
+    approx_otpe,
     bptt,
+    eprop,
     eventprop,
     exodus,
     ide,
+    ostl,
+    otpe,
     ottt_a,
     ottt_o,
     rate_backprop,
@@ -14,6 +18,7 @@ from safjax.rules.named import (
     slayer,
     sltt,
     spike_representation,
+    stllr,
 )
 from safjax.rules.propagation import Course, Fired, Propagation
 from safjax.rules.rule import Rule
@@ -24,10 +29,14 @@ __all__ = [
     "Fired",
     "Propagation",
     "Rule",
+    "approx_otpe",
     "bptt",
+    "eprop",
     "eventprop",
     "exodus",
     "ide",
+    "ostl",
+    "otpe",
     "ottt_a",
     "ottt_o",
     "rate_backprop",
@@ -36,4 +45,5 @@ __all__ = [
     "slayer",
     "sltt",
     "spike_representation",
+    "stllr",
 ]

@@ -69,7 +69,10 @@ class RatePropagation:
 
     clamp: bool = False
     accumulates = True
+    affine = True
     one_decay = True
+    per_weight = False
+    learns_neurons = True
     recalls = True
     whole_sequence = False
     one_map: ClassVar[str | None] = None

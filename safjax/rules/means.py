@@ -61,9 +61,12 @@ class MeanPropagation:
 
     detach_reset: bool = True
     accumulates = True
+    affine = True
     one_decay = False
+    per_weight = False
     whole_sequence = False
     one_map: ClassVar[str | None] = None
+    learns_neurons = True
     recalls = False
 
     @property

@@ -4,12 +4,17 @@ import math
 from numbers import Real
 
 from safjax.rules.accumulation import RatePropagation
+from safjax.rules.eprop import BroadcastPropagation
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
+from safjax.rules.otpe import ApproxOTPEPropagation
+from safjax.rules.per_weight import EligibilityPropagation
+from safjax.rules.postsynaptic import EstimatingPropagation
 from safjax.rules.rule import Rule
 from safjax.rules.sequences import SequencePropagation
 from safjax.rules.spike_times import SpikeTimePropagation
 from safjax.rules.spikes import SpikePropagation
+from safjax.rules.stllr import STLLRPropagation
 from safjax.rules.traces import TracePropagation
 from safjax.schedules import (
     EachStep,
@@ -23,8 +28,10 @@ from safjax.schedules import (
 )
 
 
-def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = False) -> Rule:
-    """Back-propagation through time with surrogate gradients. Memory O(T).
+def bptt(
+    *, detach_reset: bool = False, layerwise: bool = False, remat: bool = False, segments: int | None = None
+) -> Rule:
+    """Back-propagation through time with surrogate gradients. Memory O(T), with about √T segments O(√T).
 
     Neftci, Mostafa & Zenke, "Surrogate gradient learning in spiking neural networks", 2019.
 
@@ -34,10 +41,25 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
         is the same; a net with feedback cannot be computed so.
       remat: keep only the neurons' states of each step for the backward pass and compute the rest a second time. Step
         by step only; of the rules that go layer by layer, `exodus` keeps least.
+      segments: K, into how many parts of equal length the sequence is divided (the last may be shorter). Only the
+        neurons' states at their beginnings are kept, and each part is computed a second time in the backward pass:
+        memory of K states and T / K steps, least at K ≈ √T, for a third more computation (Chen, Xu, Zhang & Guestrin,
+        "Training deep nets with sublinear memory cost", 2016, Sec. 4). The gradient is the same. Step by step only.
 
     Raises:
-      ValueError: both `layerwise` and `remat`.
+      ValueError: `layerwise` together with `remat` or `segments`; or `segments` is no positive whole number.
     """
+    if segments is not None and (not isinstance(segments, int) or isinstance(segments, bool) or segments < 1):
+        raise ValueError(
+            f"bptt(segments={segments!r}): expected a whole number ≥ 1, into how many parts the sequence is divided, "
+            "for instance 10 for 100 steps. Write segments=None to keep all steps."
+        )
+    if layerwise and segments is not None:
+        raise ValueError(
+            f"bptt(layerwise=True, segments={segments}): segments are parts of a loop over time, and layer by layer "
+            f"there is none. Write bptt(segments={segments}), or exodus(), which has the same gradient and keeps one "
+            "array a layer."
+        )
     if layerwise and remat:
         raise ValueError(
             "bptt(layerwise=True, remat=True): rematerialisation computes a time step a second time, and layer by "
@@ -46,7 +68,7 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
         )
     if layerwise:
         return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer())
-    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat))
+    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat, segments))
 
 
 def exodus(*, parallel: bool = False) -> Rule:
@@ -107,6 +129,64 @@ def ottt_a(*, trace_bias: bool = True, trace_input: bool = True) -> Rule:
 def ottt_o(*, trace_bias: bool = True, trace_input: bool = True) -> Rule:
     """Online training through time with an update at every step; see `ottt_a`. Memory O(1) in T."""
     return Rule("ottt_o", TracePropagation(trace_bias, trace_input), EachStepUpdated())
+
+
+def approx_otpe(*, online: bool = False) -> Rule:
+    """Online training with postsynaptic estimates, in its approximation of rank one. Memory O(1) in T.
+
+        dW = Σ_t (ḡ g)[t] ⊗ z[t],   db = Σ_t (ḡ g)[t],   z[t] = λ z[t−1] + a[t]
+
+    with g the error at the spikes and ḡ the mean slope so far, weighed by λ; in layers that an `InstantReadout` reads,
+    OTTT's δ ⊗ a without bias trace. Where BPTT's own reset is detached it is nearer to BPTT than OTTT is, for one more
+    array for each neuron. Traces start with the net's input. It trains weights; what neurons learn themselves, such as
+    thresholds, is refused.
+
+    Summe, Schaefer & Joshi, "Estimating post-synaptic effects for online training of feed-forward SNNs", arXiv
+    2311.16151, of which the published code is for dense layers.
+
+    Args:
+      online: update at every step, instead of once with the sum of the gradients of all steps.
+    """
+    return Rule("approx_otpe", ApproxOTPEPropagation(), EachStepUpdated() if online else EachStep())
+
+
+def stllr(
+    *,
+    pre_decay: float = 0.75,
+    post_decay: float = 0.2,
+    causal: float = 1.0,
+    noncausal: float = -1.0,
+    readout_decay: float | None = None,
+    first: int = 0,
+) -> Rule:
+    """S-TLLR: a three-factor rule with a causal and a non-causal part, errors back-propagated. Memory O(1) in T.
+
+        dW = Σ_{t ≥ t₀} α₊ (ψ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   db = Σ_{t ≥ t₀} (ψ g)[t]
+        p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + ψ[t]
+
+    with x a synapse's input, ψ the slope of the surrogate of the neurons behind it, g the error at their spikes. Here
+    neurons may have decays of their own, synapses without weights need not be affine, and nets may be recurrent. With
+    α₋ = 0 and λ₊ = λ it is OTTT without bias trace, with λ₊ = 0, too, SLTT. It trains weights; what neurons learn
+    themselves is refused. Errors by direct feedback alignment belong to the net.
+
+    Apolinario & Roy, "S-TLLR: STDP-inspired temporal local learning rule for spiking neural networks", 2025, arXiv
+    2306.15220. The defaults are published for DVS Gesture; for SHD (pre_decay=1, post_decay=.5, noncausal=1).
+
+    Args:
+      pre_decay: λ₊ ∈ [0, 1], of the trace of spikes before the synapse.
+      post_decay: λ₋ ∈ [0, 1], of the trace of slopes behind it.
+      causal: α₊.
+      noncausal: α₋; 0 for none.
+      readout_decay: of the trace at which the weights of a leaky readout are learned; None takes λ₊.
+      first: t₀, the step, counted from 0, from which on it learns.
+
+    Raises:
+      ValueError: a decay outside [0, 1], a factor that is not finite, a first step that is no whole number ≥ 0.
+    """
+    if not isinstance(first, int) or isinstance(first, bool) or first < 0:
+        raise ValueError(f"stllr(first={first!r}): expected the first step that learns, a whole number ≥ 0.")
+    factors = pre_decay, post_decay, causal, noncausal, readout_decay
+    return Rule("stllr", STLLRPropagation(*factors), EachStep(first=first))
 
 
 def saf_e() -> Rule:
@@ -196,8 +276,8 @@ def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule
     with mean rates r̄ and mean currents c̄, and f[t] = du[t]/dc, a membrane's answer to a constant current. Exact for one
     layer and a constant input; across layers, what slopes and errors have in common over time is left out. The loss is
     that of the mean output (1/T) Σ_t o[t], which of an `InstantReadout` is that of the mean current. An input that
-    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. What is not affine
-    behind a readout is differentiated at the output of the last step; layer by layer, at that of each.
+    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. Behind a readout may
+    stand what is affine, the same at every step, and learns no factors; what is not belongs into the loss.
 
     Yu et al., "Advancing training efficiency of deep spiking neural networks through rate-based backpropagation", 2024.
 
@@ -211,11 +291,71 @@ def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule
     return Rule("rate_backprop", MeanPropagation(detach_reset), MeanOutput())
 
 
+def ostl(*, detach_reset: bool = False) -> Rule:
+    """Online spatio-temporal learning: each layer's own memory exactly, in dense layers. Memory O(1) in T.
+
+        dW = Σ_t g[t] e[t],   e[t] = ds[t]/dW through the layer's own state,   dL/dI[t] = σ[t] g[t]
+
+    For LIF neurons e[t] = σ[t] ε[t] with ε[t] = λ (1 − θσ[t−1]) ε[t−1] + x[t]. One layer of neurons behind an
+    `InstantReadout` has the gradient of `bptt`, constants of the neurons included; across layers, and over a
+    recurrence, what spikes do in later steps is left out. A derivative is kept for every weight and member of the
+    batch, twice as many where a neuron remembers two numbers: an oracle for small nets, for tests of other rules. With
+    detached resets its gradient is `ottt_a`'s, which needs one number for each input, but for weights that an
+    `InstantReadout` reads: those have their own gradient here, and there one with a trace.
+
+    Bohnstingl, Woźniak, Pantazi & Eleftheriou, "Online spatio-temporal learning in deep neural networks", 2022, Sec. 3.
+
+    Args:
+      detach_reset: leave the reset's spike out of the gradient.
+    """
+    return Rule("ostl", EligibilityPropagation(detach_reset), EachStep())
+
+
+def otpe(*, detach_reset: bool = False, everywhere: bool = False) -> Rule:
+    """Online training with postsynaptic estimates: OSTL whose spikes act on in the next membrane. Memory O(1) in T.
+
+        dW = Σ_t g[t] R̂[t],   R̂[t] = λ R̂[t−1] + e[t],   dL/dI[t] = ḡ[t] g[t],   ḡ the λ-weighted mean of slopes
+
+    with e as of `ostl`; an output layer, whose spikes an `InstantReadout` reads, has OSTL's gradient. One hidden layer
+    behind a `LeakyReadout` has the gradient of `bptt`. Memory is twice that of `ostl`: an oracle for small nets with
+    dense layers.
+
+    Summe, Schaefer & Joshi, "Estimating post-synaptic effects for online training of feed-forward SNNs", arXiv
+    2311.16151.
+
+    Args:
+      detach_reset: leave the reset's spike out of the gradient.
+      everywhere: use R̂ and ḡ in the output layer, too.
+    """
+    return Rule("otpe", EstimatingPropagation(detach_reset, everywhere), EachStep())
+
+
+def eprop() -> Rule:
+    """e-prop: what readouts say, times what each neuron remembers of its weights. Memory O(1) in T.
+
+        dW = Σ_t L[t] ē[t],   ē[t] = κ ē[t−1] + e[t],   L[t] the error of a step at the spikes, through readouts alone
+
+    with e as of `ostl`, the reset's spike and all spikes that come from other neurons being constants, and κ the decay
+    of the net's `LeakyReadout`; of an `InstantReadout`, and of recorded spikes, ē = e. So a net with one recurrent
+    layer, `Recurrent(ALIF(...), ...)`, has symmetric e-prop, which is `bptt` with these constants. A layer whose spikes
+    no readout sees learns nothing, and is refused; random feedback reaches it in a term of the readout's current that
+    is zero, B (s − detach(s)), see `safjax.nn.detach`. Rates f̄ are regularised by a loss `WithRecords` of "spikes",
+    c Σ_j (f̄_j − f*) s_j[t]. Memory is that of the batch times the weights of dense layers, three times for adaptive
+    neurons: an oracle for small nets.
+
+    Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking neurons", 2020, Eq. (4), (13),
+    (24), (25).
+    """
+    return Rule("eprop", BroadcastPropagation(), EachStep())
+
+
 RULES = {
     "saf_f": saf_f,
     "saf_e": saf_e,
     "ottt_a": ottt_a,
     "ottt_o": ottt_o,
+    "approx_otpe": approx_otpe,
+    "stllr": stllr,
     "bptt": bptt,
     "exodus": exodus,
     "slayer": slayer,
@@ -223,5 +363,8 @@ RULES = {
     "spike_representation": spike_representation,
     "ide": ide,
     "rate_backprop": rate_backprop,
+    "ostl": ostl,
+    "otpe": otpe,
+    "eprop": eprop,
 }
 """Every rule by its name: the table that command lines and tests go through."""

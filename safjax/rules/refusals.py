@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.gains import Gain
-from safjax.neurons import CurrentCell, LIFCell, ResetTo
+from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell, RefractoryCell, ResetTo
 from safjax.neurons.accumulation import resolution
 from safjax.rules.propagation import Course
 
@@ -48,6 +48,17 @@ def only_lif(cell: Any, clamp: bool = False) -> str | None:
     return None
 
 
+def only_apart(cell: Any) -> str | None:
+    """Rules that keep a derivative of each neuron's own memory need neurons that do not see one another."""
+    own = cell.cell if type(cell) is RefractoryCell else cell
+    if type(own) in (LIFCell, CurrentCell, AdaptiveCell):
+        return None
+    return (
+        "keeps the derivatives of each neuron's own memory by its weights, and knows those of LIF, IF, PLIF, "
+        "CurrentLIF and ALIF, also with a refractory period; use those"
+    )
+
+
 def only_mean(cell: Any, course: Course) -> str | None:
     """Rules of mean rates follow how a membrane answers to a constant current, over a sequence from its start."""
     if type(cell) is not LIFCell:
@@ -58,6 +69,15 @@ def only_mean(cell: Any, course: Course) -> str | None:
             "state"
         )
     return None
+
+
+def only_single(cell: Any) -> str | None:
+    """Rules that take the slope of each neuron need neurons that do not see one another."""
+    if type(getattr(cell, "cell", cell)) in (LIFCell, CurrentCell, AdaptiveCell):
+        return None
+    return (
+        "keeps a trace of the slope of each neuron by itself; use LIF, IF, CurrentLIF or ALIF, which may be Refractory"
+    )
 
 
 def only_closed_form(cell: Any) -> str | None:
@@ -97,6 +117,11 @@ def lost_in_rounding(cell: Any, current: jax.Array, course: Course) -> str | Non
         f"rounding of such a sum moves the potential by up to {gain / longest * MOST_ROUNDING:.2g} thresholds; {wider}"
         "take a smaller decay or fewer steps"
     )
+
+
+def longest_trace(decay: Any, dtype: jnp.dtype) -> float | None:
+    """The gain from which on a sum of spikes no longer changes by the 1 that a spike adds; None with a leak."""
+    return 1 / float(jnp.finfo(dtype).eps) if isinstance(decay, float) and decay == 1 else None
 
 
 def exact(sums: jax.Array, gain: Gain, longest: float | None) -> jax.Array:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from safjax.late import zero_known_with
+from safjax.computed_after import zero_known_with
 from safjax.messages import Kept, Sequence
 from safjax.neurons import (
     CurrentCell,
@@ -66,7 +66,10 @@ class SequencePropagation:
     detach_reset: bool = False
     parallel: bool = False
     accumulates = False
+    affine = False
     one_decay = False
+    per_weight = False
+    learns_neurons = True
     recalls = False
     whole_sequence = True
     one_map: ClassVar[str | None] = None

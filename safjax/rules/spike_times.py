@@ -28,6 +28,8 @@ class SpikeTimePropagation(SequencePropagation):
     """
 
     slowest: float = 0.01
+    affine = True
+    learns_neurons = False
     one_map = "differentiates the times of spikes"
 
     @property

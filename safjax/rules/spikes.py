@@ -50,7 +50,10 @@ class SpikePropagation:
 
     detach_reset: bool = False
     accumulates = False
+    affine = False
     one_decay = False
+    per_weight = False
+    learns_neurons = True
     recalls = True
     whole_sequence = False
     one_map: ClassVar[str | None] = None

@@ -23,7 +23,7 @@ from safjax.neurons import LIFCell
 from safjax.neurons.recording import Pick, recorded
 from safjax.precision import wide_zeros, widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
-from safjax.rules.refusals import exact, only_lif
+from safjax.rules.refusals import exact, longest_trace, only_lif
 from safjax.rules.spikes import height, spiking_readout
 
 
@@ -131,7 +131,10 @@ class TracePropagation:
     trace_bias: bool = True
     trace_input: bool = True
     accumulates = True
+    affine = True
     one_decay = True
+    per_weight = False
+    learns_neurons = True
     recalls = True
     whole_sequence = False
     one_map: ClassVar[str | None] = None
@@ -145,8 +148,7 @@ class TracePropagation:
         return self
 
     def longest(self, decay: Any, dtype: jnp.dtype) -> float | None:
-        # Beyond it a trace no longer changes by the 1 that a spike adds.
-        return 1 / float(jnp.finfo(dtype).eps) if isinstance(decay, float) and decay == 1 else None
+        return longest_trace(decay, dtype)
 
     def refusal(self, cell: Any, current: Traced, course: Course) -> str | None:
         del current, course

@@ -17,13 +17,19 @@ class EachStep(Schedule):
 
     Attributes:
       sampled: take the gradient at this many random steps only (SLTT-K) and average over them; None takes all.
+      first: the first step, counted from 0, at which a gradient is taken; those before have none.
     """
 
     sampled: int | None = None
+    first: int = 0
 
     @property
     def draws(self) -> bool:
         return self.sampled is not None
+
+    @property
+    def counts(self) -> bool:
+        return self.first > 0
 
     def gradients(self, task, params, key):
         carry = task.start(params)
@@ -59,8 +65,13 @@ class EachStep(Schedule):
         return summed(task, tally, stacked, carry), grads
 
     def _chosen(self, key: jax.Array | None, steps: int) -> jax.Array | None:
+        if self.first >= steps:
+            raise ValueError(
+                f"The rule learns from step {self.first} on, counted from 0, but the sequence has only {steps} steps: "
+                f"it would learn nothing. Give it a first step below {steps}."
+            )
         if self.sampled is None:
-            return None
+            return jnp.arange(steps) >= self.first if self.first else None
         if self.sampled > steps:
             raise ValueError(
                 f"The rule takes its gradient at {self.sampled} random steps, but the sequence has only {steps}. "

@@ -19,6 +19,11 @@ class Schedule(abc.ABC):
         return False
 
     @property
+    def counts(self) -> bool:
+        """Whether it matters to the gradient which step of a sequence a step is, so that it cannot come in chunks."""
+        return False
+
+    @property
     def last_step_only(self) -> bool:
         """Whether the loss is that of the last step; then that step's output is the net's answer."""
         return False
@@ -26,6 +31,11 @@ class Schedule(abc.ABC):
     @property
     def sees_all_steps(self) -> bool:
         """Whether all outputs are at hand when the loss is taken, so that it may be one of the whole sequence."""
+        return False
+
+    @property
+    def of_mean_output(self) -> bool:
+        """Whether the loss is that of the mean output; outputs are then one affine function of readouts for all T."""
         return False
 
     def updates(self, steps: int) -> int:

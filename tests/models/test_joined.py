@@ -16,12 +16,10 @@ from safjax.models import MSResNet, SEWResNet, Spikformer, sew_add, sew_and, sew
 from safjax.nn import LIF, BatchNorm
 from tests import nets
 
-LAYERWISE = ("exodus", "slayer", "bptt(layerwise=True)")
-MEANS = "rate_backprop(layerwise=True)"
 RULES = {
     **{name: make() for name, make in rules.RULES.items()},
-    LAYERWISE[-1]: rules.bptt(layerwise=True),
-    MEANS: rules.rate_backprop(layerwise=True),
+    "bptt(layerwise=True)": rules.bptt(layerwise=True),
+    "rate_backprop(layerwise=True)": rules.rate_backprop(layerwise=True),
 }
 
 
@@ -131,10 +129,11 @@ PRODUCTS = ("SEW-ResNet, AND", "SEW-ResNet, IAND", "Spikformer")
 
 def taken(name, norm):
     """The rules that train the net."""
+    by_layer = {name for name, rule in RULES.items() if rule.propagation.whole_sequence}
+    affine = {n for n, rule in RULES.items() if rule.propagation.accumulates or rule.schedule.of_mean_output}
     if norm == "all steps":
-        return {*LAYERWISE} if name in PRODUCTS else {*LAYERWISE, MEANS}
-    spikes = {*LAYERWISE, "bptt", "sltt"}
-    return spikes if norm == "each step" or name in PRODUCTS else set(RULES)
+        return by_layer - affine if name in PRODUCTS else by_layer
+    return set(RULES) - affine if norm == "each step" or name in PRODUCTS else set(RULES)
 
 
 SEEN = {("SEW-ResNet, IAND", "none")}

@@ -9,6 +9,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, Dropout, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -36,7 +37,7 @@ def compute(net, rule, x=None, steps=nets.STEPS):
     )
 
 
-@pytest.mark.parametrize("name", rules.RULES)
+@pytest.mark.parametrize("name", BROAD)
 def test_dropout_draws_one_mask_a_sequence(name):
     """Theory holds under dropout: the readout's weights of silenced neurons get no gradient at any step."""
     net = Dropped()

@@ -12,10 +12,11 @@ import safjax
 from safjax import rules
 from safjax.schedules.schedule import update
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+RULES = {**{name: make() for name, make in BROAD.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 EACH_STEP = ["ottt_o", "saf_e"]
 T = 3
 

@@ -10,11 +10,12 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, SPSN, Dropout, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 LAYERS = 2
-RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+RULES = {**{name: make() for name, make in BROAD.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 
 

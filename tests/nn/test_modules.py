@@ -15,6 +15,7 @@ from safjax.nn import LIF, BatchNorm, InstantReadout, LeakyReadout, Synapse
 from safjax.nn.binding import bind
 from safjax.schedules.schedule import update
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -50,7 +51,7 @@ def test_the_gradient_tree_is_that_of_the_parameters_under_every_rule():
         return safjax.value_and_grad(nets.loss, rule)(nets.Residual(), nets.video(), nets.labels())[1]
 
     expected = jax.tree.structure(nnx.state(nets.Residual(), nnx.Param))
-    for make in rules.RULES.values():
+    for make in BROAD.values():
         # Shapes need no compilation.
         assert jax.tree.structure(jax.eval_shape(functools.partial(gradients, make()))) == expected
 

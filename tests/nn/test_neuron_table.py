@@ -9,7 +9,7 @@ import safjax
 from safjax import rules
 from safjax.nn.binding import bind
 from tests import nets
-from tests.neuron_kinds import ACCUMULATE, MEANS, NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
+from tests.neuron_kinds import NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
 from tests.tables import some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -38,7 +38,9 @@ def test_every_cell_is_taken_or_refused(kind, topology):
             assert f"'{rule.name}'" in str(error.value)
 
 
-CELLS = [(name, "feed-forward") for name in RULES] + [(name, BOTH) for name in STEPWISE if name not in MEANS]
+CELLS = [(name, "feed-forward") for name in RULES] + [
+    (name, BOTH) for name in STEPWISE if RULES[name].propagation.recalls
+]
 
 
 QUICK = {"feed-forward": ["saf_f", "sltt", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
@@ -49,7 +51,7 @@ QUICK = {"feed-forward": ["saf_f", "sltt", "exodus"], BOTH: ["saf_e", "ottt_a", 
 def test_every_neuron_that_is_taken_learns(name, topology):
     """All of them in one net: they fire, with the spikes of plain simulation, and every parameter has a gradient."""
     kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]
-    if name in ACCUMULATE:
+    if RULES[name].propagation.one_decay:
         kinds.remove("IF")  # has another decay; on its own below
     net = Net(kinds, topology)
     plain = safjax.predict(net, inputs())  # before the next draw of the stochastic ones

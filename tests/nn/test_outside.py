@@ -9,9 +9,10 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
-RULES = {**rules.RULES, "bptt, layerwise": lambda: rules.bptt(layerwise=True)}
+RULES = {**BROAD, "bptt, layerwise": lambda: rules.bptt(layerwise=True)}
 GLOBAL = nnx.Linear(4, 4, rngs=nnx.Rngs(1))
 
 
