@@ -147,8 +147,10 @@ def event_refusal(kind, topology):
     """Of the rule of spike times."""
     if topology != "feed-forward":
         return "over all time steps.* but the Delay at .* feeds"
-    if "CurrentLIF" in kind:
-        return "hold an array as 'decay'" if "set to zero" in kind else None
+    if jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
+        return "learns '.*weights of synapses only|needs membranes that rise"
+    if kind == "CurrentLIF":
+        return None
     return "needs membranes that rise to their threshold with a slope"
 
 

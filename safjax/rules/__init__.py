@@ -1,11 +1,11 @@
 """Learning rules as values. See `safjax.rules.named` for the published ones."""
 
+from safjax.rules.eventprop import eventprop
 from safjax.rules.named import (
     RULES,
     approx_otpe,
     bptt,
     eprop,
-    eventprop,
     exodus,
     ide,
     ostl,
