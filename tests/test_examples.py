@@ -1,4 +1,4 @@
-"""The code that documentation shows runs and prints what it says: README.md and docstrings."""
+"""The code that documentation shows runs and prints what it says: README.md, the pages in docs, and docstrings."""
 
 import doctest
 import importlib
@@ -17,6 +17,10 @@ from safjax.ops.standardisation import standardise
 from safjax.surrogate import Sigmoid
 
 README = Path(__file__).parent.parent / "README.md"
+DOCS = README.parent / "docs"
+
+GOES_ON = ("go on from [the first net](start.md)", "{include} ../README.md")
+"""What a page says whose blocks need the first block of the README; all others start from nothing."""
 
 SHOWN = [
     safjax.value_and_grad,
@@ -40,12 +44,18 @@ def python_blocks(text):
     return [(text.count("\n", 0, block.start()) + 1, block[1]) for block in fenced]
 
 
-def run_blocks(path):
-    """Runs the blocks of a Markdown file in order in one namespace; an error names its line in the file."""
-    namespace = {"__name__": "__main__"}
-    for line, source in python_blocks(path.read_text()):
+def run_blocks(path, namespace=None, blocks=slice(None)):
+    """Runs the blocks of a Markdown file, or some, in order in one namespace; an error names its line in the file."""
+    namespace = {"__name__": "__main__", **(namespace or {})}
+    for line, source in python_blocks(path.read_text())[blocks]:
         exec(compile("\n" * line + source, str(path), "exec"), namespace)
     return namespace
+
+
+def pages(going_on):
+    """The pages of docs with blocks of Python that go on from the README's net, or all others."""
+    found = [path for path in sorted(DOCS.rglob("*.md")) if python_blocks(path.read_text())]
+    return [path for path in found if going_on == any(words in path.read_text() for words in GOES_ON)]
 
 
 def docstring_examples():
@@ -71,10 +81,22 @@ def test_blocks_are_read_as_written(tmp_path):
     assert error.traceback[-1].lineno + 1 == 7
 
 
-def test_readme_examples_run(tmp_path, monkeypatch):
-    assert python_blocks(README.read_text())
+def test_readme_and_the_pages_that_go_on_from_it_run(tmp_path, monkeypatch):
+    """One test, so that the first net is made once."""
+    assert len(python_blocks(README.read_text())) > 1 and len(pages(True)) >= 5
     monkeypatch.chdir(tmp_path)
-    run_blocks(README)
+    first = run_blocks(README, blocks=slice(1))
+    run_blocks(README, first, slice(1, None))
+    for page in pages(True):
+        run_blocks(page, first)
+
+
+@pytest.mark.parametrize("page", pages(False), ids=lambda path: path.stem)
+def test_pages_that_start_from_nothing_run(page, tmp_path, monkeypatch):
+    if page.stem == "nir" and importlib.util.find_spec("nir") is None:
+        pytest.skip("the package nir is not installed")
+    monkeypatch.chdir(tmp_path)
+    run_blocks(page)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
