@@ -1,4 +1,4 @@
-"""Which neuron here is which elsewhere: the table of the README, against the other libraries' equations.
+"""Which neuron here is which elsewhere: the table of docs/coming_from.md, against the other libraries' equations.
 
 Spikes are equal, and gradients to 1e-6 or better; where a library is installed, against the library itself too.
 """

@@ -1,4 +1,4 @@
-"""Every rule × neuron × topology: trained, or refused with the reason. The table of the README, enforced."""
+"""Every rule × neuron × topology: trained, or refused with the reason. The table of docs/layers.md, enforced."""
 
 import jax
 import numpy as np
