@@ -10,6 +10,8 @@ from safjax.nn import BatchNorm
 from tests import nets
 
 RULES = {name: make() for name, make in rules.RULES.items()}
+STILL = rules.Course(decay=0.5, steps=nets.STEPS, batch=nets.BATCH, static=True)
+FOLLOWING = [name for name, rule in RULES.items() if rule.propagation.follows(STILL)]
 SUMMING = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 
 

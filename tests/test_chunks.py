@@ -120,9 +120,9 @@ QUICK = {
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
     "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt"],
-    "filter, dropout, decays": ["sltt", "stllr", "exodus", "slayer"],
+    "filter, dropout, decays": ["sltt", "exodus", "slayer"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
-    "refractory": ["sltt", "bptt, layerwise"],
+    "refractory": ["sltt", "stllr", "bptt, layerwise"],
 }
 """Of each net rules of every kind that trains it; the others are among the slow tests."""
 

@@ -134,7 +134,9 @@ def taken(name, norm):
     if norm == "all steps":
         return {*LAYERWISE} if name in PRODUCTS else {*LAYERWISE, MEANS}
     spikes = {*LAYERWISE, "bptt", "sltt"}
-    return spikes if norm == "each step" or name in PRODUCTS else set(RULES)
+    if norm == "none":
+        return {*spikes, "stllr"} if name in PRODUCTS else set(RULES)
+    return spikes
 
 
 SEEN = {("SEW-ResNet, IAND", "none")}

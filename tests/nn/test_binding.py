@@ -47,7 +47,7 @@ def bind(net, rule, steps=2, x=None):
     return safjax.value_and_grad(loss, rule, steps)(net, jnp.ones((2, 4)) if x is None else x)
 
 
-TAKEN = r"Rules that train this net as it is: bptt, exodus, slayer, sltt, (rate_backprop, )?bptt\(layerwise=True\)"
+TAKEN = r"Rules that train this net as it is: bptt, exodus, slayer, sltt, (\w+, )*bptt\(layerwise=True\)"
 
 ACCUMULATING = ["saf_f", "saf_e", "ottt_a", "ottt_o", "spike_representation"]
 

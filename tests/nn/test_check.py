@@ -84,15 +84,16 @@ def test_what_is_expected_of_some():
     plain = ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
     by_layer, means = "rate_backprop(layerwise=True)", (*plain[:-1], "rate_backprop", plain[-1])
     assert trained["ReLU"] == plain and trained["learned before"] == (*plain, by_layer)
-    assert trained["decays"] == (*means, by_layer)
-    assert trained["neurons"] == ("bptt", "sltt", "bptt(layerwise=True)")
+    several = (*plain[:-1], "stllr", *means[-2:], by_layer)
+    assert trained["decays"] == several
+    assert trained["neurons"] == ("bptt", "sltt", "stllr", "bptt(layerwise=True)")
     assert trained["all steps at once"] == ("exodus", "slayer", "bptt(layerwise=True)")
     assert trained["statistics of all steps"] == (*trained["all steps at once"], by_layer)
     still = rules.Course(decay=0.5, steps=5, batch=3, static=True)
     followed = [name for name, rule in RULES.items() if rule.propagation.follows(still)]
     one_update = tuple(name for name in followed if name not in ("saf_e", "ottt_o"))
     assert trained["statistics of all steps, learned before"] == one_update
-    assert trained["rounding"] == ("ottt_a", "ottt_o", "approx_otpe", *means, by_layer)
+    assert trained["rounding"] == ("ottt_a", "ottt_o", "approx_otpe", *several)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")
     by_steps = [n for n, rule in RULES.items() if not rule.propagation.whole_sequence and n != "rate_backprop"]
     assert trained["recurrent"] == tuple(by_steps)
