@@ -6,18 +6,24 @@
 What there is:
 
     train_step, value_and_grad    learning: one compiled call a batch, or the gradient alone
+    fptt                          an optimizer that keeps to an average of the weights, for updates at every step
     check                         which rules train a net, and all that keeps the others from it
     compare                       the gradients of all rules on one net, beside exact ones
     predict, simulate             inference: the outputs of all steps, or every spike too
     stream                        inference one step at a time
+    cost                          memory, kernels and operations of a step on an accelerator that is not here
     start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
+    keep_memory                   on CPU: steps that do not ask the operating system for their memory anew
 """
 
-from safjax import losses, models, nn, ops, rules, surrogate
+from safjax import aot, losses, models, nn, ops, rules, surrogate
+from safjax.allocation import keep_memory
 from safjax.nn.check import check
 from safjax.nn.compare import compare
+from safjax.nn.costs import cost
+from safjax.nn.fptt import fptt
 from safjax.nn.inference import Simulation, predict, simulate
 from safjax.nn.starting import start
 from safjax.nn.streaming import Stream, stream
@@ -30,8 +36,12 @@ __all__ = [
     "State",
     "Stream",
     "TrainStep",
+    "aot",
     "check",
     "compare",
+    "cost",
+    "fptt",
+    "keep_memory",
     "losses",
     "models",
     "nn",

@@ -48,14 +48,15 @@ def _scan(jaxpr, depends: list[bool]) -> tuple[str | None, list[bool]]:
         if not any(flags) or not eqn.outvars:
             # Without results, as a print: nothing comes of it.
             continue
-        problem, out_flags = _equation(eqn, flags)
+        problem, out_flags = through_equation(eqn, flags)
         if problem is not None:
             return problem, []
         dependent.update(v for v, d in zip(eqn.outvars, out_flags, strict=True) if d)
     return None, [not isinstance(v, core.Literal) and v in dependent for v in jaxpr.outvars]
 
 
-def _equation(eqn, flags: list[bool]) -> tuple[str | None, list[bool]]:
+def through_equation(eqn: Any, flags: list[bool]) -> tuple[str | None, list[bool]]:
+    """(why one operation is not affine in those of its operands that are flagged, which results depend on them)."""
     name, everything = eqn.primitive.name, [True] * len(eqn.outvars)
     if name in _LINEAR or (name in _PRODUCT and sum(flags) == 1) or (name in _LINEAR_IN_FIRST and not any(flags[1:])):
         return None, everything

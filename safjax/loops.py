@@ -82,15 +82,36 @@ def tally_of(task: Task, step: Callable[[At], tuple[Any, Any, Reports]]) -> Tall
     return Tally.empty(task.keep, value, output, reports.rates)
 
 
-def forward(task, tick, weights, fixed, carry):
-    """All steps: (carry, outputs, reports)."""
+def forward(task, tick, weights, fixed, carry, segments=None):
+    """All steps: (carry, outputs, reports). Of so many segments only the carry at the beginning of each is kept."""
 
     def body(carry, at):
         carry, *out = tick(weights, fixed, carry, at)
         return carry, tuple(out)
 
-    carry, (outputs, reports) = jax.lax.scan(body, carry, task.over_time._replace(timed=[]), task.steps)
+    over_time = task.over_time._replace(timed=[])
+    if segments is None:
+        carry, (outputs, reports) = jax.lax.scan(body, carry, over_time, task.steps)
+    else:
+        carry, (outputs, reports) = in_segments(body, carry, over_time, task.steps, -(-task.steps // segments))
     return carry, outputs, reports
+
+
+def in_segments(body, carry, over_time, steps, length):
+    """As `lax.scan`, in segments of so many steps, each of which the backward pass computes a second time."""
+    whole = steps // length * length
+
+    def segment(carry, at):
+        return jax.lax.scan(body, carry, at, length)
+
+    divided = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), over_time)
+    carry, stacked = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), carry, divided, whole // length)
+    stacked = jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:]), stacked)
+    if whole == steps:
+        return carry, stacked
+    rest = jax.tree.map(lambda x: x[whole:], over_time)
+    carry, last = jax.checkpoint(lambda carry, at: jax.lax.scan(body, carry, at, steps - whole))(carry, rest)
+    return carry, jax.tree.map(lambda y, z: jnp.concatenate([y, z]), stacked, last)
 
 
 class Before(NamedTuple):

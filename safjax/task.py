@@ -48,6 +48,7 @@ class Task(NamedTuple):
       keep: what is kept of the outputs.
       lengths: how many steps each member has, [B]; None for all T.
       record: the names of the records that the user is given.
+      rates: whether the user is given firing rates; if not, no step reports any.
     """
 
     start: Callable[[Params], Carry]
@@ -62,6 +63,7 @@ class Task(NamedTuple):
     keep: Kept
     lengths: jax.Array | None = None
     record: tuple[str, ...] = ()
+    rates: bool = True
 
     @property
     def over_time(self) -> At:

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import safjax
-from safjax import rules
 from safjax.nn import BatchNorm
+from safjax.rules import Course
 from tests import nets
+from tests.tables import BROAD
 
-RULES = {name: make() for name, make in rules.RULES.items()}
-STILL = rules.Course(decay=0.5, steps=nets.STEPS, batch=nets.BATCH, static=True)
+RULES = {name: make() for name, make in BROAD.items()}
+STILL = Course(decay=0.5, steps=nets.STEPS, batch=nets.BATCH, static=True)
 FOLLOWING = [name for name, rule in RULES.items() if rule.propagation.follows(STILL)]
 SUMMING = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 
@@ -26,7 +27,7 @@ def repeated(x):
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss):
-    (value, aux), grads = safjax.value_and_grad(loss, rule, steps)(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(loss, rule, steps)(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, grads
 

@@ -16,6 +16,7 @@ from safjax.nn import (
     AfterDecay,
     CurrentLIF,
     Delay,
+    DynamicThresholdLIF,
     LeakyReadout,
     Recurrent,
     Refractory,
@@ -30,9 +31,10 @@ STEPS, DECAY, UNITS = 12, 0.7, 10
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 RULES["rate_backprop, layerwise"] = rules.rate_backprop(layerwise=True)
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
+PER_WEIGHT = [name for name, rule in RULES.items() if rule.propagation.per_weight]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 CLAMPED = [name for name in ACCUMULATE if RULES[name].propagation == rules.spike_representation().propagation]
-MEANS = [name for name in RULES if name.startswith("rate_backprop")]
+MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
 """Rules that differentiate means over time, which have one at the end of a sequence."""
 STEPWISE = [name for name in RULES if name not in LAYERWISE]
 
@@ -70,7 +72,8 @@ NEURONS = {
     ),
     "ALIF, set to zero": lambda: ALIF(DECAY, reset=ResetTo(0.0)),
     "refractory LIF, set to zero": lambda: Refractory(LIF(DECAY, param(0.8), reset=ResetTo(0.0)), 2),
-    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8)), 1, integrate=True),
+    "dynamic threshold": lambda: DynamicThresholdLIF(DECAY, over="sample"),
+    "refractory ALIF, integrating": lambda: Refractory(ALIF(DECAY, param(0.8), raised_reset=True), 1, integrate=True),
 }
 
 
@@ -136,8 +139,21 @@ def mean_refusal(kind, topology):
     """Of rules that differentiate means over time."""
     if topology != "feed-forward":
         return "over all time steps.* but the Delay at .* feeds"
-    others = ("CurrentLIF", "ALIF", "PSN", "Sliding", "SPSN", "refractory")
+    others = ("CurrentLIF", "ALIF", "PSN", "Sliding", "SPSN", "refractory", "dynamic")
     return "is defined for LIF and IF neurons" if any(other in kind for other in others) else None
+
+
+def per_weight_refusal(rule, kind):
+    """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
+    if not RULES[rule].propagation.one_decay:
+        unknown = "PSN" in kind or kind == "dynamic threshold"
+        return "keeps the derivatives of each neuron's own memory" if unknown else None
+    if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
+        return "one constant decay for the whole net"
+    if kind.startswith("ALIF"):
+        return "one decay for the whole net|in the next membrane by its decay"
+    others = ("CurrentLIF", "PSN", "refractory", "dynamic")
+    return "in the next membrane by its decay" if any(other in kind for other in others) else None
 
 
 def refusal(rule, kind, topology):
@@ -149,12 +165,15 @@ def refusal(rule, kind, topology):
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
-        closed = rule != "bptt, layerwise" and ("ALIF" in kind or "refractory" in kind)
+        closed = getattr(RULES[rule].propagation, "closed_form", False) and ("ALIF" in kind or "refractory" in kind)
+        closed = rule != "bptt, layerwise" and any(other in kind for other in ("ALIF", "refractory", "dynamic"))
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
+    if rule in PER_WEIGHT:
+        return per_weight_refusal(rule, kind)
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
     if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
-        return None
+        return "a trace of the slope of each neuron by itself" if kind == "dynamic threshold" else None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",
@@ -173,6 +192,7 @@ def refusal(rule, kind, topology):
             "masked PSN": "the whole memory of LIF and IF neurons only",
             "SlidingPSN": "the whole memory of LIF and IF neurons only",
             "SPSN": "the whole memory of LIF and IF neurons only",
+            "dynamic threshold": "the whole memory of LIF and IF neurons only",
         }.get(kind)
     if rule == "sltt" and kind == "LIF, set to a learned value":
         return "learns 'reset'.*it would never change.*nnx.Variable"

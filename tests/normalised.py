@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-import safjax
 from safjax import rules
 from safjax.nn import LIF, BatchNorm, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD
 
 STEPWISE = {"bptt": rules.bptt(), "bptt, remat": rules.bptt(remat=True), "sltt": rules.sltt()}
 LAYERWISE = {"bptt, layerwise": rules.bptt(layerwise=True), "exodus": rules.exodus(), "slayer": rules.slayer()}
-ACCUMULATING = {name: make() for name, make in rules.RULES.items() if make().propagation.accumulates}
+ACCUMULATING = {name: make() for name, make in BROAD.items() if make().propagation.accumulates}
 EVERY = {**STEPWISE, **LAYERWISE, **ACCUMULATING}
 MOMENTUM, EPSILON, DEVIATION = 0.8, 1e-3, 1.3
 
@@ -61,7 +61,7 @@ KINDS = ["image", "sequence"]
 def trained(net, rule, kind="sequence"):
     """The value, the outputs, the gradient and the running statistics after one batch."""
     make, steps = INPUTS[kind]
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, make(), nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, steps, outputs="all")(net, make(), nets.labels())
     nets.assert_fires(aux.rates)
     return (value, aux.outputs), grads, statistics(net)
 

@@ -20,6 +20,7 @@ from experiments.distribution.devices import AXIS, Devices
 from experiments.distribution.parallel import ParallelStep, predict
 from safjax.rules import RULES
 from tests import nets
+from tests.tables import BROAD
 
 STEPS, UPDATES = 4, 3
 nets.BATCH = 16
@@ -87,7 +88,7 @@ def exchanges(lowered):
     return found
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", BROAD)
 @pytest.mark.parametrize("kind", NETS)
 def test_compiler_divides_the_training_step(kind, name):
     build, inputs, steps, axis = NETS[kind]
@@ -101,7 +102,7 @@ def test_compiler_divides_the_training_step(kind, name):
     assert_same((params, opt_state, results), on_one(kind, name))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", BROAD)
 @pytest.mark.parametrize("kind", NETS)
 def test_each_device_runs_the_net(kind, name):
     build, inputs, steps, axis = NETS[kind]
@@ -110,7 +111,7 @@ def test_each_device_runs_the_net(kind, name):
     assert_same(trained(step, *step.init(build()), x, labels), on_one(kind, name))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", BROAD)
 def test_each_device_runs_sequences_of_its_own_lengths(name):
     """The devices have other numbers of steps: values, gradients and rates are those of all members together."""
     lengths = np.arange(nets.BATCH) // 4 + 1
@@ -131,7 +132,7 @@ def test_each_device_runs_sequences_of_its_own_lengths(name):
     assert_same(actual, jax.tree.map(np.asarray, wanted))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", BROAD)
 @pytest.mark.parametrize("kind", NETS)
 def test_one_exchange_an_update(kind, name):
     build, inputs, steps, axis = NETS[kind]

@@ -13,16 +13,23 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "check", "compare", "losses", "models", "nn", "ops",
-        "predict", "reset", "rules", "simulate", "start", "stream", "surrogate", "train_step", "value_and_grad",
+        "Aux", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "fptt", "keep_memory",
+        "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
+        "train_step", "value_and_grad",
+    },
+    "safjax.aot": {
+        "ASSUMPTION", "DEVICES", "Call", "CompilationFailed", "CompilerMissing", "Cost", "Device", "Memory", "Program",
+        "compile_for", "cost_of", "device_named",
     },
     "safjax.nn": {
         "ALIF", "IF", "LIF", "PLIF", "PSN", "SPSN", "AcrossTime", "AfterDecay", "AxonalDelay", "BatchNorm",
-        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "InstantReadout", "LeakyReadout", "Neuron", "NormalisedLIF",
-        "Recurrent", "Refractory", "ResetTo", "SequenceState", "SlidingPSN", "StepWeights", "Synapse", "WSConv",
-        "concatenate", "fold_batch_norms", "lif_init", "scale_to_rate", "time_constants",
+        "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "DynamicThresholdLIF", "InstantReadout", "LeakyReadout",
+        "Neuron", "NormalisedLIF", "OnlineBatchNorm", "Recurrent", "Refractory", "ResetTo", "SequenceState",
+        "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "detach", "fixed", "fold_batch_norms",
+        "lif_init", "scale_to_rate", "sinusoidal", "time_constants",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
     "safjax.data": {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
         "OutOfOrder", "Recipe", "Sound", "SoundFrames", "SpikeFile", "SpikeFrames", "Spikes", "Split", "Trial",
@@ -47,8 +54,9 @@ NAMES = {
         "spsn", "spsn_potential",
     },
     "safjax.rules": {
-        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o",
-        "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation", "stllr",
+        "RULES", "Course", "Fired", "Propagation", "Rule", "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl",
+        "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt", "spike_representation",
+        "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
@@ -60,13 +68,14 @@ NAMES = {
 }  # fmt: skip
 
 CONSTRUCTORS = [
-    "approx_otpe", "bptt", "exodus", "ide", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
-    "spike_representation", "stllr",
+    "approx_otpe", "bptt", "eprop", "exodus", "ide", "ostl", "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e",
+    "saf_f", "slayer", "sltt", "spike_representation", "stllr",
 ]  # fmt: skip
 """Every function that makes a rule."""
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
+    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
     "stllr": [
         {},
         {"pre_decay": 0.5},
@@ -76,11 +85,12 @@ OPTIONS = {
         {"readout_decay": 0.9},
         {"first": 1},
     ],
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}],
     "exodus": [{}, {"parallel": True}],
     "slayer": [{}, {"parallel": True}],
     "ide": [{}, {"iterations": 30}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],
+    "ostl": [{}, {"detach_reset": True}],
+    "otpe": [{}, {"detach_reset": True}, {"everywhere": True}],
     "rate_backprop": [{}, {"detach_reset": False}, {"layerwise": True}],
     "ottt_a": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],
     "ottt_o": [{}, {"trace_bias": False}, {"trace_input": False}, {"trace_bias": False, "trace_input": False}],
@@ -157,7 +167,7 @@ def test_signatures_mirror_one_another():
     required = inspect.Parameter.empty
     learning = [("loss", required), ("rule", required)]
     running = [("net", required), ("x", required), ("steps", None)]
-    kept = [("mean_over", None), ("outputs", None), ("record", ())]
+    kept = [("mean_over", None), ("outputs", None), ("record", ()), ("rates", True)]
     assert parameters(safjax.value_and_grad) == [*learning, ("steps", None), *kept]
     assert parameters(safjax.train_step) == [*learning, ("optimizer", required), ("steps", None), *kept]
     going_on = [("state", None), ("lengths", None)]

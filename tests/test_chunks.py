@@ -11,29 +11,20 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.nn import (
-    LIF,
-    BatchNorm,
-    CurrentLIF,
-    Dropout,
-    LeakyReadout,
-    Recurrent,
-    ResetTo,
-    SlidingPSN,
-    Synapse,
-)  # fmt: skip
+from safjax.nn import LIF, BatchNorm, CurrentLIF, Dropout, LeakyReadout, Recurrent, ResetTo, SlidingPSN, Synapse
 from tests import nets
+from tests.heard import DENSE, Heard
 from tests.neuron_kinds import Resting
 from tests.tables import some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
-ONLINE = ["saf_e", "ottt_a", "ottt_o", "approx_otpe", "stllr", "sltt"]
-LAST = ["saf_f", "spike_representation", "ide"]
-MEANS = ["rate_backprop"]
-"""Rules of means over a whole sequence: no chunks."""
-WHOLE = [name for name in RULES if name not in (*ONLINE, *LAST, *MEANS)]
+PER_WEIGHT = [name for name, rule in RULES.items() if rule.propagation.per_weight]
+MEANS = [name for name, rule in RULES.items() if rule.schedule.of_mean_output]
+LAST = [name for name, rule in RULES.items() if rule.schedule.last_step_only]
+WHOLE = [name for name, rule in RULES.items() if rule.schedule.sees_all_steps]
+ONLINE = [name for name in RULES if name not in (*MEANS, *LAST, *WHOLE)]
 CUTS = (0, 1, 2, nets.STEPS)
 """Two steps by themselves and a chunk."""
 
@@ -97,14 +88,20 @@ TOPOLOGIES = {
     "filter, dropout, decays": (Mixed, vectors),
     "window": (Windowed, vectors),
     "refractory": (Resting, vectors),
+    "two readouts": (Heard, vectors),
 }
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 
 
 def trains(name, topology):
+    if name in PER_WEIGHT:
+        return topology in DENSE[name]
+    if topology == "two readouts":
+        # Of this kind there are others for the other rules.
+        return False
     if topology in ("feedback", "recurrent, dropout"):
-        return name not in (*LAYERWISE, *MEANS)
+        return RULES[name].propagation.recalls
     if topology == "refractory":
         return name in ("bptt", "sltt", "stllr", "bptt, layerwise")
     if topology in ("filter, dropout, decays", "window"):
@@ -119,17 +116,18 @@ QUICK = {
     "convolution": ["ottt_a", "saf_f", "spike_representation", "sltt"],
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
-    "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt"],
-    "filter, dropout, decays": ["sltt", "exodus", "slayer"],
+    "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt", "otpe"],
+    "filter, dropout, decays": ["sltt", "exodus", "slayer", "ostl"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
     "refractory": ["sltt", "stllr", "bptt, layerwise"],
+    "two readouts": ["eprop"],
 }
 """Of each net rules of every kind that trains it; the others are among the slow tests."""
 
 
 def chunks(net, rule, x, cuts, **options):
     """Value, gradient and aux of every chunk, each of which goes on where the one before has ended."""
-    compute = safjax.value_and_grad(nets.loss, rule, mean_over=nets.STEPS, **options)
+    compute = nets.value_and_grad(nets.loss, rule, mean_over=nets.STEPS, **options)
     state, results = safjax.start(net, x, rule), []
     for begin, end in itertools.pairwise(cuts):
         (value, aux), grads = compute(net, x[begin:end], nets.labels(), state=state)
@@ -279,7 +277,10 @@ def test_the_gradient_of_a_chunk_is_autodiffs_and_cuts_can_be_bridged(name):
 
 
 @pytest.mark.parametrize(
-    "name", some_slow([(name,) for name in RULES if name not in MEANS], lambda name: name not in (*ALIKE, "sltt"))
+    "name",
+    some_slow(
+        [(name,) for name in RULES if name not in (*PER_WEIGHT, *MEANS)], lambda name: name not in (*ALIKE, "sltt")
+    ),
 )
 def test_an_image_may_be_presented_for_some_steps_of_a_sequence(name):
     """`steps` with a state presents it for so many further steps, as if it were a part of the sequence."""

@@ -17,7 +17,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, Delay, Dropout, LeakyReadout, Recurrent, Synapse, WSConv
 from tests import nets
-from tests.neuron_kinds import NEURONS, RULES, Net, inputs
+from tests.neuron_kinds import NEURONS, PER_WEIGHT, RULES, Net, inputs
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -76,7 +76,7 @@ def outputs_and_gradients(name, x, steps=None):
     """Of each example: the outputs [T, B, ...] and the gradient for the input, [B, ...]."""
     rule = RULES[name]
     net = Wide(feedback=rule.propagation.recalls)
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
     grads = nnx.as_pure(grads)
     weights = [leaf for path, leaf in jax.tree.leaves_with_path(grads) if path[-1].key != "value"]
     return aux, grads["first"]["layer"]["layers"][0]["value"], (value, weights)
@@ -108,7 +108,9 @@ ALIKE = ("saf_e", "ottt_o", "sltt", "slayer", "spike_representation", "bptt, lay
 """Rules whose propagation another one of the table has, or nearly so: among the slow tests."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in ALIKE else []) for n in RULES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ALIKE else []) for n in RULES if n not in PER_WEIGHT]
+)
 def test_every_rule_on_a_sequence(name):
     assert_isolated(name, images(4))
 

@@ -26,15 +26,16 @@ from tests.joined_nets import (
     two_inputs,
     vectors,
 )
+from tests.tables import BROAD
 from tests.test_chunks import chunks, total
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+RULES = {**{name: make() for name, make in BROAD.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss):
-    (value, aux), grads = safjax.value_and_grad(loss, rule, steps, outputs="all")(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(loss, rule, steps, outputs="all")(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, aux, grads
 

@@ -12,7 +12,7 @@ from safjax import rules
 from safjax.nn import PSN, BatchNorm, LeakyReadout, SequenceState, Synapse
 from tests import nets
 from tests.tables import some_slow
-from tests.test_chunks import ALIKE, RULES, TABLE, TOPOLOGIES, total, vectors
+from tests.test_chunks import ALIKE, PER_WEIGHT, RULES, TABLE, TOPOLOGIES, total, vectors
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -21,9 +21,10 @@ ROWS = [(name, topology) for name, topology in TABLE if topology not in ("residu
 QUICK = {
     "convolution": ["saf_f", "ide", "ottt_a", "exodus"],
     "feedback": ["saf_e", "approx_otpe", "bptt"],
-    "filter, dropout, decays": ["stllr", "exodus"],
+    "filter, dropout, decays": ["stllr", "exodus", "ostl"],
     "window": ["bptt", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],
+    "two readouts": ["eprop"],
 }
 """Of each net rules of every kind that trains it; the others are among the slow tests."""
 
@@ -42,7 +43,7 @@ def without_masks(make):
 
 def by_member(make, rule, x, keep):
     """Value, gradient and aux of each member alone, of its own length."""
-    compute = safjax.value_and_grad(nets.loss, rule, outputs=keep)
+    compute = nets.value_and_grad(nets.loss, rule, outputs=keep)
     for member, length in enumerate(LENGTHS):
         one = slice(member, member + 1)
         (value, aux), grads = compute(without_masks(make), x[:length, one], nets.labels()[one])
@@ -81,7 +82,9 @@ def test_answers_are_those_of_each_members_own_steps(name, keep):
     np.testing.assert_allclose(predicted, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", some_slow([(name,) for name in RULES], lambda name: name not in (*ALIKE, "sltt")))
+@pytest.mark.parametrize(
+    "name", some_slow([(name,) for name in RULES if name not in PER_WEIGHT], lambda name: name not in (*ALIKE, "sltt"))
+)
 def test_members_may_see_a_static_image_for_different_times(name):
     net, x, rule = nets.Conv(), nets.image(), RULES[name]
     (value, aux), grads = safjax.value_and_grad(nets.loss, rule, nets.STEPS)(

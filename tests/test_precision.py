@@ -22,6 +22,7 @@ from safjax.rules.accumulation import RatePropagation
 from safjax.rules.traces import TracePropagation
 from safjax.surrogate import Sigmoid
 from tests import nets
+from tests.tables import BROAD
 
 BFLOAT16, ROUNDING = jnp.bfloat16, 2.0**-8
 STEPS = 3
@@ -57,7 +58,7 @@ class Scaled(nnx.Module):
 
 
 def net(rule, dtype, param_dtype):
-    return Everything(dtype, param_dtype, loop=not rule.propagation.whole_sequence)
+    return Everything(dtype, param_dtype, loop=rule.propagation.recalls)
 
 
 def batch(dtype, video):
@@ -146,7 +147,7 @@ def test_neurons_accumulate_every_spike_train_exactly(steps):
         np.testing.assert_array_equal(total, accumulated(spikes))
 
 
-@pytest.mark.parametrize("method", [m for m in RULES if m != "rate_backprop"])
+@pytest.mark.parametrize("method", BROAD)
 def test_parameters_gradients_and_sums_over_time_are_float32(method):
     jaxpr, (variables, opt_state, (value, aux)) = training_program(RULES[method](), BFLOAT16, jnp.float32)
     assert floats(jax.tree.leaves((variables, opt_state, value, aux))) == {"float32"}
@@ -184,9 +185,7 @@ def test_readouts_give_float32(method, readout):
     assert floats(jax.tree.leaves(grads)) == {"bfloat16"}
 
 
-@pytest.mark.parametrize(
-    ("method", "video"), [*((m, True) for m in RULES if m != "rate_backprop"), ("saf_f", False), ("ottt_a", False)]
-)
+@pytest.mark.parametrize(("method", "video"), [*((m, True) for m in BROAD), ("saf_f", False), ("ottt_a", False)])
 def test_float64_is_float64_throughout(method, video, x64):
     jaxpr, shapes = training_program(RULES[method](), jnp.float64, jnp.float64, video)
     assert floats(jax.tree.leaves(shapes)) == {"float64"}

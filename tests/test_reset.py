@@ -28,7 +28,8 @@ KINDS = {"spikes": "sltt", "traces": "ottt_a", "rates": "saf_e", "layer by layer
 MEMORIES = [topology for topology in TOPOLOGIES if topology not in ("residual", "convolution")]
 """Feedback, recurrence, filters, windows."""
 TABLE = [
-    *((name, "dense") for name in RULES if name not in ("ottt_o", *MEANS)),
+    *((name, "dense") for name in RULES if name not in ("ottt_o", "eprop", *MEANS)),
+    ("eprop", "two readouts"),
     ("ottt_a", "convolution"),
     *((name, "stacked layers") for name in KINDS.values()),
     *((name, topology) for topology in MEMORIES for name in KINDS.values() if trains(name, topology)),

@@ -16,6 +16,7 @@ from safjax import ops, rules, surrogate
 from safjax.nn.states import split
 from safjax.ops.standardisation import standardise
 from tests import nets
+from tests.tables import DEEP
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -230,7 +231,7 @@ def test_the_gradient_through_a_step_of_training(rule):
     nets.assert_trees_close(actual, after(rules.bptt(), spelled_out)[0], rtol=1e-10)
 
 
-ACCUMULATE = [name for name, make in rules.RULES.items() if make().propagation.accumulates]
+ACCUMULATE = [name for name, make in DEEP.items() if make().propagation.accumulates]
 
 
 @pytest.mark.parametrize("name", ACCUMULATE)

@@ -13,13 +13,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 300
 
-FLAX_FACE = ("safjax.models", "safjax.nn")
+FLAX_FACE = ("safjax.models", "safjax.nir", "safjax.nn")
 """The packages made of Flax modules. All other modules but the data's are the core, which also serves people with plain
 functions."""
 
 DATA = "safjax.data"
 """Files, frames and encoders: NumPy, and libraries of formats where a file needs them. It and the rest stand apart."""
 OF_FORMATS = {"aedat", "h5py"}
+
+NIR = "safjax.nir"
+"""Nets as graphs of NIR, and graphs as nets, on top of everything else of the library."""
+NIR_WRITING = {
+    f"{NIR}.{name}" for name in ("cells", "delays", "drawing", "drawn", "functions", "scales", "synapses", "writing")
+}
 
 EXPERIMENTS_ONLY = {"matplotlib", "orbax", "rich", "sklearn", "tensorflow", "tensorflow_datasets", "tyro"}
 
@@ -75,6 +81,10 @@ def is_data(name):
     return f"{name}.".startswith(f"{DATA}.")
 
 
+def is_nir(name):
+    return f"{name}.".startswith(f"{NIR}.")
+
+
 def is_core(name):
     return name.startswith("safjax.") and not is_flax_face(name) and not is_data(name)
 
@@ -128,6 +138,20 @@ def test_nothing_else_of_the_library_knows_the_data(name):
     assert [other for other in modules(name) if is_data(other)] == []
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name.partition(".")[0] == "safjax"])
+def test_nothing_else_of_the_library_knows_nir(name):
+    """`import safjax` does not load it; and the package that reads files is named in one place."""
+    assert is_nir(name) or [other for other in modules(name) if is_nir(other)] == []
+    assert "nir" not in libraries(name) or name == f"{NIR}.library"
+
+
+def test_reading_nir_knows_nothing_of_writing_it():
+    """Writing compares a layer with what is read of its node, so the arrow runs the other way."""
+    reading = [name for name in FILES if is_nir(name) and name not in NIR_WRITING | {NIR}]
+    assert set(FILES) >= NIR_WRITING and f"{NIR}.reading" in reading
+    assert {name: modules(name) & NIR_WRITING for name in reading} == {name: set() for name in reading}
+
+
 ROOMS = [
     "console",
     "energy",
@@ -140,6 +164,7 @@ ROOMS = [
     "sweep",
     "report",
     "benchmark",
+    "fits",
 ]
 """The folders of the experiments: each knows only those before it."""
 
@@ -180,7 +205,7 @@ def normal(name):
 def test_every_library_in_use_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    allowed = declared(project["dependencies"] + extras["events"])
+    allowed = declared(project["dependencies"] + extras["events"] + extras["nir"])
     if package == "experiments":
         allowed |= declared(extras["experiments"] + extras["peers"])
     providers = importlib.metadata.packages_distributions()

@@ -13,12 +13,12 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.nn import IF, LIF, InstantReadout, LeakyReadout, Synapse
-from safjax.rules import RULES
 from tests.nets import assert_fires
+from tests.tables import BROAD
 
 STEPS, BATCH, UNITS = 200, 4, 48
 DECAYS = (0.5, 0.75, 0.9, 0.97, 1.0)
-ALL = {**{name: make() for name, make in RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+ALL = {**{name: make() for name, make in BROAD.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 
 
 def fired(currents, decay, dtype=np.float64):

@@ -11,6 +11,7 @@ DATASETS = {
     "randman": "experiments.data.events.randman:load",
     "spoken_digits": "experiments.data.sound.spoken_digits:load",
     "saccades": "experiments.data.events.saccades:load",
+    "fashion_saccades": "experiments.data.events.saccades:load_fashion",
     "speech_direction": "experiments.data.sound.speech_direction:load",
     "nmnist": "experiments.data.events.published:load_nmnist",
     "shd": "experiments.data.events.published:load_shd",

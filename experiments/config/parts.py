@@ -25,6 +25,9 @@ Method = Literal[
     "spike_representation",
     "ide",
     "rate_backprop",
+    "ostl",
+    "otpe",
+    "eprop",
 ]
 
 
@@ -70,7 +73,7 @@ class Data:
     """Examples in a batch."""
     held_out: float = 0.0
     """Share of the training examples that is not trained on but chooses the best epoch, in [0, 1); of 0 the test does,
-    and then its best accuracy proves nothing."""
+    and then its best accuracy proves nothing. Not for ssc, which has published examples to choose by."""
     leave_out: str | None = None
     """Speaker of spoken_digits whose recordings are the test; None takes the published test."""
 

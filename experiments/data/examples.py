@@ -87,6 +87,7 @@ class Parts(NamedTuple):
       baseline: a test accuracy to compare with, which takes some time to compute; None without any.
       about: what is to be known of the data, in lines.
       shown: a few examples, for a picture.
+      validation: examples published to choose by; None where there are none.
     """
 
     train: Examples
@@ -97,6 +98,7 @@ class Parts(NamedTuple):
     baseline: Callable[[], float] | None = None
     about: tuple[str, ...] = ()
     shown: tuple[Shown, ...] = ()
+    validation: Examples | None = None
 
 
 OF_SOME = {

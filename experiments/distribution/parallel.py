@@ -23,7 +23,8 @@ from jax.sharding import Mesh, PartitionSpec
 import safjax
 from experiments.distribution.devices import AXIS, Devices
 from experiments.storage.arrays import is_key
-from safjax.nn.graphs import split_net
+from safjax.aot import Call
+from safjax.nn.graphs import Graph, split_net
 from safjax.rules import Rule
 from safjax.schedules.schedule import for_optimizers, with_gradient
 
@@ -101,7 +102,22 @@ class ParallelStep:
         lengths: jax.Array | None = None,
     ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`."""
-        return self._update.lower(*split_net(net), opt_state, x, labels, key, lengths)
+        call = self.call_of((*split_net(net), opt_state), x, labels, key, lengths)
+        return call.jitted.lower(*call.arguments)
+
+    def init_of(self, params: Any) -> Any:
+        """The optimizer's state for parameters."""
+        return self._step.init_of(params)
+
+    def call_of(
+        self, learner: tuple[Graph, Any, Any, Any], x: Any, labels: Any, key: Any = None, lengths: Any = None
+    ) -> Call:
+        """The compiled function that a call runs, and its arguments; shapes may stand for arrays.
+
+        Args:
+          learner: a net as `split_net` has split it, and the optimizer's state.
+        """
+        return Call(self._update, (*learner, x, labels, key, lengths))
 
     def __call__(
         self,
@@ -122,7 +138,7 @@ class ParallelStep:
         return graph.merge(params, rest), opt_state, (value, aux)
 
 
-_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE, WHOLE)  # type: ignore[arg-type]
+_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE, WHOLE)
 
 
 def _weighed(rates: dict[str, jax.Array], lengths: jax.Array | None) -> dict[str, jax.Array]:

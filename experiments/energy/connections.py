@@ -11,14 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from safjax.affine import nonaffine_operation
 
-_PRODUCTS = {"mul", "div", "dot_general", "conv_general_dilated"}
-_SUMS = {"add", "sub", "add_any"}
+PRODUCTS = {"mul", "div", "dot_general", "conv_general_dilated"}
+SUMS = {"add", "sub", "add_any"}
 # They change an input's sign or number of bits, but not where it goes.
-_SAME = {"neg", "convert_element_type", "reduce_precision", "copy"}
+SAME = {"neg", "convert_element_type", "reduce_precision", "copy"}
 
 
 def fan_out(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> jax.Array:
@@ -69,12 +69,12 @@ def _run(equation: Any, values: list[Any], flags: list[bool], outer: Jaxpr) -> t
     """One line of the program."""
     name, params, count = equation.primitive.name, equation.params, len(equation.outvars)
     if not any(flags):
-        return _evaluate(equation, values, outer), [False] * count
-    if name in _SAME:
+        return evaluate(equation, values, outer), [False] * count
+    if name in SAME:
         return values, [True]
-    if name in _SUMS:
+    if name in SUMS:
         return [sum(value for value, flag in zip(values, flags, strict=True) if flag)], [True]
-    if name in _PRODUCTS:
+    if name in PRODUCTS:
         pairs = zip(values, flags, strict=True)
         values = [value if flag else jnp.ones(jnp.shape(value), jnp.float32) for value, flag in pairs]
         if "preferred_element_type" in params:
@@ -83,14 +83,24 @@ def _run(equation: Any, values: list[Any], flags: list[bool], outer: Jaxpr) -> t
     if name == "cond":
         # Of one platform each, all with the same result; the last is the one for platforms without their own.
         return _paths(params["branches"][-1], values[1:], flags[1:])
-    inner = list(jaxprs_in_params(params))
-    if inner:
-        return _paths(ClosedJaxpr(inner[0], []), values, flags)
+    if (inner := program_in(params)) is not None:
+        return _paths(inner, values, flags)
     # What is left moves or adds up entries; operands that no input reaches say how.
-    return _evaluate(equation, values, outer), [True] * count
+    return evaluate(equation, values, outer), [True] * count
 
 
-def _evaluate(equation: Any, values: list[Any], outer: Jaxpr) -> list[Any]:
+def program_in(params: dict[str, Any]) -> ClosedJaxpr | None:
+    """The first program that a line runs, with the constants that it holds; None if it runs none."""
+    for value in params.values():
+        for part in value if isinstance(value, tuple | list) else [value]:
+            if isinstance(part, ClosedJaxpr):
+                return part
+            if isinstance(part, Jaxpr):
+                return ClosedJaxpr(part, [])
+    return None
+
+
+def evaluate(equation: Any, values: list[Any], outer: Jaxpr) -> list[Any]:
     inputs = [atom for atom in equation.invars if not isinstance(atom, Literal)]
     arrays = [value for atom, value in zip(equation.invars, values, strict=True) if not isinstance(atom, Literal)]
     line = outer.replace(

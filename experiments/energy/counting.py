@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.energy.connections import fan_out
+from experiments.energy.meeting import meeting, spikes_in
 from experiments.energy.operations import operations
 from safjax.messages import Silence, is_message
 from safjax.nn import Synapse
@@ -24,48 +25,66 @@ class Input(NamedTuple):
     """What a synapse is given.
 
     Attributes:
-      fan_out: connections of every input of one example.
+      fan_outs: of each of its inputs, the connections of every entry of one example, where all others are 1.
       dense: MAC of one pass over one example, as a program for real numbers has them.
-      spikes: whether the inputs are spikes.
+      spikes: whether each of its inputs is spikes.
     """
 
-    fan_out: np.ndarray
+    fan_outs: tuple[np.ndarray, ...]
     dense: int
-    spikes: bool
+    spikes: tuple[bool, ...]
+
+    @property
+    def fan_out(self) -> np.ndarray:
+        """[*shape] of one input, of several [entries of all]."""
+        return self.fan_outs[0] if len(self.fan_outs) == 1 else np.concatenate([fan.ravel() for fan in self.fan_outs])
 
 
 class Counted(SpikingModule):
-    """A synapse that reports its events, the inputs that are not 0, and their connections, of every example."""
+    """A synapse that reports its events, the entries that are not 0, and its AC and MAC, of every example."""
 
-    def __init__(self, synapse: Synapse, fan_out: np.ndarray):
-        self.synapse, self.fan_out = synapse, nnx.Variable(jnp.asarray(fan_out, jnp.int32))
+    def __init__(self, synapse: Synapse, sees: Input):
+        self.synapse, self.spikes = synapse, sees.spikes
+        self.fan_outs = nnx.List([nnx.Variable(jnp.asarray(fan, jnp.int32)) for fan in sees.fan_outs])
 
-    def __call__(self, x: Any) -> Any:
-        if not isinstance(x, Silence):
-            fans = self.fan_out[...]
-            events = (_values(x) != 0).astype(jnp.int32)
-            sites = tuple(range(-fans.ndim, 0))
-            report = {"events": events.sum(sites), "accumulations": (events * fans).sum(sites)}
+    def __call__(self, *inputs: Any) -> Any:
+        shapes = [fan[...].shape for fan in self.fan_outs]
+        values = [None if isinstance(x, Silence) else _values(x) for x in inputs]
+        # Steps and examples, or examples.
+        leading = [x.shape[: x.ndim - len(shape)] for x, shape in zip(values, shapes, strict=True) if x is not None]
+        if leading:
+            batch, pairs = leading[0], zip(values, shapes, strict=True)
+            report = self._report([jnp.zeros((*batch, *shape)) if x is None else x for x, shape in pairs], batch)
             self.observed = Observation(report, own_axes=tuple(leaf.ndim for leaf in jax.tree.leaves(report)))
-        return self.synapse(x)
+        return self.synapse(*inputs)
+
+    def _report(self, values: list[jax.Array], batch: tuple[int, ...]) -> dict[str, jax.Array]:
+        events = jnp.stack([(x != 0).reshape(*batch, -1).sum(-1, dtype=jnp.int32) for x in values]).sum(0)
+        if len(values) > 1:
+            count = meeting(self.synapse.layer, [fan[...].shape for fan in self.fan_outs], self.spikes)
+            flat = [x.reshape(-1, *x.shape[len(batch) :]) for x in values]
+            counts = [n.reshape(batch) for n in jax.vmap(count)(*flat)]
+        else:
+            fans = self.fan_outs[0][...]
+            sites = tuple(range(-fans.ndim, 0))
+            accumulations = (spikes_in(values[0]).astype(jnp.int32) * fans).sum(sites)
+            counts = [accumulations, jnp.full_like(accumulations, fans.sum())]
+            counts = [n * (which == self.spikes[0]) for n, which in zip(counts, (True, False), strict=True)]
+        return dict(zip(("events", "accumulations", "multiplications"), (events, *counts), strict=True))
 
 
 class Watched(SpikingModule):
-    """A synapse that reports its input."""
+    """A synapse that reports its inputs."""
 
     def __init__(self, synapse: Synapse, called: Callable[[], None]):
         self.synapse, self.called = synapse, called
 
-    def __call__(self, x: Any, *others: Any) -> Any:
-        if others:
-            raise ValueError(
-                f"The operations of the Synapse at '{self.bound().path}' cannot be counted: it "
-                f"has {len(others) + 1} inputs, and connections are counted of one."
-            )
+    def __call__(self, *inputs: Any) -> Any:
         self.called()
-        if not isinstance(x, Silence):
-            self.observed = Observation({"input": x}, own_axes=(x.ndim,))
-        return self.synapse(x)
+        seen = {f"input {place}": x for place, x in enumerate(inputs) if not isinstance(x, Silence)}
+        if seen:
+            self.observed = Observation(seen, own_axes=tuple(x.ndim for x in jax.tree.leaves(seen)))
+        return self.synapse(*inputs)
 
 
 class NotANumber(SpikingModule):
@@ -102,28 +121,38 @@ def inputs_of(net: nnx.Module, x: jax.Array, steps: int | None) -> dict[str, Inp
     # What a `Delay` hands back comes in the second step.
     carry, constants = begun(bound, bound.params, None)
     carry, _, _ = step(bound.params, constants, carry, example)
-    seen = step(bound.params, constants, carry, example)[2].records["input"]
+    seen = step(bound.params, constants, carry, example)[2].records
     layers = {join(path): module.layer for path, module in nnx.iter_modules(net) if isinstance(module, Synapse)}
-    shapes = {path: seen[path].shape[1:] for path in called}
+    inputs = {path: [seen[name][path] for name in sorted(seen) if path in seen[name]] for path in called}
+    shapes = {path: [x.shape[1:] for x in given] for path, given in inputs.items()}
     fans = _fan_outs(layers, shapes)
     dense = {
-        path: operations(lambda x, path=path: layers[path](x), jnp.zeros((1, *shapes[path]))) // 2 for path in called
+        path: operations(lambda *xs, path=path: layers[path](*xs), *(jnp.zeros((1, *one)) for one in shapes[path])) // 2
+        for path in called
     }
     encoded = steps is None and bool(jnp.all((x == 0) | (x == 1)))
-    spikes = {path: encoded or bool(jnp.isnan(seen[path]).any()) for path in called}
+    spikes = {path: tuple(encoded or bool(jnp.isnan(x).any()) for x in given) for path, given in inputs.items()}
     return {path: Input(fans[path], dense[path], spikes[path]) for path in called}
 
 
-def _fan_outs(layers: dict[str, nnx.Module], shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    fans = jax.jit(lambda: {path: _fan_out(path, layers[path], shape) for path, shape in shapes.items()})()
-    return {path: np.asarray(fan, np.int64) for path, fan in fans.items()}
+def _fan_outs(layers: dict[str, Any], shapes: dict[str, list[tuple[int, ...]]]) -> dict[str, tuple[np.ndarray, ...]]:
+    fans = jax.jit(lambda: {path: _of_inputs(path, layers[path], given) for path, given in shapes.items()})()
+    return {path: tuple(np.asarray(fan, np.int64) for fan in found) for path, found in fans.items()}
 
 
-def _fan_out(path: str, layer: nnx.Module, shape: tuple[int, ...]) -> jax.Array:
+def _of_inputs(path: str, layer: Callable[..., jax.Array], shapes: list[tuple[int, ...]]) -> list[jax.Array]:
+    """The connections of each input."""
+    ones = [jnp.ones((1, *shape)) for shape in shapes]
     try:
-        return fan_out(layer, shape)
+        if len(shapes) > 1:
+            meeting(layer, shapes, [True] * len(shapes))
+        return [fan_out(_of_one(layer, ones, i), shape) for i, shape in enumerate(shapes)]
     except ValueError as error:
         raise ValueError(f"The operations of the Synapse at '{path}' cannot be counted: {error}.") from error
+
+
+def _of_one(layer: Callable[..., jax.Array], others: list[jax.Array], place: int) -> Callable[[jax.Array], jax.Array]:
+    return lambda x: layer(*others[:place], x, *others[place + 1 :])
 
 
 def _values(x: Any) -> jax.Array:

@@ -1,10 +1,12 @@
 """Synaptic operations of a spiking net and an estimate of the energy that they take.
 
-A spike costs an accumulation (AC) at each neuron that it reaches; what arrives as a real number costs a
-multiply-accumulation (MAC) a connection, whether it is 0 or not. A synapse of the static image is computed once a
-sequence and not T times, as safjax does (`safjax.hoist`). Average pooling before the weights of a synapse counts as
-part of them: each spike reaches all neurons behind its window by itself, where a machine that pools first accumulates
-once a window. Leak, threshold, bias and memory traffic are not counted, as is usual in the literature.
+A spike costs an accumulation (AC) at each neuron that it reaches, and two in one step cost two; what arrives as a real
+number costs a multiply-accumulation (MAC) a connection, whether it is 0 or not. A synapse of the static image is
+computed once a sequence and not T times, as safjax does (`safjax.hoist`). Average pooling before the weights of a
+synapse counts as part of them: each spike reaches all neurons behind its window by itself, where a machine that pools
+first accumulates once a window. How inputs that meet in one synapse are counted, as in residual blocks and attention,
+is said in `experiments.energy.meeting`. Leak, threshold, bias and memory traffic are not counted, as is usual in the
+literature.
 
     E = 0.9 pJ · AC + 4.6 pJ · MAC
 
@@ -33,7 +35,8 @@ class Operations:
     """What a synapse did.
 
     Attributes:
-      fan_out: connections of each input, [*shape of one example].
+      fan_out: connections of each input, [*shape of one example]; of several inputs [entries of all], each with all
+        others at 1.
       dense: MAC of the same synapse in a net of real numbers: one pass over one example, as a program has them.
       events: inputs that were not 0, [T, B].
       accumulations: AC of each step and example, [T, B]; 0 where the input is no spikes.
@@ -82,7 +85,7 @@ def inference(net: nnx.Module, x: jax.Array, steps: int | None = None, lengths: 
     """Runs the net as a spiking net and counts; it is the same whatever rule trained it.
 
     Args:
-      net: every synapse must be affine.
+      net: every synapse must be affine in each of its inputs.
       x: as of `safjax.predict`. A static image is analog, and so is a sequence with entries other than 0 and 1.
       steps: T of a static image.
       lengths: of a padded batch of sequences, how many steps each has, [B]; what is beyond takes no energy.
@@ -93,23 +96,20 @@ def inference(net: nnx.Module, x: jax.Array, steps: int | None = None, lengths: 
     net = nnx.clone(net)
     net.eval()
     inputs = inputs_of(net, x, steps)
-    counted = replaced(net, Synapse, lambda path, one: Counted(one, inputs[path].fan_out))
+    counted = replaced(net, Synapse, lambda path, one: Counted(one, inputs[path]))
     run = safjax.simulate(counted, x, steps, lengths=lengths)
     length, batch = jax.tree.leaves(run.outputs)[0].shape[:2]
     own = np.full(batch, length) if lengths is None else np.asarray(lengths)
-    going = np.mean(np.arange(length)[:, None] < own, axis=1)
+    going = np.arange(length)[:, None] < own
     synapses = {}
     for path, sees in inputs.items():
-        counted_here = (run.records[name][path] for name in ("events", "accumulations"))
-        events, accumulations = (np.asarray(n, np.int64).reshape(-1, batch) for n in counted_here)
-        multiplications = np.zeros(length)
-        if not sees.spikes:
-            computed = 1 if steps else length
-            multiplications[:computed] = sees.fan_out.sum() * going[:computed]
-            accumulations = np.zeros((1, 1), np.int64)
-        shape = (length, batch)
-        counts = np.broadcast_to(events, shape), np.broadcast_to(accumulations, shape)
-        synapses[path] = Operations(sees.fan_out, sees.dense, *counts, multiplications, float(own.mean()))
+        counted_here = (run.records[name][path] for name in ("events", "accumulations", "multiplications"))
+        counts = (np.asarray(n, np.int64).reshape(-1, batch) for n in counted_here)
+        events, accumulations, each = (np.broadcast_to(n, (length, batch)) for n in counts)
+        once = steps and not any(sees.spikes)
+        multiplications = np.mean(each * going * (np.arange(length)[:, None] < (1 if once else length)), axis=1)
+        operations_here = events, accumulations, multiplications
+        synapses[path] = Operations(sees.fan_out, sees.dense, *operations_here, float(own.mean()))
     return Inference(run.outputs, run.spikes, synapses)
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+import safjax
 from experiments.config import Config, ConfigError, parse
 from experiments.data import DataUnavailable
 from experiments.distribution.processes import join, leave, leave_if_several, writes
@@ -36,6 +37,7 @@ def main(default: Config, description: str | None, args: Sequence[str] | None = 
     """
     try:
         config = parse(default, description or "", args)
+        safjax.keep_memory()
         keep_compiled(config.run.compiled)
         summary = train(join(config))
         if writes():

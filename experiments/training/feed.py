@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from experiments.config import ConfigError, Data
-from experiments.data import DataCorrupt, DataSet, Examples, Made, Plan, Planned, common_edges, held_out, load
+from experiments.data import DataCorrupt, DataSet, Examples, Made, Parts, Plan, Planned, common_edges, held_out, load
 from experiments.distribution.devices import Devices
 
 AHEAD = 3
@@ -49,6 +49,14 @@ def full_batches(data: Data, count: int) -> int:
     return count // data.batch_size
 
 
+def _refuse_two_choices(parts: Parts, data: Data) -> None:
+    if parts.validation is not None and data.held_out:
+        raise ConfigError(
+            f"--held-out={data.held_out} takes training examples to choose the epoch by, but {data.dataset} has "
+            f"{parts.validation.size:,} that are published for that. Give --held-out=0."
+        )
+
+
 class Batch(NamedTuple):
     """What a training step or an evaluation is given.
 
@@ -78,7 +86,7 @@ class Feed:
       batches: batches of an epoch.
       shape: what the net takes and gives.
       steps: for how many steps an image is shown; None where the inputs are sequences.
-      chooses: whether training examples are held out, to choose the best epoch.
+      chooses: whether examples are held out, or published, to choose the best epoch.
       baseline, about, shown: as of `Parts`.
 
     Raises:
@@ -88,18 +96,22 @@ class Feed:
 
     def __init__(self, dataset: DataSet, data: Data, seed: int, devices: Devices):
         parts = dataset.parts(data)
+        _refuse_two_choices(parts, data)
         trained_on, chosen_by = held_out(parts.train.size, data.held_out, seed)
-        # The same of all three: what is compiled for the test serves those that are held out, too.
-        edges = common_edges(parts.train, parts.test)
+        # The same of all: what is compiled for the test serves those that choose, too.
+        edges = common_edges(parts.train, parts.test, *([parts.validation] if parts.validation else []))
         plan = Plan(parts.train, data.batch_size, edges, trained_on)
         self.batches, self.baseline = full_batches(data, plan.size), parts.baseline
         self.shape, self.steps = parts.shape, parts.steps
         self.about, self.shown = parts.about, parts.shown
         self._train, self._plan = parts.train, plan
         self._test = parts.test, Plan(parts.test, data.batch_size, edges)
-        self._plain = None if chosen_by is None else (parts.plain, Plan(parts.plain, data.batch_size, edges, chosen_by))
+        choosing = parts.plain if parts.validation is None and chosen_by is not None else parts.validation
+        self._choosing = choosing and (choosing, Plan(choosing, data.batch_size, edges, chosen_by))
         self._held, self._test_held = devices.replicate((parts.train.held, parts.test.held))
-        self.chooses = self._plain is not None
+        # Those that are held out lie where the training examples do.
+        self._choosing_held = devices.replicate(parts.validation.held) if parts.validation else self._held
+        self.chooses = self._choosing is not None
         self._devices, self._seed, self._steps = devices, seed, data.steps
         self._pool = ThreadPoolExecutor(os.cpu_count(), "read")
 
@@ -120,10 +132,9 @@ class Feed:
         return self._batch(examples.make, self._test_held, planned, rows, (0, 0, 0))
 
     def held_out_batches(self) -> Iterator[Batch]:
-        """Every training example that is held out, once, without augmentation."""
-        assert self._plain is not None, "nothing is held out"
-        # They lie where the training examples do.
-        return self._every_example(*self._plain, self._held)
+        """Every example that chooses the epoch, held out or published for that, once, without augmentation."""
+        assert self._choosing is not None, "nothing is held out"
+        return self._every_example(*self._choosing, self._choosing_held)
 
     def _every_example(self, examples: Examples, plan: Plan, held: Any) -> Iterator[Batch]:
         for planned, rows in self._rows(examples, plan.every_example(), 0):

@@ -28,6 +28,10 @@ class Message(abc.ABC):
     def map_linear(self, function: Callable[..., jax.Array], *others: Any) -> Any:
         """Applies a linear function to each component that carries signal."""
 
+    def detached(self) -> Self:
+        """The same message, traces, rates and means included, but a constant of differentiation."""
+        return jax.lax.stop_gradient(self)
+
     described: ClassVar[str]  # in error messages
 
     def _outside(self, what: str) -> TypeError:
@@ -162,6 +166,9 @@ class Silence(Message):
         return ()
 
     def map_linear(self, function, *others):
+        return self
+
+    def detached(self):
         return self
 
     def __add__(self, other):

@@ -8,9 +8,11 @@ the spikes of `LIFCell`.
 import jax
 import jax.numpy as jnp
 
+from safjax.held import held
 from safjax.neurons.cells import LIFCell
 from safjax.neurons.resets import Number
 from safjax.precision import widened
+from safjax.standing_in import with_gradient_of
 
 
 def gain_step(gain: jax.Array, decay: float | jax.Array) -> jax.Array:
@@ -41,7 +43,9 @@ def accumulation_step(
     """
     kept = cell.decay * jax.lax.stop_gradient(accumulation)
     lost = jax.lax.stop_gradient(slack(potential, gain, cell))
-    spikes = cell.fire(gain * widened(cell.driven(potential)) - cell.drop * kept + lost)
+    membrane = gain * widened(cell.driven(potential)) - cell.drop * kept + lost
+    # The slope is taken of the membrane as it lies in memory: made again of a[t−1], that would have to be copied first.
+    spikes = with_gradient_of(cell.fire(membrane), cell.fire(held(membrane)))
     return kept + spikes, spikes
 
 

@@ -9,13 +9,17 @@ from safjax.nn.concatenation import concatenate
 from safjax.nn.convolution import WSConv
 from safjax.nn.delay import Delay, Recurrent
 from safjax.nn.delayed_linear import DelayedLinear
+from safjax.nn.detach import detach
 from safjax.nn.dropout import Dropout
+from safjax.nn.dynamic_threshold import DynamicThresholdLIF
+from safjax.nn.fixed import fixed, sinusoidal
 from safjax.nn.folding import fold_batch_norms
 from safjax.nn.initialisation import lif_init
 from safjax.nn.module import SequenceState
 from safjax.nn.neuron_kinds import ALIF, PLIF, CurrentLIF
 from safjax.nn.neurons import IF, LIF, Neuron
 from safjax.nn.normalised import NormalisedLIF
+from safjax.nn.online_batch_norm import OnlineBatchNorm
 from safjax.nn.parallel import PSN, SPSN, SlidingPSN
 from safjax.nn.readouts import InstantReadout, LeakyReadout
 from safjax.nn.refractory import Refractory
@@ -38,10 +42,12 @@ __all__ = [
     "Delay",
     "DelayedLinear",
     "Dropout",
+    "DynamicThresholdLIF",
     "InstantReadout",
     "LeakyReadout",
     "Neuron",
     "NormalisedLIF",
+    "OnlineBatchNorm",
     "Recurrent",
     "Refractory",
     "ResetTo",
@@ -51,8 +57,11 @@ __all__ = [
     "Synapse",
     "WSConv",
     "concatenate",
+    "detach",
+    "fixed",
     "fold_batch_norms",
     "lif_init",
     "scale_to_rate",
+    "sinusoidal",
     "time_constants",
 ]

@@ -110,9 +110,9 @@ class BatchNorm(StepIndexed):
         self.features = checked_whole(self, "features", features, "the size of the input's last axis")
         self.over = checked_over(over)
         self.steps = checked_steps(self, over, steps)
-        self.deviation = checked_positive("deviation", deviation, "the standard deviation of what comes out")
-        self.momentum = checked_momentum(momentum)
-        self.epsilon = checked_positive("epsilon", epsilon, "which is added to the variance")
+        self.deviation = checked_positive(self, "deviation", deviation, "the standard deviation of what comes out")
+        self.momentum = checked_momentum(self, momentum)
+        self.epsilon = checked_positive(self, "epsilon", epsilon, "which is added to the variance")
         self.use_running_average = use_running_average
         self.axis_name = axis_name
         self.dtype = dtype
@@ -126,11 +126,7 @@ class BatchNorm(StepIndexed):
     @layer_call
     def __call__(self, x: jax.Array) -> jax.Array:
         """x[B, ..., features] ↦ the same shape."""
-        if x.ndim < 2 or x.shape[-1] != self.features:
-            raise ValueError(
-                f"{self._name()} was given an array of shape {list(x.shape)}, but expected is "
-                f"[B, ..., {self.features}]: the batch first, the features last."
-            )
+        self.refuse_shape(x)
         if self.use_running_average:
             return self._evaluated(x)
         binding = self.bound()
@@ -157,6 +153,14 @@ class BatchNorm(StepIndexed):
         result = self._normalised(rows, mean, var).reshape(x.shape)
         # That steps lie in the batch it knows; whoever looks for layers that do not is told so.
         return result if self.bound().discovering is None else apart(result)
+
+    def refuse_shape(self, x: jax.Array) -> None:
+        """Refuses what is not [B, ..., features]."""
+        if x.ndim < 2 or x.shape[-1] != self.features:
+            raise ValueError(
+                f"{self._name()} was given an array of shape {list(x.shape)}, but expected is "
+                f"[B, ..., {self.features}]: the batch first, the features last."
+            )
 
     def _of_the_mean(self, x: jax.Array, passes: Passes) -> jax.Array:
         """The mean over time, by the statistics of all steps, through which the gradient goes as through its own."""
@@ -196,7 +200,7 @@ class BatchNorm(StepIndexed):
         binding, layout = self.bound(), layout_in_synapse()
         if layout is None:
             layout = self._layout_outside(len(x))
-        rows_of_steps(binding, layout, x, f"BatchNorm(over='{self.over}')")
+        rows_of_steps(binding, layout, x, self._kind())
         if self.over == "time" and layout.meant < binding.course.steps:
             # Right where x is the same at every step, which binding finds out from the whole step.
             enter(binding, x)
@@ -262,7 +266,10 @@ class BatchNorm(StepIndexed):
 
     def _name(self) -> str:
         where = "" if self.binding is None else f" at '{self.binding.path}'"
-        return f"BatchNorm(over='{self.over}'){where}"
+        return f"{self._kind()}{where}"
+
+    def _kind(self) -> str:
+        return f"BatchNorm(over='{self.over}')"
 
 
 def _moved_in_order(value: jax.Array, index: jax.Array, new: jax.Array, kept: float) -> jax.Array:

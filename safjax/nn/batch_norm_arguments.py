@@ -26,16 +26,28 @@ def checked_steps(owner: object, over: str, steps: Any) -> int | None:
     return checked_whole(owner, "steps", steps, "for how many steps there are running statistics")
 
 
-def checked_positive(name: str, value: Any, what: str) -> float:
+def checked_positive(owner: object, name: str, value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"BatchNorm({name}={value!r}): expected a positive, finite Python number, {what}.")
+        raise ValueError(
+            f"{type(owner).__name__}({name}={value!r}): expected a positive, finite Python number, {what}."
+        )
     return float(value)
 
 
-def checked_momentum(momentum: Any) -> float:
+def checked_momentum(owner: object, momentum: Any) -> float:
     if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 <= momentum <= 1:
         raise ValueError(
-            f"BatchNorm(momentum={momentum!r}): expected a number in [0, 1], the part of the running statistics that "
-            "stays. From PyTorch's momentum p, 1 − p."
+            f"{type(owner).__name__}(momentum={momentum!r}): expected a number in [0, 1], the part of the running "
+            "statistics that stays. From PyTorch's momentum p, 1 − p."
         )
     return float(momentum)
+
+
+def checked_ratio(owner: object, ratio: Any) -> float:
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 < ratio < math.inf:
+        raise ValueError(
+            f"{type(owner).__name__}(ratio={ratio!r}): expected a finite Python number above 1, how far the standard "
+            "deviation of a step may be from that of all time, as a factor; published are 20.0 for images and 50.0 for "
+            "events."
+        )
+    return float(ratio)

@@ -16,22 +16,27 @@ from jax.extend import core
 
 from safjax.lengths import zeroed
 from safjax.nn.batch_norm import needs_all_steps
+from safjax.nn.behind_readouts import refuse_behind_readouts
 from safjax.nn.changing import changing_variables
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
-from safjax.nn.past_steps import refuse_single_steps
+from safjax.nn.past_steps import refuse_delays
+from safjax.nn.readouts import readout_decay
 from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, split
 from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.unlearned import refuse_unlearned
+from safjax.nn.untaught import refuse_untaught
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
+from safjax.ops.dense import dot_general
 from safjax.rules import Course, Propagation, Rule
+from safjax.rules.eprop import BroadcastPropagation
 from safjax.state import where_members
 from safjax.task import Reports
 
@@ -98,12 +103,13 @@ def bind(
     """
     refusals = Refusals() if refusals is None else refusals
     _refuse_feedback_to_all_steps(net, rule, refusals)
-    refuse_single_steps(net, rule, refusals)
+    refuse_delays(net, rule, refusals)
     refuse_unlearned(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
     decay = _net_decay(net, rule, refusals)
-    course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded)
+    readout = readout_decay(net, decay)
+    course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded, readout)
     if whole:
         x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
     discovery = Discovery()
@@ -111,6 +117,8 @@ def bind(
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
             module.conv_general_dilated = conv_general_dilated
+        if isinstance(module, nnx.Linear) and module.dot_general is jax.lax.dot_general:
+            module.dot_general = dot_general
         if isinstance(module, Synapse):
             keep_biases_wide(module)
         if isinstance(module, Bindable):
@@ -119,6 +127,7 @@ def bind(
             module.start_sequence()
     discover_loops(net, rule, course, x, discovery, refusals)
     discover_varying(net, rule, course, x)
+    refuse_behind_readouts(net, rule, course, x, refusals)
     _, params, _, rest = split(net, nnx.Param, NeuronState)
     graphdef, program, axes = discover(net, rule, course, x, discovery, refusals)
     refuse_unknown(record, discovery.told)
@@ -136,6 +145,8 @@ def bind(
     zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
     kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
     bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, traced)
+    if isinstance(rule.propagation, BroadcastPropagation):
+        refuse_untaught(step, params, (at_rest(params), changing), constants, x, rule.name, refusals)
     if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound

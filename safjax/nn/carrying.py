@@ -112,6 +112,9 @@ def check_state(state: Any, rule: Rule, steps: int) -> None:
 
 _KINDS = {
     "SpikePropagation": "spikes (BPTT, SLTT, EXODUS, SLAYER, a stream)",
+    "EligibilityPropagation": "spikes and their eligibilities (OSTL)",
+    "EstimatingPropagation": "spikes and their eligibilities (OTPE)",
+    "BroadcastPropagation": "spikes and their eligibilities (e-prop)",
     "TracePropagation": "spikes and their traces (OTTT)",
     "ApproxOTPEPropagation": "spikes, their traces and mean slopes (Approx-OTPE)",
     "STLLRPropagation": "spikes with traces of spikes and slopes (S-TLLR)",

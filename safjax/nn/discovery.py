@@ -156,8 +156,8 @@ def finished(output: Any, rule: Rule, course: Course) -> Any:
 
 
 def _refuse_unfinished(output: Any, rule: Rule, refusals: Refusals) -> None:
-    leaves = [] if rule.propagation.whole_sequence else jax.tree.leaves(output, is_leaf=is_message)
-    if any(map(is_message, leaves)):
+    whole = rule.propagation.whole_sequence and rule.schedule.sees_all_steps
+    if not whole and any(map(is_message, jax.tree.leaves(output, is_leaf=is_message))):
         refusals.refuse(
             join(()),
             f"The net returned what one spiking layer hands to the next. Under the rule '{rule.name}' that is not an "

@@ -30,7 +30,7 @@ def entries(net: nnx.Module, x: Any, whole: bool) -> dict[str, dict[int, Labels]
     def run(values, x):
         merged = (nnx.from_flat_state(dict(zip(b, v, strict=True))) for b, v in zip(before, values, strict=True))
         net_of_step = nnx.merge(graphdef, states, *merged, copy=True)
-        _name_entries(net_of_step)
+        name_entries(net_of_step)
         with explained_loops():
             net_of_step(x)
         nnx.pop(net_of_step, Observation)
@@ -50,7 +50,8 @@ def entries(net: nnx.Module, x: Any, whole: bool) -> dict[str, dict[int, Labels]
     return _entered(jaxpr, labels)
 
 
-def _name_entries(net: nnx.Module) -> None:
+def name_entries(net: nnx.Module) -> None:
+    """Lets a bound net's program name what enters spiking modules and leaves readouts."""
     # A value of its own: what a compiled function inside the net made of other ones is not taken from its cache.
     discovery = Discovery(naming=True)
     for _, module in nnx.iter_modules(net):
@@ -66,7 +67,7 @@ def _entered(jaxpr, labels: list[Labels]) -> dict[str, dict[int, Labels]]:
             place, _, path = name.removeprefix(ENTERS).partition(" ")
             inputs = found.setdefault(path, {})
             inputs[int(place)] = inputs.get(int(place), Labels()) | labels
-        return Labels({READ}) if name == READ_OUT else Labels()
+        return Labels({READ}) if name.startswith(READ_OUT) else Labels()
 
     while True:
         # What the net keeps for the next step hands on what it was made of.

@@ -12,6 +12,7 @@ from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.convolution import WSConv
 from safjax.nn.graphs import split_net
 from safjax.nn.normalised import NormalisedLIF
+from safjax.nn.online_batch_norm import OnlineBatchNorm
 from safjax.nn.states import join
 
 Net = TypeVar("Net", bound=nnx.Module)
@@ -24,10 +25,11 @@ def fold_batch_norms(net: Net) -> Net:
 
     m and v are the running statistics. The copy computes what the net does after `net.eval()`, with the same spikes up
     to rounding, holds no normalisation, and trains under every rule that trains affine layers, those that accumulate
-    among them. A `BatchNorm` (or `nnx.BatchNorm`) is folded where it comes next after an `nnx.Conv`, `nnx.Linear` or
-    `WSConv` in the same `nnx.Sequential`; in its place then stands a function that does nothing, so that no other
-    layer moves. Whatever the padding, this is exact. A normalisation before a convolution is not folded: what it makes
-    of zeros is not what the padding puts around them. That of the potential of a `NormalisedLIF` becomes a threshold.
+    among them. A `BatchNorm` (`OnlineBatchNorm`, `nnx.BatchNorm`) is folded where it comes next after an `nnx.Conv`,
+    `nnx.Linear` or `WSConv` in the same `nnx.Sequential`; in its place then stands a function that does nothing, so
+    that no other layer moves. Whatever the padding, this is exact. A normalisation before a convolution is not folded:
+    what it makes of zeros is not what the padding puts around them. That of the potential of a `NormalisedLIF` becomes
+    a threshold.
 
     Args:
       net: with the statistics and parameters that it has now; left unchanged.
@@ -104,7 +106,7 @@ def _fold_within(sequential: nnx.Sequential, path: tuple) -> Iterator[tuple[tupl
 
 def _reason(norm: Any, before: Any) -> str | None:
     """Why a normalisation cannot be folded into the layer before it; None if it can."""
-    if type(norm) not in (BatchNorm, nnx.BatchNorm) or getattr(norm, "axis", -1) != -1:
+    if type(norm) not in (BatchNorm, OnlineBatchNorm, nnx.BatchNorm) or getattr(norm, "axis", -1) != -1:
         return "may compute something else than one scale and shift for each entry of the last axis"
     if getattr(norm, "steps", None) is not None:
         return "has running statistics for each step, and is not one map for all of them"

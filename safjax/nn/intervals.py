@@ -26,9 +26,13 @@ def kept_within(optimizer: Any, net: nnx.Module) -> Any:
         interval = intervals.get(tuple(getattr(key, "key", getattr(key, "idx", None)) for key in path))
         return update if interval is None else jnp.clip(param + update, *interval) - param
 
+    def within(updates: Any, params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(inside, updates, params)
+
     def update(grads: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
-        updates, state = optimizer.update(grads, state, params, **extra)
-        return jax.tree_util.tree_map_with_path(inside, updates, params), state
+        # For those that keep account of the new weights.
+        updates, state = optimizer.update(grads, state, params, within=within, **extra)
+        return within(updates, params), state
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
 

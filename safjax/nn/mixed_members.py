@@ -26,7 +26,8 @@ def refuse_mixing(binding: Binding, layer: nnx.Module, called: Callable, message
       messages: what it is given.
     """
     steps = layout_of(*messages).held
-    if binding.discovering is None or (steps == 1 and not binding.course.padded):
+    alone = steps == 1 and not binding.course.padded and not binding.propagation.per_weight
+    if binding.discovering is None or alone:
         return
     graphdef, params, rest = split(layer, nnx.Param)
 
@@ -61,6 +62,11 @@ def _told(binding: Binding, operation: str) -> str:
         return (
             f"{told}With lengths some members have ended where others go on, so that what stands beyond a member's end "
             "would reach the others. Keep the members apart, or give the net sequences of one length, without lengths."
+        )
+    if binding.propagation.per_weight:
+        return (
+            f"{told}The rule '{binding.rule}' keeps the derivatives of each member by itself. Keep the members apart, "
+            "or train with bptt() or sltt()."
         )
     return (
         f"{told}Under the rule '{binding.rule}' all time steps lie in that batch, one after the other, so that steps "

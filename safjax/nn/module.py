@@ -74,8 +74,8 @@ class Observation(nnx.Variable):
 ENTERS = "safjax: enters "
 """How, with its place among the inputs and the module's path behind, a program names an array that enters a spiking
 module while the net is looked at."""
-READ_OUT = "safjax: read out"
-"""And how it names what a readout returns."""
+READ_OUT = "safjax: read out "
+"""And how, with its path behind, it names what a readout returns."""
 
 
 def present_trace() -> Any:

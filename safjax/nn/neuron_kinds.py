@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell
+from safjax.neurons.adaptive import check_raised_reset
 from safjax.neurons.resets import Reset, check_decay_input, check_reset
 from safjax.nn.neurons import LIF, Neuron
 from safjax.nn.numbers import (
@@ -122,7 +123,8 @@ class ALIF(Neuron):
 
         b[t] = κ b[t−1] + s[t−1],   u[t] = λ m[t−1] + I[t],   s[t] = H(u[t] − θ − β b[t]),   m[t] = u[t] − ρθ s[t]
 
-    Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking neurons", 2020.
+    Bellec et al., "A solution to the learning dilemma for recurrent networks of spiking neurons", 2020. With a raised
+    reset, m[t] = u[t] − ρ (θ + β b[t]) s[t], as in the neurons of this name of sinabs and Spyx.
 
     Args:
       decay: λ ∈ [0, 1].
@@ -130,10 +132,11 @@ class ALIF(Neuron):
       adaptation_decay: κ ∈ [0, 1].
       strength: β > 0.
       surrogate, reset, decay_input: as of `LIF`; a reset counts in thresholds at rest.
+      raised_reset: a reset counts in raised thresholds.
 
     Raises:
       ValueError: a decay outside [0, 1]; threshold, strength or reset not positive; `ResetTo` of a value not below the
-        threshold; decayed input without leak.
+        threshold; decayed input without leak; a raised reset that subtracts nothing.
       TypeError: surrogate is not callable.
 
     Example:
@@ -163,6 +166,7 @@ class ALIF(Neuron):
         *,
         reset: Reset = 1.0,
         decay_input: bool = False,
+        raised_reset: bool = False,
     ):
         self.decay = checked_decay(self, decay)
         self.adaptation_decay = checked_decay(self, adaptation_decay, "adaptation_decay")
@@ -171,13 +175,14 @@ class ALIF(Neuron):
             self, "strength", strength, "what a past spike adds to the threshold", STRENGTHS
         )
         self.surrogate = checked_surrogate(self, surrogate)
-        self.reset, self.decay_input = checked_reset(self, reset), decay_input
+        self.reset, self.decay_input, self.raised_reset = checked_reset(self, reset), decay_input, raised_reset
         check_reset(type(self).__name__, reset, threshold, decay)
+        check_raised_reset(type(self).__name__, reset, raised_reset)
         check_decay_input(type(self).__name__, decay, decay_input)
 
     def cell(self) -> AdaptiveCell:
         """`AdaptiveCell` of the present constants."""
         decay, threshold = decay_of(self.decay, self.reset), value_of(self.threshold, THRESHOLDS)
         adaptation_decay, strength = value_of(self.adaptation_decay, DECAYS), value_of(self.strength, STRENGTHS)
-        reset = reset_of(self.reset)
-        return AdaptiveCell(decay, threshold, adaptation_decay, strength, self.surrogate, reset, self.decay_input)
+        options = reset_of(self.reset), self.decay_input, self.raised_reset
+        return AdaptiveCell(decay, threshold, adaptation_decay, strength, self.surrogate, *options)

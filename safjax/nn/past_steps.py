@@ -67,16 +67,31 @@ def checked_width(owner: Delaying, width: Number | None) -> nnx.Variable | None:
     return nnx.Variable(jnp.asarray(checked)) if isinstance(checked, float) else checked
 
 
-def refuse_single_steps(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
-    """Refuses delays where no gradient goes back in time: what stands before them would learn nothing."""
+def refuse_delays(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
+    """Refuses delays where no gradient goes back in time: they, or what stands before them, would learn nothing."""
     if rule.schedule.sees_all_steps and not rule.propagation.accumulates:
         return
     for path, module in nnx.iter_modules(net):
         if isinstance(module, Delaying):
+            where = f"the {type(module).__name__} at '{join(path)}'"
+            reason = _of_means(where) if rule.schedule.of_mean_output else _of_single_steps(where)
             refusals.refuse(
                 join(path),
-                f"The rule '{rule.name}' takes its gradient within single steps, with the steps before for constants, "
-                f"so that the layers before the {type(module).__name__} at '{join(path)}' would learn nothing of what "
-                "it hands on later. It is trained by rules that go back in time. Where the net's own input is to be "
-                "delayed, delay it outside and give the net the delayed sequence.",
+                f"The rule '{rule.name}' {reason}. It is trained by rules that go back in time. Where the net's own "
+                "input is to be delayed, delay it outside and give the net the delayed sequence.",
             )
+
+
+def _of_single_steps(where: str) -> str:
+    return (
+        "takes its gradient within single steps, with the steps before for constants, so that the layers before "
+        f"{where} would learn nothing of what it hands on later"
+    )
+
+
+def _of_means(where: str) -> str:
+    return (
+        f"differentiates means over all time steps, which do not tell when a spike comes, but {where} hands on later "
+        "what it is given: its delays would learn nothing, and what comes at the end of a sequence is missing in the "
+        "mean of what it hands on"
+    )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from flax import nnx
+
 from safjax.messages import Silence
 from safjax.nn.calls import layer_call
 from safjax.nn.module import READ_OUT, SpikingModule
@@ -25,7 +27,7 @@ class Readout(SpikingModule):
         if discovering is None:
             return output
         discovering.read_out = True
-        return discovering.named(output, READ_OUT)
+        return discovering.named(output, f"{READ_OUT}{self.bound().path}")
 
 
 class LeakyReadout(Readout):
@@ -57,6 +59,19 @@ class LeakyReadout(Readout):
         decay = binding.decay if self.decay is None else value_of(self.decay, DECAYS)
         state, output = binding.propagation.leaky_readout(self.read("state"), message, decay, binding.course)
         return self.finished(state, output)
+
+
+def readout_decay(net: nnx.Module, decay: float | None) -> float | None:
+    """The one decay of the net's leaky readouts, 0 where it has none; None where they differ or learn it.
+
+    Args:
+      decay: of the net's neurons, which a readout takes that is given none.
+    """
+    readouts = [module for _, module in nnx.iter_modules(net) if isinstance(module, LeakyReadout)]
+    decays = [decay if readout.decay is None else readout.decay for readout in readouts]
+    if not decays:
+        return 0.0
+    return decays[0] if isinstance(decays[0], float) and all(d == decays[0] for d in decays[1:]) else None
 
 
 class InstantReadout(Readout):

@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
-
 from safjax.nn.absent import Absent
 from safjax.nn.task import check_kept
 from safjax.rules import Rule
@@ -19,14 +17,15 @@ class Aux(NamedTuple):
       output: the net's answer, [B, ...]: under rules that look at the last step only, the output of the last step,
         under the others the mean of all steps'; or the one of them that `outputs` names.
       outputs: those of every step, [T, B, ...], if `outputs="all"` asks for them.
-      rates: firing rate of every neuron module by its path: spikes per neuron and step, averaged over batch and steps.
+      rates: firing rate of every neuron module by its path: spikes per neuron and step, averaged over batch and steps;
+        not with rates=False.
       records: what `record` asked for, {name: {path of the layer: [T, B, ...]}}, as of `safjax.simulate`.
       state: that after the last step, if the call was given one.
     """
 
     output: Any
     outputs: Any
-    rates: dict[str, jax.Array]
+    rates: Any
     records: Any
     state: Any
 
@@ -37,12 +36,15 @@ def made_aux(run: Run, task: Task, rule: Rule, state: State | None) -> Aux:
     every = run.outputs if keep == "all" else _NO_OUTPUTS
     output = of_all(check_kept(None, rule), run.outputs, lengths) if keep == "all" else run.outputs
     records = run.records if task.record else _NO_RECORDS
-    return Aux(output, every, run.rates, records, _NO_STATE if state is None else state)
+    return Aux(output, every, run.rates if task.rates else _NO_RATES, records, _NO_STATE if state is None else state)
 
 
 _NO_OUTPUTS = Absent(
     "The outputs of every step were not kept; aux.output is the net's answer, the mean of the steps' or the last. "
     "Write safjax.train_step(..., outputs='all'), or value_and_grad(..., outputs='all'), to have them, [T, B, ...]."
+)
+_NO_RATES = Absent(
+    "The neurons' firing rates were not kept, since this was made with rates=False. Leave that out to have them."
 )
 _NO_RECORDS = Absent(
     "Nothing of the neurons was kept but their rates, aux.rates. Write safjax.train_step(..., record=('spikes',)), or "

@@ -16,6 +16,7 @@ from safjax.nn.mixed_members import refuse_mixing
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
+from safjax.nn.shared_weights import refuse_batched_weights, refuse_shared_weights
 from safjax.nn.states import join, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
@@ -119,10 +120,16 @@ class Synapse(SpikingModule):
         if binding.discovering is not None and not binding.discovering.naming:
             # Once is enough.
             self._refuse_changes(params, rest, values)
-            anew = self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
+            if not binding.propagation.per_weight:
+                anew = self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
         # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, values)
+        if binding.propagation.per_weight:
+            alone, of_one = hoist(function, params, rest, tuple(value[:1] for value in values))
+            if jax.eval_shape(prelude, params, rest) != jax.eval_shape(alone, params, rest):
+                refuse_batched_weights(binding)
+            return self._for_each_weight((body, of_one), prelude(params, rest), messages)
         made = binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
         return self._traced_anew(made) if anew else made
 
@@ -132,6 +139,17 @@ class Synapse(SpikingModule):
         state, fresh = self.bound().propagation.encode(self.read("traces"), made.value, self.bound().course)
         self.write("traces", state)
         return made.traced_as(fresh)
+
+    def _for_each_weight(self, bodies: tuple[Callable, Callable], made: tuple[list, list], messages: list) -> Any:
+        """body(*made, inputs), of the batch or of one member, where each learned weight has its own derivative."""
+        binding, batch, (learned, fixed) = self.bound(), messages[0].step_shape[0], made
+
+        def function(weights, *xs):
+            return bodies[len(xs[0]) != batch](weights, fixed, xs)
+
+        if binding.discovering is not None and not binding.discovering.naming:
+            refuse_shared_weights(binding, function, learned, messages)
+        return binding.propagation.synapse(function, learned, *messages)
 
     def _spread(self, message: Any) -> Any:
         """What comes of a quicker form of it, and over all steps where the layer gives each of them its own result."""

@@ -1,5 +1,6 @@
 """From a net, a rule and a batch to the task that a time loop runs; and the checks of what users hand in."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,14 +12,14 @@ from safjax.nn.binding import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.padding import check_lengths, check_padded
-from safjax.nn.recording import refuse_loss
+from safjax.nn.recording import check_record, refuse_loss
 from safjax.nn.shapes import check_labels, explained_loss, reading
 from safjax.nn.verdicts import Trial, bound_or_advised, bound_to
 from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 from safjax.state import State
 from safjax.tally import Kept
-from safjax.task import Task
+from safjax.task import StepFn, Task
 
 
 def make_task(
@@ -34,6 +35,7 @@ def make_task(
     over: int | None = None,
     keep: Kept = "all",
     record: tuple[str, ...] = (),
+    rates: bool = True,
     state: State | None = None,
     lengths: jax.Array | None = None,
     training: bool = True,
@@ -60,7 +62,7 @@ def make_task(
     constants = begun(bound, bound.params, state)[1]
     task = Task(
         start=lambda params: begun(bound, params, state)[0],
-        step=bound.step,
+        step=bound.step if rates else _without_rates(bound.step),
         loss=explained_loss(loss, read),
         targets=targets,
         constants=constants,
@@ -71,8 +73,33 @@ def make_task(
         keep=keep,
         lengths=lengths,
         record=record,
+        rates=rates,
     )
     return bound, task
+
+
+def task_maker(
+    loss: Any, rule: Rule, steps: int | None, over: int | None, outputs: Any, record: Any, rates: bool
+) -> Callable[..., tuple[Bound, Task]]:
+    """((graph, params, rest), (x, targets, state, lengths)) ↦ what `make_task` makes of them, for training."""
+    keep, names = check_kept(outputs, rule), check_record(record)
+
+    def task_of(parts, given):
+        (graph, params, rest), (x, targets, state, lengths) = parts, given
+        options = {"over": over, "keep": keep, "record": names, "rates": rates, "state": state, "lengths": lengths}
+        return make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
+
+    return task_of
+
+
+def _without_rates(step: StepFn) -> StepFn:
+    """The step that says nothing of firing rates: what only they need is then not computed."""
+
+    def silent(*arguments):
+        carry, output, reports = step(*arguments)
+        return carry, output, reports._replace(rates={})
+
+    return silent
 
 
 def one_step(x: Any, static: bool) -> Any:

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 import jax
 from flax import nnx
 
+from safjax.aot import Call
 from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net, split_variables
 from safjax.nn.intervals import kept_within
-from safjax.nn.recording import check_record
 from safjax.nn.results import Aux, made_aux
 from safjax.nn.starting import start
-from safjax.nn.task import check_arguments, check_call, check_kept, check_optimizer, check_over, make_task
+from safjax.nn.task import check_arguments, check_call, check_optimizer, check_over, task_maker
 from safjax.nn.used_up import mark_used_up, refuse_used_up
 from safjax.rules import Rule
 from safjax.rules.refusals import not_again
@@ -34,6 +34,7 @@ def value_and_grad(
     mean_over: int | None = None,
     outputs: Kept | None = None,
     record: Sequence[str] = (),
+    rates: bool = True,
 ) -> Callable[..., tuple[tuple[jax.Array, Aux], Any]]:
     """The loss of a spiking net and its gradient under a learning rule; mirrors `jax.value_and_grad`.
 
@@ -51,6 +52,8 @@ def value_and_grad(
         at them.
       record: names of what is kept of every neuron at every step in `aux.records`, as of `safjax.simulate`. What a loss
         `WithRecords` asks for need not stand here.
+      rates: whether `aux.rates` is kept, the neurons' firing rates. On accelerators that takes some kernels for each
+        layer and step, which in small nets are a tenth of all and more.
 
     Returns:
       A compiled function of (net, x, *targets, key=None, state=None, lengths=None). Its gradients are an `nnx.State` of
@@ -91,12 +94,11 @@ def value_and_grad(
     """
     check_arguments(loss, rule, steps)
     check_over(mean_over, loss)
-    keep, kept_records = check_kept(outputs, rule), check_record(record)
+    task_of = task_maker(loss, rule, steps, mean_over, outputs, record, rates)
 
     @functools.partial(jax.jit, static_argnums=0)
     def compute(graph, params, rest, x, targets, key, state, lengths):
-        options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths, "record": kept_records}
-        bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
+        bound, task = task_of((graph, params, rest), (x, targets, state, lengths))
         run, grads = rule.schedule.gradients(task, bound.params, key)
         aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, bound.params, state))
         return _once(rule, ((run.value, aux), grads, rest_of(bound, run.carry)))
@@ -132,17 +134,17 @@ class TrainStep:
         mean_over: int | None = None,
         outputs: Kept | None = None,
         record: Sequence[str] = (),
+        rates: bool = True,
     ):
         check_arguments(loss, rule, steps)
         check_optimizer(optimizer)
         check_over(mean_over, loss)
-        keep, kept_records = check_kept(outputs, rule), check_record(record)
+        task_of = task_maker(loss, rule, steps, mean_over, outputs, record, rates)
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(graph, params, rest, opt_state, x, targets, key, state, lengths):
-            options = {"over": mean_over, "keep": keep, "state": state, "lengths": lengths, "record": kept_records}
-            bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
+            bound, task = task_of((graph, params, rest), (x, targets, state, lengths))
             learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
             aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, params, state))
@@ -153,7 +155,11 @@ class TrainStep:
 
     def init(self, net: nnx.Module) -> Any:
         """The optimizer's state for `net`."""
-        return self._optimizer.init(split_net(net)[1])
+        return self.init_of(split_net(net)[1])
+
+    def init_of(self, params: Any) -> Any:
+        """The optimizer's state for parameters."""
+        return self._optimizer.init(params)
 
     def start(self, net: nnx.Module, x: Any) -> State:
         """The net's state at rest, for inputs like x: `safjax.start` under this step's rule."""
@@ -170,8 +176,22 @@ class TrainStep:
         lengths: jax.Array | None = None,
     ) -> Any:
         """The lowered step, as of `jax.jit(f).lower(...)`: to read its memory and cost before running it."""
+        call = self.call_of(net, opt_state, x, *targets, key=key, state=state, lengths=lengths)
+        return call.jitted.lower(*call.arguments)
+
+    def call_of(
+        self,
+        net: nnx.Module,
+        opt_state: Any,
+        x: Any,
+        *targets: Any,
+        key: jax.Array | None = None,
+        state: State | None = None,
+        lengths: jax.Array | None = None,
+    ) -> Call:
+        """The compiled function that a call runs, and its arguments; shapes may stand for arrays."""
         graph, params, rest = split_net(net)
-        return self._update.lower(graph, params, rest, opt_state, x, targets, key, state, lengths)
+        return Call(self._update, (graph, params, rest, opt_state, x, targets, key, state, lengths))
 
     def __call__(
         self,
@@ -215,6 +235,7 @@ def train_step(
     mean_over: int | None = None,
     outputs: Kept | None = None,
     record: Sequence[str] = (),
+    rates: bool = True,
 ) -> TrainStep:
     """A training step, one compiled call a batch.
 
@@ -243,10 +264,10 @@ def train_step(
     and of loaded parameters, are copied and stay as they were.
 
     Args:
-      loss, rule, steps, mean_over, outputs, record: as of `value_and_grad`.
+      loss, rule, steps, mean_over, outputs, record, rates: as of `value_and_grad`.
       optimizer: an `optax.GradientTransformation`. One that asks for more than gradients (`optax.lbfgs`, `polyak_sgd`,
         `reduce_on_plateau`) is given the batch's loss, and the loss as a function of the parameters whose gradient is
-        the rule's; at every time step where the update is there, then of L[t] / T.
+        the rule's; at every time step where the update is there, then of L[t] / T. See `fptt` for one of those updates.
 
     Example:
       >>> import jax.numpy as jnp
@@ -264,7 +285,7 @@ def train_step(
       >>> values[-1] < 0.01 * values[0]
       True
     """
-    return TrainStep(loss, rule, optimizer, steps, mean_over, outputs, record)
+    return TrainStep(loss, rule, optimizer, steps, mean_over, outputs, record, rates)
 
 
 def _once(rule: Rule, results: Any) -> Any:

@@ -51,6 +51,13 @@ def _refuse_made_anew(binding: Binding, where: str, labels: Labels) -> None:
 
 def _refuse_learned(binding: Binding, where: str, labels: Labels, learned: list[str], course: Course) -> None:
     listed = ", ".join(f"'{name}'" for name in learned[:3]) + (" ..." if learned[3:] else "")
+    if binding.propagation.per_weight:
+        binding.refuse(
+            f"The rule '{binding.rule}' keeps derivatives by the weights of a Synapse, which drive one neuron each, "
+            f"but the array that enters {where} is made with the learned {listed}. Put what learns into a Synapse of "
+            "its own with neurons behind it; what learns nothing may stay."
+        )
+        return
     if READ in labels:
         way_out = "Hand on what the readout was given, in place of its result"
     else:

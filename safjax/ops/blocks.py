@@ -21,14 +21,17 @@ def by_blocks(function: Callable[[jax.Array], jax.Array], x: jax.Array, count: i
     """function(x), x[N, ...] ↦ [N, ...], image by image the same, in `count` blocks."""
     if count == 1:
         return function(x)
-    x = x.reshape(len(x) // count, count, *x.shape[1:])
-    one = jax.eval_shape(function, jax.ShapeDtypeStruct((len(x), *x.shape[2:]), x.dtype))
+    x = jax.tree.map(lambda a: a.reshape(len(a) // count, count, *a.shape[1:]), x)
+
+    def block(i):
+        return function(jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 1, False), x))
 
     def body(i, y):
-        return lax.dynamic_update_index_in_dim(y, function(lax.dynamic_index_in_dim(x, i, 1, False)), i, 1)
+        return jax.tree.map(lambda a, part: lax.dynamic_update_index_in_dim(a, part, i, 1), y, block(i))
 
-    y = lax.fori_loop(0, count, body, lax.empty((len(x), count, *one.shape[1:]), one.dtype))
-    return y.reshape(-1, *one.shape[1:])
+    one = jax.eval_shape(block, 0)
+    y = jax.tree.map(lambda a: jnp.zeros((len(a), count, *a.shape[1:]), a.dtype), one)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), lax.fori_loop(0, count, body, y))
 
 
 def summed_over_blocks(

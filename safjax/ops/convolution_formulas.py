@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 from safjax.ops import winograd
 from safjax.ops.blocks import blocks_of, by_blocks, summed_over_blocks
-from safjax.ops.few_channels import scattered_input_gradient, shifted_sum
+from safjax.ops.few_channels import one_channel_weight_gradient, scattered_input_gradient, shifted_sum
 
 FEW = 16
 """Channels of an image below which its gradient is quicker by `scattered_input_gradient`, timed on one core."""
@@ -151,7 +151,9 @@ def input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
         return winograd.input_gradient(w.astype(δ.dtype), δ, window.padding)
     x = jax.ShapeDtypeStruct((len(δ), *window.image, window.groups * w.shape[-2]), δ.dtype)
     if window.groups == 1 and (w.shape[-2] < FEW or prod(window.kernel) == 1):
-        return by_blocks(lambda δ: scattered_input_gradient(w, δ, window), δ, _blocks(x, δ))
+        # A sum of shifted arrays would be fused into its readers as well, see `forward`.
+        at_least = 1 if prod(window.kernel) == 1 else 2
+        return by_blocks(lambda δ: scattered_input_gradient(w, δ, window), δ, _blocks(x, δ, at_least))
     return by_blocks(lambda δ: _correlated(w, δ, window), δ, _blocks(x, δ))
 
 
@@ -200,6 +202,8 @@ def _blocks(x: Any, y: Any, at_least: int = 1) -> int:
 
 
 def _contracted(x, δ, window):
+    if x.ndim == 4 and x.shape[-1] == 1:
+        return one_channel_weight_gradient(x, δ, window)
     # Double precision has no fast 1-D convolution. With one row the convolution becomes a matrix product.
     if x.ndim == 3 or δ.dtype == jnp.float64:
         return weight_gradient_by_rows(x[:, None], δ[:, None], window.with_unit_axis())[0]

@@ -64,3 +64,36 @@ def scattered_input_gradient(w: jax.Array, δ: jax.Array, window: Any) -> jax.Ar
             places.append((before, size - before - (s * (out - 1) + 1), s - 1))
         total = total + lax.pad(products[..., number, :], jnp.zeros((), total.dtype), [*places, (0, 0, 0)])
     return total.astype(δ.dtype)
+
+
+def one_channel_weight_gradient(x: jax.Array, δ: jax.Array, window: Any) -> jax.Array:
+    """∂L/∂w[k, 0, o] = Σ_{n, i} x̄[n, s i + d k, 0] δ[n, i, o], in which δ keeps its layout.
+
+    Each shift of x̄ by an offset along the columns is an image whose pixels are (n, row) and whose channels are the
+    columns; δ is a kernel that covers all images and rows of the output, and slides along rows.
+
+    Args:
+      x: [N, H, W, 1].
+      δ: ∂L/∂y, [N, H′, W′, O].
+      window: a `Window` of two spatial axes.
+
+    Returns:
+      [*window.kernel, 1, O] in the dtype of δ.
+    """
+    (stride, across), (dilation, apart) = window.strides, window.dilation
+    rows, columns = window.kernel
+    _, height, width, features = δ.shape
+    x = lax.pad(x[..., 0].astype(δ.dtype), jnp.zeros((), δ.dtype), [(0, 0, 0), *((*pad, 0) for pad in window.padding)])
+    needed = stride * (height - 1) + dilation * (rows - 1) + 1
+    starts = [apart * k for k in range(columns)]
+    shifted = jnp.stack([x[:, :needed, a : a + across * (width - 1) + 1 : across] for a in starts])
+    gradient = lax.conv_general_dilated(
+        shifted,
+        δ,
+        (1, dilation),
+        "VALID",
+        rhs_dilation=(1, stride),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=window.precision,
+    )
+    return jnp.moveaxis(gradient.reshape(columns, rows, features), 0, 1)[:, :, None]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from safjax.ops.blocks import blocks_of, by_blocks
 from safjax.ops.pooling import Pads, checked_window
 
 
@@ -79,7 +80,9 @@ def _pooled(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], pad
 
 
 def _forward(x, window, strides, pads):
-    y, index = _with_index(x, window, strides, pads)
+    # In blocks the compiler computes the place once, not for each entry of the gradient.
+    one = 2 * prod(x.shape[1:]) * x.dtype.itemsize
+    y, index = by_blocks(lambda x: _with_index(x, window, strides, pads), x, blocks_of(len(x), one) if len(x) else 1)
     return y, (index, jnp.zeros((0, *x.shape[1:]), x.dtype))
 
 

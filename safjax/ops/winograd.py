@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from safjax.late import zero_known_with
+from safjax.computed_after import zero_known_with
 
 BLOCK = 1024
 """Tiles of a block at most, where a row has not more already."""

@@ -71,6 +71,7 @@ class RatePropagation:
     accumulates = True
     affine = True
     one_decay = True
+    per_weight = False
     learns_neurons = True
     recalls = True
     whole_sequence = False

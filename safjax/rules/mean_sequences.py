@@ -15,6 +15,7 @@ from safjax.messages import AveragedSequence
 from safjax.neurons import LIFCell
 from safjax.neurons.recording import Pick, recorded
 from safjax.passes import two_passes
+from safjax.precision import widened
 from safjax.rules.means import advanced, mean_of, started, unlearned
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_mean
@@ -38,6 +39,7 @@ class MeanSequencePropagation:
     accumulates = False
     affine = True
     one_decay = False
+    per_weight = False
     learns_neurons = True
     recalls = False
     whole_sequence = True
@@ -117,5 +119,6 @@ class MeanSequencePropagation:
 
 def _learning_of(outputs: jax.Array, current: AveragedSequence) -> jax.Array:
     """Outputs o[T · B, ...], each differentiated as the mean current."""
-    mean = jnp.broadcast_to(current.mean, (current.steps, *current.mean.shape))
-    return with_gradient_of(outputs, mean.reshape(outputs.shape).astype(outputs.dtype))
+    # Wide before it is spread: its gradient is a sum over all steps.
+    mean = widened(current.mean).astype(outputs.dtype)
+    return with_gradient_of(outputs, jnp.broadcast_to(mean, (current.steps, *mean.shape)).reshape(outputs.shape))

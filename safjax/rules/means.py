@@ -63,6 +63,7 @@ class MeanPropagation:
     accumulates = True
     affine = True
     one_decay = False
+    per_weight = False
     whole_sequence = False
     learns_neurons = True
     recalls = False

@@ -3,6 +3,7 @@
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
+from safjax.rules.oracles import eprop, ostl, otpe
 from safjax.rules.otpe import ApproxOTPEPropagation
 from safjax.rules.rule import Rule
 from safjax.rules.sequences import SequencePropagation
@@ -21,8 +22,10 @@ from safjax.schedules import (
 )
 
 
-def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = False) -> Rule:
-    """Back-propagation through time with surrogate gradients. Memory O(T).
+def bptt(
+    *, detach_reset: bool = False, layerwise: bool = False, remat: bool = False, segments: int | None = None
+) -> Rule:
+    """Back-propagation through time with surrogate gradients. Memory O(T), with about √T segments O(√T).
 
     Neftci, Mostafa & Zenke, "Surrogate gradient learning in spiking neural networks", 2019.
 
@@ -32,10 +35,25 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
         is the same; a net with feedback cannot be computed so.
       remat: keep only the neurons' states of each step for the backward pass and compute the rest a second time. Step
         by step only; of the rules that go layer by layer, `exodus` keeps least.
+      segments: K, into how many parts of equal length the sequence is divided (the last may be shorter). Only the
+        neurons' states at their beginnings are kept, and each part is computed a second time in the backward pass:
+        memory of K states and T / K steps, least at K ≈ √T, for a third more computation (Chen, Xu, Zhang & Guestrin,
+        "Training deep nets with sublinear memory cost", 2016, Sec. 4). The gradient is the same. Step by step only.
 
     Raises:
-      ValueError: both `layerwise` and `remat`.
+      ValueError: `layerwise` together with `remat` or `segments`; or `segments` is no positive whole number.
     """
+    if segments is not None and (not isinstance(segments, int) or isinstance(segments, bool) or segments < 1):
+        raise ValueError(
+            f"bptt(segments={segments!r}): expected a whole number ≥ 1, into how many parts the sequence is divided, "
+            "for instance 10 for 100 steps. Write segments=None to keep all steps."
+        )
+    if layerwise and segments is not None:
+        raise ValueError(
+            f"bptt(layerwise=True, segments={segments}): segments are parts of a loop over time, and layer by layer "
+            f"there is none. Write bptt(segments={segments}), or exodus(), which has the same gradient and keeps one "
+            "array a layer."
+        )
     if layerwise and remat:
         raise ValueError(
             "bptt(layerwise=True, remat=True): rematerialisation computes a time step a second time, and layer by "
@@ -44,7 +62,7 @@ def bptt(*, detach_reset: bool = False, layerwise: bool = False, remat: bool = F
         )
     if layerwise:
         return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer())
-    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat))
+    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat, segments))
 
 
 def exodus(*, parallel: bool = False) -> Rule:
@@ -220,8 +238,8 @@ def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule
     with mean rates r̄ and mean currents c̄, and f[t] = du[t]/dc, a membrane's answer to a constant current. Exact for one
     layer and a constant input; across layers, what slopes and errors have in common over time is left out. The loss is
     that of the mean output (1/T) Σ_t o[t], which of an `InstantReadout` is that of the mean current. An input that
-    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. What is not affine
-    behind a readout is differentiated at the output of the last step; layer by layer, at that of each.
+    changes with time counts by its mean: nothing that lies in the timing of spikes is learned. Behind a readout may
+    stand what is affine, the same at every step, and learns no factors; what is not belongs into the loss.
 
     Yu et al., "Advancing training efficiency of deep spiking neural networks through rate-based backpropagation", 2024.
 
@@ -249,5 +267,8 @@ RULES = {
     "spike_representation": spike_representation,
     "ide": ide,
     "rate_backprop": rate_backprop,
+    "ostl": ostl,
+    "otpe": otpe,
+    "eprop": eprop,
 }
 """Every rule by its name: the table that command lines and tests go through."""

@@ -51,6 +51,7 @@ class PortPropagation(abc.ABC):
     instant: ClassVar[tuple[str, ...]]
     accumulates = True
     affine = True
+    per_weight = False
     recalls = True
     whole_sequence = False
 

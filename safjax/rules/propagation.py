@@ -38,6 +38,7 @@ class Course(NamedTuple):
       open: whether the sequence goes on from call to call: it may have begun before this one, and its state is handed
         on.
       padded: whether members of the batch have lengths of their own.
+      readout: the one decay of the net's leaky readouts, 0 where it has none; None where they differ or learn it.
     """
 
     decay: Any
@@ -46,6 +47,7 @@ class Course(NamedTuple):
     static: bool
     open: bool = False
     padded: bool = False
+    readout: Any = None
 
 
 class Propagation(Protocol):
@@ -53,17 +55,25 @@ class Propagation(Protocol):
 
     @property
     def accumulates(self) -> bool:
-        """Whether messages hold sums over time, which are constants of differentiation."""
+        """Whether sums over time, constants of the gradient, stand for the steps before.
+
+        Then a synapse must be the same map at every step.
+        """
         ...
 
     @property
     def affine(self) -> bool:
-        """Whether synapses must be affine. Those of other rules that accumulate have no weights where they are not."""
+        """Whether synapses must be affine. Where they need not be, one that is not has no weights, or `per_weight`."""
         ...
 
     @property
     def one_decay(self) -> bool:
         """Whether these sums are weighed by a decay, of which the net must have one then."""
+        ...
+
+    @property
+    def per_weight(self) -> bool:
+        """Whether these are derivatives by each weight, so that a weight must drive one neuron of each member."""
         ...
 
     @property

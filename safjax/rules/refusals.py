@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.gains import Gain
-from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell, ResetTo
+from safjax.neurons import AdaptiveCell, CurrentCell, LIFCell, RefractoryCell, ResetTo
 from safjax.neurons.accumulation import resolution
 from safjax.rules.propagation import Course
 
@@ -46,6 +46,17 @@ def only_lif(cell: Any, clamp: bool = False) -> str | None:
             "reset they subtract nothing; write reset=1.0, which subtracts the threshold"
         )
     return None
+
+
+def only_apart(cell: Any) -> str | None:
+    """Rules that keep a derivative of each neuron's own memory need neurons that do not see one another."""
+    own = cell.cell if type(cell) is RefractoryCell else cell
+    if type(own) in (LIFCell, CurrentCell, AdaptiveCell):
+        return None
+    return (
+        "keeps the derivatives of each neuron's own memory by its weights, and knows those of LIF, IF, PLIF, "
+        "CurrentLIF and ALIF, also with a refractory period; use those"
+    )
 
 
 def only_mean(cell: Any, course: Course) -> str | None:

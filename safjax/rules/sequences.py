@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from safjax.late import zero_known_with
+from safjax.computed_after import zero_known_with
 from safjax.messages import Kept, Sequence
 from safjax.neurons import (
     CurrentCell,
@@ -68,6 +68,7 @@ class SequencePropagation:
     accumulates = False
     affine = False
     one_decay = False
+    per_weight = False
     learns_neurons = True
     recalls = False
     whole_sequence = True

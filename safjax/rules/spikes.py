@@ -52,6 +52,7 @@ class SpikePropagation:
     accumulates = False
     affine = False
     one_decay = False
+    per_weight = False
     learns_neurons = True
     recalls = True
     whole_sequence = False

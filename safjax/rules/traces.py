@@ -133,6 +133,7 @@ class TracePropagation:
     accumulates = True
     affine = True
     one_decay = True
+    per_weight = False
     learns_neurons = True
     recalls = True
     whole_sequence = False

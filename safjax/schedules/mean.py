@@ -19,6 +19,10 @@ class MeanOutput(Schedule):
     For propagations of means, where what is differentiated at the last step is the mean over all. Memory O(1).
     """
 
+    @property
+    def of_mean_output(self) -> bool:
+        return True
+
     def gradients(self, task, params, key):
         carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
@@ -38,6 +42,10 @@ class MeanOutput(Schedule):
 @dataclasses.dataclass(frozen=True)
 class MeanOutputLayerByLayer(Schedule):
     """As `MeanOutput`, the net being called once with time folded into the batch. Memory O(T), of spikes alone."""
+
+    @property
+    def of_mean_output(self) -> bool:
+        return True
 
     def gradients(self, task, params, key):
         last = jax.tree.map(lambda a: a[-1], task.over_time._replace(x=None))

@@ -33,6 +33,11 @@ class Schedule(abc.ABC):
         """Whether all outputs are at hand when the loss is taken, so that it may be one of the whole sequence."""
         return False
 
+    @property
+    def of_mean_output(self) -> bool:
+        """Whether the loss is that of the mean output; outputs are then one affine function of readouts for all T."""
+        return False
+
     def updates(self, steps: int) -> int:
         """How often `train` applies the optimizer in a sequence of so many steps: what an optax schedule counts."""
         del steps

@@ -14,9 +14,12 @@ class WholeSequence(Schedule):
 
     Attributes:
       remat: keep the carry of each step only and compute the step again in the backward pass.
+      segments: keep the carry at the beginning of each of so many segments only and compute them again in the backward
+        pass, one at a time; None keeps all.
     """
 
     remat: bool = False
+    segments: int | None = None
 
     @property
     def sees_all_steps(self) -> bool:
@@ -28,7 +31,7 @@ class WholeSequence(Schedule):
 
         def objective(params):
             weights, fixed = prelude(params)
-            carry, outputs, reports = forward(task, tick, weights, fixed, task.start(params))
+            carry, outputs, reports = forward(task, tick, weights, fixed, task.start(params), self.segments)
             value = task.sequence_loss(outputs, reports.records)
             return value, run_of_all(task, value, carry, outputs, reports)
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from experiments.data.images.fashion_mnist import DEBIAN_FOLDER
-from safjax.rules import RULES
+from tests.tables import BROAD
 
 
 def train(tmp_path, *flags):
@@ -20,7 +20,7 @@ def train(tmp_path, *flags):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", RULES)
+@pytest.mark.parametrize("method", BROAD)
 def test_digits(method, tmp_path):
     summary = train(tmp_path, "experiments.digits", f"--method={method}")
     assert summary["test_accuracy"] >= (0.97 if method == "saf_f" else 0.95)

@@ -132,6 +132,7 @@ def test_training_grows_with_the_batch():
     [
         (lambda x: -x[:, ::2] / 3 - 1, (5,), [1, 0, 1, 0, 1]),
         (lambda x: 2 * x + x.reshape(1, -1), (2,), [2, 2]),
+        (jax.jit(lambda x: x @ np.ones((2, 3), np.float32)), (2,), [3, 3]),
         (nnx.Conv(1, 2, (3, 3), dtype=jnp.bfloat16, rngs=nnx.Rngs(0)), (2, 3), [[8, 12, 8], [8, 12, 8]]),
         (WSConv(1, 2, strides=2, rngs=nnx.Rngs(0)), (3, 3), [[2, 4, 2], [4, 8, 4], [2, 4, 2]]),
         (lambda x: avg_pool(x, (3, 3), (2, 2), "SAME"), (4, 4), [[1, 1, 2, 1]] * 2 + [[2, 2, 4, 2], [1, 1, 2, 1]]),
@@ -148,18 +149,6 @@ def test_fan_out_is_that_of_the_map_and_not_of_a_fast_formula():
     found = fan_out(WSConv(64, 128, rngs=nnx.Rngs(0)), (4, 4, 64))
     sides = np.array([2, 3, 3, 2])
     np.testing.assert_array_equal(found, np.broadcast_to(128 * np.outer(sides, sides)[..., None], (4, 4, 64)))
-
-
-def test_synapse_of_several_inputs_is_named():
-    class Two(nnx.Module):
-        def __init__(self):
-            self.both, self.lif, self.readout = Synapse(lambda a, b: a + b), LIF(), LeakyReadout()
-
-        def __call__(self, x):
-            return self.readout(self.lif(self.both(x, x)))
-
-    with pytest.raises(ValueError, match="'both' cannot be counted: it has 2 inputs"):
-        energy.inference(Two(), jnp.ones((1, 2)), 3)
 
 
 def test_a_padded_batch_takes_the_energy_of_its_members():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from experiments.config import Config, ConfigError
-from experiments.data import Images, held_out
+from experiments.data import Binned, Images, held_out
 from experiments.data.events.randman import load_randman
 from experiments.storage import checkpoints
+from safjax.data import Split
 from tests.experiments.making import feed_of
 
 COUNT = 45
@@ -55,6 +56,25 @@ def test_without_any_nothing_changes():
         images("none", held_out=0.95)
     with pytest.raises(ConfigError, match=r"--held-out=1.* is not possible: expected a number in \[0, 1\)"):
         images("none", held_out=1.0)
+
+
+def binned(valid):
+    counts = np.arange(COUNT, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
+    labels = np.arange(COUNT, dtype=np.int32)
+    train, test, other = (Split(counts[s], labels[s], 0) for s in (slice(0, 30), slice(30, 37), slice(37, COUNT)))
+    return Binned("toy", train, test, tuple(map(str, range(COUNT))), valid=other if valid else None)
+
+
+def test_examples_published_to_choose_by_are_taken():
+    config = Config().changed(augmentation="none", batch_size=4, steps=2)
+    fed, without = (feed_of(binned(valid), config) for valid in (True, False))
+    assert fed.chooses and not without.chooses and fed.batches == 7
+    assert set(numbers(fed.held_out_batches())) == set(range(37, COUNT))
+    for batch in fed.held_out_batches():
+        np.testing.assert_array_equal(batch.inputs[0, :, 0], batch.labels)
+    assert set(numbers(fed.test_batches())) == set(range(30, 37))
+    with pytest.raises(ConfigError, match="--held-out=0.2 .* has 8 that are published for that. Give --held-out=0"):
+        feed_of(binned(True), config.changed(held_out=0.2))
 
 
 def test_spike_times_are_held_out_too():

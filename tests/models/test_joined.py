@@ -16,12 +16,10 @@ from safjax.models import MSResNet, SEWResNet, Spikformer, sew_add, sew_and, sew
 from safjax.nn import LIF, BatchNorm
 from tests import nets
 
-LAYERWISE = ("exodus", "slayer", "bptt(layerwise=True)")
-MEANS = "rate_backprop(layerwise=True)"
 RULES = {
     **{name: make() for name, make in rules.RULES.items()},
-    LAYERWISE[-1]: rules.bptt(layerwise=True),
-    MEANS: rules.rate_backprop(layerwise=True),
+    "bptt(layerwise=True)": rules.bptt(layerwise=True),
+    "rate_backprop(layerwise=True)": rules.rate_backprop(layerwise=True),
 }
 
 
@@ -131,12 +129,15 @@ PRODUCTS = ("SEW-ResNet, AND", "SEW-ResNet, IAND", "Spikformer")
 
 def taken(name, norm):
     """The rules that train the net."""
+    by_layer = {name for name, rule in RULES.items() if rule.propagation.whole_sequence}
+    summing = {n for n, rule in RULES.items() if rule.propagation.accumulates or rule.schedule.of_mean_output}
+    per_weight = {name for name, rule in RULES.items() if rule.propagation.per_weight}
     if norm == "all steps":
-        return {*LAYERWISE} if name in PRODUCTS else {*LAYERWISE, MEANS}
-    spikes = {*LAYERWISE, "bptt", "sltt"}
-    if norm == "none":
-        return {*spikes, "stllr"} if name in PRODUCTS else set(RULES)
-    return spikes
+        return by_layer - summing if name in PRODUCTS else by_layer
+    if norm == "each step":
+        return set(RULES) - summing
+    # Of rules that sum over time one has products beside the weights.
+    return set(RULES) - (summing - {"stllr"}) if name in PRODUCTS else set(RULES) - per_weight
 
 
 SEEN = {("SEW-ResNet, IAND", "none")}

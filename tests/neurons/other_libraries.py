@@ -117,10 +117,11 @@ def norse_iaf(xs, spike, constant):
     return spikes
 
 
-def sinabs(decay=None, norm_input=True, synapse=None, reset=None, minimum=None, adapt_scale=None):
-    """`LIF`; without decay `IAF`; with `adapt_scale` `ALIF` whose reset subtracts a number. Decays are exp(−1/τ).
+def sinabs(decay=None, norm_input=True, synapse=None, reset=None, minimum=None, adapt_scale=None, raised=False):
+    """`LIF`; without decay `IAF`; with `adapt_scale` `ALIF`, whose reset subtracts a number, or the raised threshold.
 
-    There the adaptation of the threshold, and where a minimum holds the membrane, is not differentiated as here.
+    Decays are exp(−1/τ). The adaptation of the threshold, and where a minimum holds the membrane, is not differentiated
+    there as here.
     """
     kept = 1.0 if decay is None else decay
 
@@ -129,8 +130,13 @@ def sinabs(decay=None, norm_input=True, synapse=None, reset=None, minimum=None, 
         for x in xs:
             i = x if synapse is None else synapse * (i + x)
             v = kept * v + ((1 - kept) * i if norm_input else i)
-            spikes.append(spike(v - THETA - (0 if adapt_scale is None else adapt_scale * b)))
-            v = v - spikes[-1] * THETA if reset is None else v * constant((spikes[-1] == 0) * 1.0) + reset
+            level = THETA + (0 if adapt_scale is None else adapt_scale * b)
+            spikes.append(spike(v - level))
+            v = (
+                v - spikes[-1] * (level if raised else THETA)
+                if reset is None
+                else v * constant((spikes[-1] == 0) * 1.0) + reset
+            )
             b = KAPPA * b + (1 - KAPPA) * spikes[-1]
             if minimum is not None:
                 v = (v - minimum) * (v > minimum) + minimum
@@ -139,15 +145,17 @@ def sinabs(decay=None, norm_input=True, synapse=None, reset=None, minimum=None, 
     return run
 
 
-def spyx(decay=1.0, synapse=None):
-    """`LIF`, `IF`, `CuBaLIF`: spikes are those of the membrane of the step before."""
+def spyx(decay=1.0, synapse=None, gamma=None):
+    """`LIF`, `IF`, `CuBaLIF`, `ALIF` with γ: spikes are those of the membrane of the step before."""
 
     def run(xs, spike, constant):
-        v, i, spikes = 0 * xs[0], 0 * xs[0], []
+        v, i, raised, spikes = 0 * xs[0], 0 * xs[0], 0 * xs[0], []
         for x in xs:
-            spikes.append(spike(v - THETA))
+            thresh = THETA + raised
+            spikes.append(spike(v - thresh))
+            raised = 0 * raised if gamma is None else gamma * raised + (1 - gamma) * spikes[-1]
             if synapse is None:
-                v = decay * v + x - spikes[-1] * THETA
+                v = decay * v + x - spikes[-1] * thresh
             else:
                 i = synapse * i + x
                 v = decay * (v - spikes[-1] * THETA) + i
@@ -217,6 +225,9 @@ LINES = {
     "snnTorch Leaky(beta, reset_mechanism='zero', reset_delay=False)": Line(
         LIF(BETA, THETA, reset=TO_ZERO), leaky("zero", False)
     ),
+    "snnTorch StateLeaky(beta)": Line(
+        LIF(exp(BETA - 1), THETA, reset=None), leaky("none", beta=exp(BETA - 1)), 0.8
+    ),
     "snnTorch Lapicque(R, C)": Line(LAPICQUE, lapicque("subtract", R, C), 4, R, detach=True),
     "snnTorch Lapicque(beta)": Line(
         LIF(LAPICQUE_BETA, THETA, reset=1 / LAPICQUE_BETA, decay_input=True),
@@ -257,7 +268,15 @@ LINES = {
         ALIF(SINABS, THETA, KAPPA, 1.8 * (1 - KAPPA), decay_input=True), sinabs(SINABS, adapt_scale=1.8), 5,
         gradient=False,
     ),
+    "sinabs ALIF(tau, tau_adapt), spikes": Line(
+        ALIF(SINABS, THETA, KAPPA, 1.8 * (1 - KAPPA), decay_input=True, raised_reset=True),
+        sinabs(SINABS, adapt_scale=1.8, raised=True), 5, gradient=False,
+    ),
     "Spyx IF": Line(IF(THETA), spyx(), late=1),
     "Spyx LIF(beta)": Line(LIF(BETA, THETA, reset=1 / BETA), spyx(BETA), late=1),
     "Spyx CuBaLIF(alpha, beta)": Line(CurrentLIF(ALPHA, BETA, THETA), spyx(BETA, ALPHA), 0.6, late=1),
+    "Spyx ALIF(beta, gamma)": Line(
+        ALIF(BETA, THETA, KAPPA, 1 - KAPPA, reset=1 / BETA, raised_reset=True), spyx(BETA, gamma=KAPPA), late=1
+    ),
+    "Spyx PSU_LIF(beta)": Line(LIF(BETA, THETA, reset=None), leaky("none"), 0.8),
 }  # fmt: skip

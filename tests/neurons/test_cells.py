@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safjax.neurons import AdaptiveCell, LIFCell, accumulation_step, fire, lif_sequence, run_cell
+from safjax.neurons import AdaptiveCell, LIFCell, ResetTo, accumulation_step, fire, lif_sequence, run_cell
+from safjax.nn import ALIF
 from safjax.rules.accumulation import clamp_limit
 from safjax.surrogate import Exponential, Sigmoid
 from tests import nets
@@ -66,6 +67,12 @@ def test_adaptive_neurons_follow_their_equations(detach):
     nets.assert_fires({"neuron": spikes.mean()})
     np.testing.assert_array_equal(spikes, jax.jit(loop)(currents, **constants))
     nets.assert_trees_close(gradient(ours), gradient(loop), rtol=1e-12)
+
+
+@pytest.mark.parametrize("reset", [None, ResetTo(0.0)])
+def test_a_raised_reset_subtracts_something(reset):
+    with pytest.raises(ValueError, match=r"ALIF\(reset=.*, raised_reset=True\).*Write reset=1\.0"):
+        ALIF(reset=reset, raised_reset=True)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,23 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.neurons import fire, lif_sequence, run_cell
-from safjax.nn import LIF, PLIF, AfterDecay, InstantReadout, LeakyReadout, Neuron, Recurrent, ResetTo, Synapse
+from safjax.nn import LIF, PLIF, AfterDecay, LeakyReadout, Neuron, ResetTo, Synapse
 from safjax.surrogate import Sigmoid
 from tests import nets
-from tests.neurons.other_libraries import BETA, LAMBDA, LINES, TAU, THETA, leaky, spiking_jelly, spyx
+from tests.neurons import other_libraries, own_jelly_lines, own_lines
+from tests.neurons.other_libraries import BETA, LAMBDA, TAU, THETA, leaky, spiking_jelly, spyx
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 STEPS, UNITS = 40, 30
+
+LINES = {**other_libraries.LINES, **own_lines.LINES, **own_jelly_lines.LINES}
+DIFFERENTIATED = [name for name, line in LINES.items() if line.gradient]
+QUICK = {
+    *("snnTorch Alpha(alpha, beta)", "SpikingJelly GatedLIFNode(T)", "norse LIFAdExRefracCell", "norse LSNNCell"),
+    *("SpikingJelly ComplementaryLIFNode(tau)", "sinabs ALIF(tau, tau_adapt)"),
+}
+"""Of the neurons of one's own, those whose gradients are among the fast tests."""
 
 
 def drawn(line, steps=STEPS):
@@ -46,9 +55,10 @@ def test_neurons_fire_as_those_elsewhere(name):
     currents, _ = drawn(line)
     spike = counted if line.several else lambda x: (x >= 0) * 1.0
     expected = np.stack(line.theirs(currents, spike, lambda x: x))
-    assert 0.05 < expected.mean() < 0.6
+    assert 0.05 < (expected != 0).mean() < 0.6
     assert not line.several or expected.max() > 1
-    np.testing.assert_array_equal(ours(line, jnp.asarray(currents)), expected)
+    # Whole numbers, but for neurons that send out by how much they are above the threshold.
+    np.testing.assert_allclose(ours(line, jnp.asarray(currents)), expected, rtol=1e-12, atol=1e-12)
 
 
 def in_jax(line, currents, weights):
@@ -92,14 +102,23 @@ def in_torch(line, currents, weights):
     return currents.grad.numpy()
 
 
-@pytest.mark.parametrize("by", [in_jax, in_torch])
-@pytest.mark.parametrize("name", [name for name, line in LINES.items() if line.gradient])
+def quick(name):
+    return name in other_libraries.LINES or name in QUICK
+
+
+@pytest.mark.parametrize(
+    "name, by",
+    [
+        *(pytest.param(name, in_jax, marks=() if quick(name) else pytest.mark.slow) for name in DIFFERENTIATED),
+        *((name, in_torch) for name in DIFFERENTIATED if name in other_libraries.LINES),
+    ],
+)
 def test_gradients_are_those_elsewhere(name, by):
     line = LINES[name]
     currents, weights = drawn(line, 12)
     expected = by(line, currents, weights)
     actual = jax.jit(jax.grad(lambda c: jnp.vdot(weights, ours(line, c))))(currents)
-    assert np.abs(expected).max() > 0.1
+    assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -152,51 +171,6 @@ def test_a_learned_decay_that_the_reset_does_not_see(of, late, parallel):
     nets.assert_trees_close(gradient, expected_gradient, rtol=1e-10)
 
 
-def lif_recurrent(xs, first, back):
-    """sinabs' `LIFRecurrent(tau, rec_connect, norm_input=False, spike_fn=SingleSpike)`."""
-    v, spikes, came_back = 0.0, [], 0.0
-    for x in xs:
-        v = BETA * v + (x @ first + came_back)
-        spikes.append(Sigmoid()(v - THETA))
-        v = v - spikes[-1] * THETA
-        came_back = spikes[-1] @ back
-    return spikes
-
-
-def rlif(xs, first, back):
-    """Spyx's `RLIF(beta)`."""
-    v, spikes = jnp.zeros((len(xs[0]), len(back))), []
-    for x in xs:
-        spikes.append(Sigmoid()(v - THETA))
-        v = BETA * v + x @ first + spikes[-1] @ back - spikes[-1] * THETA
-    return spikes
-
-
-@pytest.mark.parametrize("reset, late, theirs", [(1.0, 0, lif_recurrent), (1 / BETA, 1, rlif)])
-def test_recurrent_neurons(reset, late, theirs):
-    rng, rngs = np.random.default_rng(0), nnx.Rngs(0)
-    x, weights = jnp.asarray(rng.normal(0.3, 1.0, (12, 3, 7))), rng.normal(size=(12 - late, 3, 9))
-    synapses = [
-        Synapse(nnx.Linear(n, 9, use_bias=False, param_dtype=jnp.float64, rngs=rngs)) for n in (7, 9)
-    ]  # fmt: skip
-    net = nnx.Sequential(synapses[0], Recurrent(LIF(BETA, THETA, reset=reset), synapses[1]), InstantReadout())
-    kernels = [synapse.layer.kernel[...] for synapse in synapses]
-    loss = safjax.losses.SequenceLoss(lambda outputs: jnp.vdot(weights, outputs[: 12 - late]))
-    (value, aux), grads = safjax.value_and_grad(loss, rules.bptt(), outputs="all")(net, x)
-    nets.assert_fires(aux.rates)
-
-    def objective(kernels):
-        spikes = jnp.stack(theirs(x, *kernels))
-        return jnp.vdot(weights, spikes[late:]), spikes
-
-    (expected, spikes), expected_grads = jax.jit(jax.value_and_grad(objective, has_aux=True))(kernels)
-    np.testing.assert_array_equal(aux.outputs[: 12 - late], spikes[late:])
-    np.testing.assert_allclose(value, expected, rtol=1e-12)
-    layers = nnx.as_pure(grads)["layers"]
-    ours = layers[0]["layer"]["kernel"], layers[1]["synapse"]["layer"]["kernel"]
-    nets.assert_trees_close(list(ours), expected_grads, rtol=1e-10)
-
-
 def test_exp_leak_is_a_leaky_readout_times_its_gain():
     """sinabs' `ExpLeak(tau)`, v[t] = λ v[t−1] + I[t]; with `norm_input` times 1 − λ beside."""
     currents, v, expected = np.random.default_rng(0).normal(size=(10, 2, 3)), 0.0, []
@@ -229,6 +203,7 @@ class Quadratic(Neuron):
         return QuadraticCell()
 
 
+@pytest.mark.usefixtures("advice")
 def test_an_own_neuron_trains_where_it_can_and_is_refused_elsewhere():
     rngs = nnx.Rngs(0)
     first, last = nets._dense(7, 9, rngs), nets._dense(9, nets.CLASSES, rngs)

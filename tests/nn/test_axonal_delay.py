@@ -216,15 +216,24 @@ def test_learned_delays_stay_between_0_and_the_longest():
     assert jnp.isfinite(safjax.value_and_grad(lambda o: o.sum(), rules.bptt())(one_delay(12.0, None), pulse(1))[0][0])
 
 
-@pytest.mark.parametrize("name", ["sltt", "ottt_o", "saf_f"])
-def test_rules_of_single_steps_refuse_them(name):
+SINGLE = "takes its gradient within single steps.*before the AxonalDelay at 'layers.2' would learn nothing"
+MEANS = "differentiates means .* do not tell when a spike comes, but the AxonalDelay at 'layers.2' hands on later"
+
+
+@pytest.mark.usefixtures("advice")
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        *((rules.RULES[name](), SINGLE) for name in ("sltt", "ottt_o", "saf_f")),
+        *((rules.rate_backprop(layerwise=layerwise), MEANS) for layerwise in (False, True)),
+    ],
+    ids=lambda x: getattr(x, "name", ""),
+)
+def test_rules_that_do_not_go_back_in_time_refuse_them(rule, words):
     net = nnx.Sequential(Synapse(nets._dense(7, 4, nnx.Rngs(0))), LIF(), AxonalDelay(2), LeakyReadout())
-    message = (
-        f"rule '{name}' takes its gradient within single steps.*before the AxonalDelay at 'layers.2' would learn "
-        "nothing.*Rules that train this net as it is: bptt, exodus, slayer, bptt\\(layerwise=True\\)\\."
-    )
-    with pytest.raises(ValueError, match=message):
-        safjax.value_and_grad(nets.loss, rules.RULES[name]())(net, inputs(), nets.labels())
+    advice = r"Rules that train this net as it is: bptt, exodus, slayer, bptt\(layerwise=True\)\."
+    with pytest.raises(ValueError, match=f"rule '{rule.name}' {words}.*{advice}"):
+        safjax.value_and_grad(nets.loss, rule)(net, inputs(), nets.labels())
 
 
 def test_check_tells_of_them():

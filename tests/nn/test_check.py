@@ -15,11 +15,13 @@ from safjax import rules
 from safjax.nn import LIF, PLIF, BatchNorm, InstantReadout, LeakyReadout, verdicts
 from tests import neuron_kinds
 from tests.refused_nets import IMAGE, NETS, SEQUENCE, UNITS, chain, dense, given, psn
-from tests.tables import some_slow
+from tests.tables import DEEP, some_slow
+
+pytestmark = pytest.mark.usefixtures("advice")
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt(layerwise=True)": rules.bptt(layerwise=True)}
 RULES["rate_backprop(layerwise=True)"] = rules.rate_backprop(layerwise=True)
-ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.one_decay]
+ACCUMULATE = [name for name, r in RULES.items() if r.propagation.one_decay and not r.propagation.per_weight]
 
 
 @functools.cache
@@ -82,28 +84,28 @@ def test_what_is_expected_of_some():
     names = [name for name in NETS if name not in SLOW] + ["recurrent", "decays"]
     trained = {name: report_of(name).trained_by for name in names}
     plain = ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
-    by_layer, means = "rate_backprop(layerwise=True)", (*plain[:-1], "rate_backprop", plain[-1])
-    assert trained["ReLU"] == plain and trained["learned before"] == (*plain, by_layer)
-    several = (*plain[:-1], "stllr", *means[-2:], by_layer)
-    assert trained["decays"] == several
-    assert trained["neurons"] == ("bptt", "sltt", "stllr", "bptt(layerwise=True)")
+    by_layer = "rate_backprop(layerwise=True)"
+    own = tuple(name for name, rule in RULES.items() if rule.propagation.per_weight)
+    assert trained["ReLU"] == (*plain[:-1], *own, plain[-1]) and trained["learned before"] == (*plain, by_layer)
+    assert trained["decays"] == (*plain[:-1], "stllr", "rate_backprop", "ostl", plain[-1], by_layer)
+    assert trained["neurons"] == ("bptt", "sltt", "stllr", "ostl", "bptt(layerwise=True)")
     assert trained["all steps at once"] == ("exodus", "slayer", "bptt(layerwise=True)")
     assert trained["statistics of all steps"] == (*trained["all steps at once"], by_layer)
     still = rules.Course(decay=0.5, steps=5, batch=3, static=True)
-    followed = [name for name, rule in RULES.items() if rule.propagation.follows(still)]
-    one_update = tuple(name for name in followed if name not in ("saf_e", "ottt_o"))
+    followed = {name: rule for name, rule in RULES.items() if rule.propagation.follows(still)}
+    one_update = tuple(name for name, rule in followed.items() if rule.schedule.updates(2) == 1)
     assert trained["statistics of all steps, learned before"] == one_update
+    several = (*plain[:-1], "stllr", "rate_backprop", *own, plain[-1], by_layer)
     assert trained["rounding"] == ("ottt_a", "ottt_o", "approx_otpe", *several)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")
-    by_steps = [n for n, rule in RULES.items() if not rule.propagation.whole_sequence and n != "rate_backprop"]
-    assert trained["recurrent"] == tuple(by_steps)
+    assert trained["recurrent"] == tuple(n for n, rule in RULES.items() if rule.propagation.recalls and n in DEEP)
     for name in ("all steps at once, recurrent", "no decay of the readout", "neurons in a synapse", "nothing kept"):
         assert trained[name] == ()
 
 
 QUICK = [
-    *("LIF, floor", "LIF, no reset", "LIF, set to a learned value", "PLIF", "PLIF, reset after the decay"),
-    *("CurrentLIF", "ALIF", "SlidingPSN", "SPSN", "refractory ALIF, integrating"),
+    *("LIF, no reset", "LIF, set to a learned value", "PLIF, reset after the decay", "SPSN"),
+    "refractory ALIF, integrating",
 ]
 """Kinds of all refusals; the others are among the slow tests."""
 
@@ -112,7 +114,7 @@ QUICK = [
     ("kind", "topology"),
     [
         *some_slow([(kind, "feed-forward") for kind in neuron_kinds.NEURONS], lambda kind, topology: kind in QUICK),
-        *((kind, "recurrent and feedback") for kind in ("PLIF", "SPSN")),
+        ("PLIF", "recurrent and feedback"),
     ],
 )
 @pytest.mark.usefixtures("x64")

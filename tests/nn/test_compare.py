@@ -15,6 +15,7 @@ from safjax.nn import LIF, PSN, BatchNorm, Dropout, InstantReadout, LeakyReadout
 from safjax.nn.comparison import likeness, together
 from tests import nets
 from tests.refused_nets import IMAGE, SEQUENCE, UNITS, chain, dense, given
+from tests.tables import DEEP
 
 DETACHED = "bptt(detach_reset=True)"
 
@@ -37,7 +38,7 @@ def report_of_all():
 
 
 def gradient(rule):
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, nets.STEPS)(nets.Dense(), batch(), nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, nets.STEPS)(nets.Dense(), batch(), nets.labels())
     nets.assert_fires(aux.rates)
     return float(value), nnx.as_pure(grads)
 
@@ -54,7 +55,7 @@ def assert_same(one, other, references):
 @pytest.mark.usefixtures("x64")
 def test_gradients_that_are_equal_by_proof():
     report = report_of_all()
-    assert list(report) == [*rules.RULES, DETACHED] and report.references == ("bptt", DETACHED)
+    assert list(report) == [*DEEP, DETACHED] and report.references == ("bptt", DETACHED)
     exact = {"bptt": ("bptt", "exodus"), DETACHED: ("slayer", DETACHED)}
     for reference, names in exact.items():
         for like in (report[name].layers[reference] for name in names):
@@ -216,6 +217,7 @@ def test_wide_tables_go_on_below():
     assert text.count("parameter ") == 3 and text.startswith("Norm over norm of each parameter's gradient")
 
 
+@pytest.mark.usefixtures("advice")
 def test_mistakes():
     net, (x, steps) = chain(dense(jnp.tanh), LIF(), dense()), given(IMAGE)
     call = functools.partial(compare, net, x, steps=steps)

@@ -10,11 +10,12 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, SPSN, Dropout, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 LAYERS = 2
-RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
+RULES = {**{name: make() for name, make in BROAD.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 
 
@@ -84,10 +85,10 @@ class Beside(Net):
 
 
 def computed(net, rule, x=None, steps=nets.STEPS):
-    return safjax.value_and_grad(nets.loss, rule, steps)(net, image() if x is None else x, nets.labels())
+    return nets.value_and_grad(nets.loss, rule, steps)(net, image() if x is None else x, nets.labels())
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", rule_by_rule(RULES))
 def test_a_loop_over_layers_is_the_unrolled_net(name):
     (value, aux), grads = computed(Net(), RULES[name])
     (expected, unrolled), one_by_one = computed(Unrolled(), RULES[name])

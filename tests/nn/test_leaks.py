@@ -14,6 +14,7 @@ from safjax import rules
 from safjax.nn import Dropout
 from tests import nets
 from tests.nn.test_layer_loops import Net as Loop
+from tests.tables import DEEP
 
 RULES = {**{name: make() for name, make in rules.RULES.items()}, "bptt, layerwise": rules.bptt(layerwise=True)}
 T = 2
@@ -62,6 +63,8 @@ def streamed(stream, x):
 
 
 def fitting(name):
+    if RULES[name].propagation.per_weight:
+        return ["dense"] * (name in DEEP)
     """Every net under every propagation would say no more: what is found out differs by what travels."""
     if RULES[name].propagation.whole_sequence:
         return ["dropout"]

@@ -12,6 +12,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, PSN, BatchNorm, Dropout, LeakyReadout, Synapse
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -71,6 +72,7 @@ def test_layer_by_layer(how):
     traced(make, rules.bptt(), sequence())
 
 
+@pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize("rule", LAYERWISE)
 def test_every_rule_that_goes_layer_by_layer(rule):
     with pytest.raises(ValueError, match=r"'layers.2' mixes .* Rules that train this net as it is: .*bptt, sltt"):
@@ -101,7 +103,8 @@ def test_what_the_refusal_is_of():
 
 def test_check_says_so():
     report = safjax.check(net(second=centred), image(), nets.STEPS)
-    assert report.trained_by == tuple(name for name in rules.RULES if name not in ("exodus", "slayer"))
+    by_steps = (name for name, make in rules.RULES.items() if name in BROAD and not make().propagation.whole_sequence)
+    assert report.trained_by == tuple(by_steps)
     assert [path for path, _ in report["exodus"].reasons] == ["layers.2"]
 
 

@@ -15,6 +15,7 @@ from safjax.nn import LIF, BatchNorm, InstantReadout, LeakyReadout, Synapse
 from safjax.nn.binding import bind
 from safjax.schedules.schedule import update
 from tests import nets
+from tests.tables import BROAD
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -24,7 +25,7 @@ def dense_input(seed=0):
 
 
 def compute(net, rule, x=None, steps=nets.STEPS):
-    return safjax.value_and_grad(nets.loss, rule, steps)(net, dense_input() if x is None else x, nets.labels())
+    return nets.value_and_grad(nets.loss, rule, steps)(net, dense_input() if x is None else x, nets.labels())
 
 
 def test_a_net_is_left_as_it_was():
@@ -50,7 +51,7 @@ def test_the_gradient_tree_is_that_of_the_parameters_under_every_rule():
         return safjax.value_and_grad(nets.loss, rule)(nets.Residual(), nets.video(), nets.labels())[1]
 
     expected = jax.tree.structure(nnx.state(nets.Residual(), nnx.Param))
-    for make in rules.RULES.values():
+    for make in BROAD.values():
         # Shapes need no compilation.
         assert jax.tree.structure(jax.eval_shape(functools.partial(gradients, make()))) == expected
 

@@ -47,8 +47,9 @@ PER_EXAMPLE = {
         pytest.param(lambda c: jax.jit(jax.jacfwd(jax.grad(partial(loss, c), 0), (0, 1))), id="forward over reverse"),
     ],
 )
-def test_under_transformations(x64, transform):
-    x, w = normal(3, 4, 5, 2), normal(3, 3, 2, 2)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_under_transformations(x64, transform, channels):
+    x, w = normal(3, 4, 5, channels), normal(3, 3, channels, channels)
     assert_equal(transform(conv_general_dilated)(x, w), transform(lax.conv_general_dilated)(x, w))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from safjax import ops
-from safjax.late import zero_known_with
+from safjax.computed_after import zero_known_with
 from safjax.ops import winograd
 from tests.convolutions import normal
 

@@ -1,5 +1,7 @@
 """Average pooling equals flax's, and its gradient spreads evenly."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safjax.ops import avg_pool, global_avg_pool
+from safjax.ops.pooling import _mean_of_windows
 
 
 def normal(*shape, seed=0):
@@ -74,10 +77,31 @@ def test_overlapping_windows_with_padding_are_sums_over_ninths(size):
         np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_exact_tiles_need_no_window_operation():
-    x = jnp.ones((1, 4, 4, 2))
-    assert "reduce_window" not in str(jax.make_jaxpr(jax.grad(lambda x: (avg_pool(x, (2, 2)) ** 2).sum()))(x))
-    assert "reduce_window" in str(jax.make_jaxpr(lambda x: avg_pool(x, (3, 3)))(x))
+def lowered(function, platform):
+    return (
+        jax.jit(jax.grad(lambda x: (function(x) ** 2).sum()))
+        .trace(jnp.ones((1, 4, 4, 2)))
+        .lower(lowering_platforms=(platform,))
+        .as_text()
+    )
+
+
+def test_exact_tiles_need_no_window_operation_but_on_tpus():
+    for platform, windows in (("cpu", False), ("cuda", False), ("tpu", True)):
+        assert ("reduce_window" in lowered(lambda x: avg_pool(x, (2, 2)), platform)) == windows
+        assert "reduce_window" in lowered(lambda x: avg_pool(x, (3, 3)), platform)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_tiles_and_windows_have_one_mean(dtype):
+    """Of spikes and of their sums bit for bit, so that what ties on one platform ties on the other."""
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 5, (2, 8, 6, 3)), dtype) * 0.25
+    of_windows = functools.partial(_mean_of_windows, window=(2, 2), strides=(2, 2), pads=((0, 0), (0, 0)))
+    windows = of_windows(x.astype(jnp.float32)).astype(dtype)
+    np.testing.assert_array_equal(*(np.asarray(y, np.float32) for y in (avg_pool(x, (2, 2)), windows)))
+    with jax.enable_x64(True):
+        wide = x.astype(jnp.float64)
+        assert_equal(*(value_and_gradient(pool, wide) for pool in (lambda x: avg_pool(x, (2, 2)), of_windows)))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])

@@ -22,7 +22,7 @@ PICTURES, MOST_FITTED, MOST_SUMS = 4, 10_000, 2500
 SURVEY = 1 << 24
 """Counts that are looked at for their mean."""
 
-MADE = {"train": 0, "test": 1}
+MADE = {"train": 0, "test": 1, "valid": 2}
 """Seeds of the chains of each split."""
 
 
@@ -37,9 +37,10 @@ class Binned:
       classes: names of the labels.
       about: what is to be known of them, in lines.
       paired: whether the units are OFF and ON of each channel in turn.
+      valid: the recordings published to choose by; None where there are none.
 
     Raises:
-      ValueError: a label is none, or the two parts have other bins or units.
+      ValueError: a label is none, or the parts have other bins or units.
     """
 
     name: str
@@ -48,16 +49,18 @@ class Binned:
     classes: tuple[str, ...]
     about: tuple[str, ...] = ()
     paired: bool = False
+    valid: Split | None = None
 
     def __post_init__(self):
-        for split in ("train", "test"):
+        for split in ("train", "test", *(["valid"] if self.valid else [])):
             frames, labels, _ = getattr(self, split)
             check_labels(f"{self.name}: labels of {split}", labels, len(frames), len(self.classes))
         train, test = self.train.frames.shape[1:], self.test.frames.shape[1:]
-        if train != test or len(train) not in (2, 4):
+        valid = self.valid.frames.shape[1:] if self.valid else train
+        if train != test or train != valid or len(train) not in (2, 4):
             raise ValueError(
-                f"{self.name}: training recordings are {train} and test recordings {test}, expected [T, H, W, 2] or "
-                "[T, units] of both."
+                f"{self.name}: training recordings are {train}, test recordings {test} and those to choose by {valid}, "
+                "expected [T, H, W, 2] or [T, units] of all."
             )
 
     def parts(self, data: Data) -> Parts:
@@ -76,9 +79,9 @@ class Binned:
         plain = made(self.train, train)
         augmented = plain if transform is None else made(self.train, train, transform=transform)
         baseline = functools.partial(_baseline, (self.train.frames, train), (self.test.frames, test))
-        names = f"{len(train.classes)} classes: {', '.join(train.classes)}"
-        shown = self._shown(test)
-        return Parts(augmented, made(self.test, test), plain, shape, None, baseline, (*self.about, names), shown)
+        about = (*self.about, f"{len(train.classes)} classes: {', '.join(train.classes)}")
+        valid = made(self.valid, self._chained("valid", data.chain)) if self.valid else None
+        return Parts(augmented, made(self.test, test), plain, shape, None, baseline, about, self._shown(test), valid)
 
     def _chained(self, split: str, length: int) -> Chains:
         return chains(getattr(self, split).labels, self.classes, length, MADE[split])

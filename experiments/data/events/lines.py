@@ -22,6 +22,11 @@ def of_splits(train: Split, test: Split, rule: str) -> str:
     )
 
 
+def of_validation(valid: Split) -> str:
+    """How many recordings are published to choose the epoch by."""
+    return f"{len(valid.labels):,} recordings published as valid choose the epoch; {valid.dropped:,} events are lost"
+
+
 def memory(train: Split, test: Split, where: str = "in memory") -> str:
     """The size of all counts."""
     return f"{(train.frames.nbytes + test.frames.nbytes) / 1e6:,.0f} MB of counts {where}"

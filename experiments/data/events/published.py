@@ -4,6 +4,7 @@ from pathlib import Path
 
 from experiments.config import Data
 from experiments.data.events.binned import Events
+from experiments.data.events.resized import Resized
 from experiments.data.events.stored import stored
 from safjax.data import EventFrames, Grid, SpikeFrames, datasets
 
@@ -12,6 +13,8 @@ NMNIST_TIME = 315_000
 GESTURE_TIME, CIFAR_TIME = 6_000_000, 1_300_000
 """µs of each trial, and of each recording of CIFAR10-DVS, that bins by duration cover."""
 SPOKEN_TIME, CHANNELS_ADDED = 1_000_000, 5
+PUBLISHED_SIZE = 48
+"""Height and width of CIFAR10-DVS in the publications of OTTT and SLTT."""
 MOST = 255
 """Events counted in one place of one bin."""
 
@@ -43,12 +46,11 @@ def load_shd(data_dir: Path) -> Events:
 
 
 def load_ssc(data_dir: Path) -> Events:
-    """Spiking Speech Commands: 75,466 words for training and 20,382 for the test, of 35 classes."""
+    """Spiking Speech Commands: 75,466 words for training, 9,981 to choose by and 20,382 for the test, of 35 classes."""
     folder = data_dir / "ssc"
     how = _of_zenke_lab(folder, "ssc_train.h5, ssc_valid.h5 and ssc_test.h5")
     places = [(folder, lambda place: datasets.samples_of(datasets.ssc(place), "SSC"))]
-    note = "the samples published as valid are not used: --held-out takes its own from those for training"
-    return stored("ssc", places, how, _spoken, cache=data_dir / "frames", used=("pool", "chain"), note=note)
+    return stored("ssc", places, how, _spoken, cache=data_dir / "frames", used=("pool", "chain"))
 
 
 def load_dvs_gesture(data_dir: Path) -> Events:
@@ -82,8 +84,10 @@ def load_cifar10_dvs(data_dir: Path) -> Events:
         f"the ten classes, so that {folder}/airplane and so on hold the files cifar10_airplane_0.aedat ..."
     )
 
-    def recipe(data: Data, steps: int) -> EventFrames:
-        return _frames(Grid((128, 128), data.pool or 2, clip=MOST), data, steps, CIFAR_TIME, start=None)
+    def recipe(data: Data, steps: int) -> EventFrames | Resized:
+        if data.pool is None:
+            return Resized(_frames(Grid((128, 128), clip=1), data, steps, CIFAR_TIME, start=None), PUBLISHED_SIZE)
+        return _frames(Grid((128, 128), data.pool, clip=MOST), data, steps, CIFAR_TIME, start=None)
 
     note = "no split is published: with the numbers 0-99 as the test, as in other work, accuracies are higher"
     return stored(

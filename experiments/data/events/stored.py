@@ -8,7 +8,7 @@ from experiments.config import Data
 from experiments.console.messages import say, warn
 from experiments.data.errors import DataCorrupt, DataUnavailable
 from experiments.data.events.binned import Binned, Events
-from experiments.data.events.lines import memory, of_splits
+from experiments.data.events.lines import memory, of_splits, of_validation
 from safjax.data import BadFile, BuildError, Recipe, cached
 from safjax.data.datasets import Incomplete, Samples
 
@@ -56,10 +56,11 @@ def stored(
         about = (
             f"{samples.name}: T = {kept}; counts {' × '.join(map(str, kept.shape[1:]))}",
             of_splits(train, test, samples.rule),
+            *([of_validation(splits["valid"])] if "valid" in splits else []),
             f"{memory(train, test, f'on disk, in {cache}')}, {batch / 1e6:,.0f} MB a batch on the device",
             *([note] if note else []),
         )
-        return Binned(name, train, test, samples.classes, about)
+        return Binned(name, train, test, samples.classes, about, valid=splits.get("valid"))
 
     return Events(name, used, make)
 

@@ -8,7 +8,8 @@ from experiments import saccades
 from experiments.config import ConfigError
 from experiments.data import Binned, load
 from experiments.data.events.chains import chains
-from safjax.data import Split
+from experiments.data.events.resized import Resized, resized
+from safjax.data import Camera, EventFrames, Grid, Split, by_duration
 
 LABELS = np.array([0, 1, 2, 0, 1, 0], np.int32)
 NAMES = ("a", "b", "c")
@@ -130,3 +131,44 @@ def test_no_recording_depends_on_another(digits_seen):
     alone = recorded(images[1:], labels[1:], range(6, 7), grid, 6).frames
     np.testing.assert_array_equal(both[1:], alone)
     assert (both[0] != both[1]).any()
+
+
+def test_clothes_before_a_camera(tmp_path, monkeypatch):
+    """Recorded once; the camera is that of N-MNIST, and other settings make other frames."""
+    from experiments.data.events import saccades as recordings
+    from experiments.data.images.images import Images
+
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (7, 28, 28, 1), np.uint8), np.arange(7, dtype=np.int32)
+    shown = Images("fashion_mnist", images, labels, images[:3], labels[:3], 10, (0.3,), (0.4,))
+    monkeypatch.setattr(recordings, "load_fashion_mnist", lambda data_dir: shown)
+    monkeypatch.setattr(recordings, "FASHION", (5, 2))
+    config = saccades.CONFIG.changed(dataset="fashion_saccades", steps=3)
+    parts = load("fashion_saccades", tmp_path).parts(config.data)
+    assert parts.shape == ((36, 36, 2), 10, None) and (parts.train.size, parts.test.size) == (5, 2)
+    counts, label = parts.test.read(1, None, (0,))
+    grid = Grid((36, 36), clip=4)
+    expected = by_duration(next(Camera().record(images[1:2, ..., 0], [6])), 105_000, grid, 3, start=0)
+    np.testing.assert_array_equal(counts, expected.counts)
+    assert label == 1 and counts.sum() > 500 and expected.dropped == 0
+    monkeypatch.setattr(recordings, "recorded", None)
+    again = load("fashion_saccades", tmp_path).parts(config.data)
+    np.testing.assert_array_equal(again.test.read(1, None, (0,))[0], counts)
+    with pytest.raises(TypeError):
+        load("fashion_saccades", tmp_path).parts(config.changed(pool=2).data)
+
+
+def test_frames_are_resized_as_published():
+    """Bilinear weights of a triangle that is 128 / 48 pixels wide to each side, by hand."""
+    presence = np.random.default_rng(0).random((2, 128, 128, 2)) < 0.1
+    made = resized(presence.astype(np.uint8), 48)
+    scale = 128 / 48
+    centres = (np.arange(48) + 0.5) * scale
+    weights = np.maximum(0, 1 - np.abs(np.arange(128) + 0.5 - centres[:, None]) / scale)
+    weights /= weights.sum(1, keepdims=True)
+    expected = 255 * np.einsum("ih,thwc,jw->tijc", weights, presence, weights)
+    assert made.dtype == np.uint8 and np.abs(made - expected).max() < 1.5
+    frames = EventFrames(Grid((128, 128), clip=1), 3, mode="count")
+    assert Resized(frames, 48).shape == (3, 48, 48, 2)
+    with pytest.raises(ValueError, match="presence alone"):
+        Resized(EventFrames(Grid((128, 128), clip=9), 3, mode="count"), 48)

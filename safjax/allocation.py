@@ -1,0 +1,35 @@
+"""How the process asks the operating system for memory.
+
+XLA's CPU backend allocates one buffer for all temporary arrays of a compiled step, and frees it at the step's end. The
+GNU C library takes so large a block from the operating system anew each time, which maps and zeroes it page by page
+while the step runs: for 107 MB of temporary memory 54 ms of a step's 247 ms of processor time.
+"""
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_LARGEST = 2**31 - 1
+
+
+def keep_memory() -> bool:
+    """Keeps memory that has been freed for the process's next arrays, where the C library is GNU's.
+
+    To be called once, before the first computation. The process then holds the most memory that it ever needed until
+    it ends, and its threads share one heap. Blocks of 2 GiB and more are returned as before. It concerns all of the
+    process, not JAX alone; nothing else changes.
+
+    Returns:
+      Whether it has been done; on other systems, where there is no such setting, nothing is.
+
+    Example:
+      >>> import safjax
+      >>> kept = safjax.keep_memory()  # first thing in a training script
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):
+        return False
+    # The thread that runs a step would otherwise have a heap of its own, of at most 64 MB.
+    options = ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), (_ARENA_MAX, 1))
+    done = [mallopt(option, value) == 1 for option, value in options]
+    return all(done)
