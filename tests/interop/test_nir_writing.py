@@ -214,6 +214,19 @@ def test_nets_of_the_other_tests_come_back(make):
         np.testing.assert_allclose(weights, np.transpose(kernel, (3, 2, 0, 1)), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::safjax.nir.ResetLost")
+@pytest.mark.parametrize("rule", ["saf_f", pytest.param("ottt_a", marks=pytest.mark.slow)])
+def test_what_comes_back_is_trained_alike(rule):
+    """Whatever the rule: weights get the gradients that the net's own get."""
+    net, x = nets.Dense(), draw(5, nets.BATCH, 7, low=-1, high=2)
+    again, gradients = from_nir(to_nir(net, x, DT)), safjax.value_and_grad(nets.loss, safjax.rules.RULES[rule]())
+    (_, aux), expected = gradients(net, x, nets.labels())
+    _, found = gradients(again, x, nets.labels())
+    assert_fires(aux.rates)
+    for name in ("first", "second", "last"):
+        nets.assert_trees_close(found["layers"][name], expected[name], 1e-10)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::safjax.nir.ResetLost")
 def test_published_nets_come_back():

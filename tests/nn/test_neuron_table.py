@@ -41,7 +41,7 @@ def test_every_cell_that_is_refused(kind, topology):
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("kind", NEURONS)
 def test_every_cell_is_taken_or_refused(kind, topology):
-    for name, rule in RULES.items():
+    for name, rule in {**RULES, "eventprop": rules.eventprop()}.items():
         expected = refusal(name, kind, topology)
         if expected is None:
             bind(Net([kind], topology), rule, inputs()[0], STEPS, False)
