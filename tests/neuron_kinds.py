@@ -145,10 +145,11 @@ def mean_refusal(kind, topology):
 
 def event_refusal(kind, topology):
     """Of the rule of spike times."""
-    if topology != "feed-forward":
-        return "over all time steps.* but the Delay at .* feeds"
+    loop = "over all time steps.* but the Delay at .* feeds"
     if jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
-        return "learns '.*weights of synapses only|needs membranes that rise"
+        return f"learns '.*weights of synapses only|needs membranes that rise|{loop}"
+    if topology != "feed-forward":
+        return loop
     if kind == "CurrentLIF":
         return None
     return "needs membranes that rise to their threshold with a slope"
@@ -157,7 +158,8 @@ def event_refusal(kind, topology):
 def per_weight_refusal(rule, kind):
     """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
     if not RULES[rule].propagation.one_decay:
-        return "keeps the derivatives of each neuron's own memory" if "PSN" in kind else None
+        others = any(other in kind for other in ("PSN", "dynamic"))
+        return "keeps the derivatives of each neuron's own memory" if others else None
     if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
         return "one constant decay for the whole net"
     if kind.startswith("ALIF"):
