@@ -145,11 +145,10 @@ def mean_refusal(kind, topology):
 
 def event_refusal(kind, topology):
     """Of the rule of spike times."""
-    loop = "over all time steps.* but the Delay at .* feeds"
-    if jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
-        return f"learns '.*weights of synapses only|needs membranes that rise|{loop}"
     if topology != "feed-forward":
-        return loop
+        return "over all time steps.* but the Delay at .* feeds"
+    if jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
+        return "learns '.*weights of synapses only|needs membranes that rise"
     if kind == "CurrentLIF":
         return None
     return "needs membranes that rise to their threshold with a slope"
@@ -158,8 +157,8 @@ def event_refusal(kind, topology):
 def per_weight_refusal(rule, kind):
     """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
     if not RULES[rule].propagation.one_decay:
-        others = any(other in kind for other in ("PSN", "dynamic"))
-        return "keeps the derivatives of each neuron's own memory" if others else None
+        unknown = "PSN" in kind or kind == "dynamic threshold"
+        return "keeps the derivatives of each neuron's own memory" if unknown else None
     if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
         return "one constant decay for the whole net"
     if kind.startswith("ALIF"):
@@ -187,7 +186,7 @@ def refusal(rule, kind, topology):
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
     if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
-        return "keeps a trace of the slope of each neuron by itself" if "dynamic" in kind else None
+        return "a trace of the slope of each neuron by itself" if kind == "dynamic threshold" else None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

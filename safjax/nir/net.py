@@ -8,7 +8,7 @@ from flax import nnx
 
 from safjax.messages import is_message
 from safjax.nir.arrays import Shape, last, listed
-from safjax.nn import Delay, InstantReadout, Synapse
+from safjax.nn import Delay, InstantReadout, LeakyReadout, Synapse
 
 
 class Node(NamedTuple):
@@ -87,9 +87,11 @@ class Wired(nnx.Module):
         return made[self.nodes[-1].name]
 
     def _made(self, name: str, x: Any) -> Any:
-        """What a node makes of what leads to it; the output reads it out."""
+        """What a node makes of what leads to it; the output reads it out, if nothing before it has."""
         if name not in self.layers:
-            return self.readout(x) if name == self.nodes[-1].name else x
+            *_, end = self.nodes
+            read = any(isinstance(self.layers.get(a), LeakyReadout) for a in end.sources if a is not None)
+            return self.readout(x) if name == end.name and not read else x
         return self.layers[name](self.before[name](x) if name in self.before else x)
 
 

@@ -17,7 +17,7 @@ from safjax.nn.mixed_members import refuse_mixing
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
-from safjax.nn.shared_weights import refuse_shared_weights
+from safjax.nn.shared_weights import refuse_batched_weights, refuse_shared_weights
 from safjax.nn.states import join, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
@@ -127,8 +127,10 @@ class Synapse(SpikingModule):
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, values)
         if binding.propagation.per_weight:
-            learned, fixed = prelude(params, rest)
-            return self._for_each_weight(body, learned, fixed, messages)
+            alone, of_one = hoist(function, params, rest, tuple(value[:1] for value in values))
+            if jax.eval_shape(prelude, params, rest) != jax.eval_shape(alone, params, rest):
+                refuse_batched_weights(binding)
+            return self._for_each_weight((body, of_one), prelude(params, rest), messages)
         made = binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
         return self._traced_anew(made) if anew else made
 
@@ -139,12 +141,12 @@ class Synapse(SpikingModule):
         self.write("traces", state)
         return made.traced_as(fresh)
 
-    def _for_each_weight(self, body: Callable, learned: list, fixed: list, messages: list) -> Any:
-        """body(learned, fixed, inputs) where a derivative is kept for each of the learned weights."""
-        binding = self.bound()
+    def _for_each_weight(self, bodies: tuple[Callable, Callable], made: tuple[list, list], messages: list) -> Any:
+        """body(*made, inputs), of the batch or of one member, where each learned weight has its own derivative."""
+        binding, batch, (learned, fixed) = self.bound(), messages[0].step_shape[0], made
 
         def function(weights, *xs):
-            return body(weights, fixed, xs)
+            return bodies[len(xs[0]) != batch](weights, fixed, xs)
 
         if binding.discovering is not None and not binding.discovering.naming:
             refuse_shared_weights(binding, function, learned, messages)

@@ -1,5 +1,6 @@
 """From a net, a rule and a batch to the task that a time loop runs; and the checks of what users hand in."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from safjax.nn.binding import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.padding import check_lengths, check_padded
-from safjax.nn.recording import refuse_loss
+from safjax.nn.recording import check_record, refuse_loss
 from safjax.nn.shapes import check_labels, explained_loss, reading
 from safjax.nn.verdicts import Trial, bound_or_advised, bound_to
 from safjax.nn.wrappers import take_off
@@ -75,6 +76,20 @@ def make_task(
         rates=rates,
     )
     return bound, task
+
+
+def task_maker(
+    loss: Any, rule: Rule, steps: int | None, over: int | None, outputs: Any, record: Any, rates: bool
+) -> Callable[..., tuple[Bound, Task]]:
+    """((graph, params, rest), (x, targets, state, lengths)) ↦ what `make_task` makes of them, for training."""
+    keep, names = check_kept(outputs, rule), check_record(record)
+
+    def task_of(parts, given):
+        (graph, params, rest), (x, targets, state, lengths) = parts, given
+        options = {"over": over, "keep": keep, "record": names, "rates": rates, "state": state, "lengths": lengths}
+        return make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
+
+    return task_of
 
 
 def _without_rates(step: StepFn) -> StepFn:

@@ -13,10 +13,9 @@ from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net, split_variables
 from safjax.nn.intervals import kept_within
-from safjax.nn.recording import check_record
 from safjax.nn.results import Aux, made_aux
 from safjax.nn.starting import start
-from safjax.nn.task import check_arguments, check_call, check_kept, check_optimizer, check_over, make_task
+from safjax.nn.task import check_arguments, check_call, check_optimizer, check_over, task_maker
 from safjax.nn.used_up import mark_used_up, refuse_used_up
 from safjax.rules import Rule
 from safjax.rules.refusals import not_again
@@ -95,19 +94,11 @@ def value_and_grad(
     """
     check_arguments(loss, rule, steps)
     check_over(mean_over, loss)
-    keep, kept_records = check_kept(outputs, rule), check_record(record)
+    task_of = task_maker(loss, rule, steps, mean_over, outputs, record, rates)
 
     @functools.partial(jax.jit, static_argnums=0)
     def compute(graph, params, rest, x, targets, key, state, lengths):
-        options = {
-            "over": mean_over,
-            "keep": keep,
-            "state": state,
-            "lengths": lengths,
-            "record": kept_records,
-            "rates": rates,
-        }
-        bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
+        bound, task = task_of((graph, params, rest), (x, targets, state, lengths))
         run, grads = rule.schedule.gradients(task, bound.params, key)
         aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, bound.params, state))
         return _once(rule, ((run.value, aux), grads, rest_of(bound, run.carry)))
@@ -148,20 +139,12 @@ class TrainStep:
         check_arguments(loss, rule, steps)
         check_optimizer(optimizer)
         check_over(mean_over, loss)
-        keep, kept_records = check_kept(outputs, rule), check_record(record)
+        task_of = task_maker(loss, rule, steps, mean_over, outputs, record, rates)
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(graph, params, rest, opt_state, x, targets, key, state, lengths):
-            options = {
-                "over": mean_over,
-                "keep": keep,
-                "state": state,
-                "lengths": lengths,
-                "record": kept_records,
-                "rates": rates,
-            }
-            bound, task = make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
+            bound, task = task_of((graph, params, rest), (x, targets, state, lengths))
             learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
             aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, params, state))

@@ -9,7 +9,10 @@ import pytest
 from safjax import rules
 from safjax.aot import cost_of
 from safjax.aot.hlo import parse
+from safjax.rules.ports import PortPropagation
+from safjax.schedules import MeanOutput
 from tests.aot import steps
+from tests.tables import BROAD, DEEP
 
 T, LONGER = 6, 24
 STATES, WEIGHTS = 16_384, 65_536
@@ -31,18 +34,20 @@ def products(rule):
     """Multiplications and additions of the convolutional net's step: nothing is computed twice, and all as it stands.
 
     Minimal filtering (Winograd) would have fewer, convolutions as matrix products (im2col) more.
-    The first convolution is that of a still image: its result leaves the loop where its weights do not change there.
+    The first convolution is that of a still image: its result leaves the loop where its weights do not change there,
+    and so does its gradient where a still input has nothing that changes in time.
     """
     one, two = steps.CHANNELS
     first, second = (2 * steps.BATCH * taps * n * m for taps, (n, m) in zip(TAPS, ((3, one), (one, two)), strict=True))
     last = 2 * steps.BATCH * two * steps.CLASSES
     turns = T if rule.schedule.updates(T) > 1 else 1
-    backward = 1 if rule.schedule.last_step_only or rule.name == "rate_backprop" else T
-    return 2 * turns * first + (T + 2 * backward) * (second + last)
+    backward = 1 if rule.schedule.last_step_only or isinstance(rule.schedule, MeanOutput) else T
+    before = T if isinstance(rule.propagation, PortPropagation) else turns
+    return (turns + before) * first + (T + 2 * backward) * (second + last)
 
 
 def test_of_a_convolutional_net():
-    programs = steps.compiled("h100", {name: steps.call(steps.vgg, make(), T) for name, make in rules.RULES.items()})
+    programs = steps.compiled("h100", {name: steps.call(steps.vgg, make(), T) for name, make in BROAD.items()})
     assert {name: found for name, program in programs.items() if (found := faults(program, STATES))} == {}
     for name, program in programs.items():
         cost, rule = cost_of(program), rules.RULES[name]()
@@ -54,9 +59,9 @@ def test_of_a_convolutional_net():
 
 
 def test_of_a_dense_net():
-    online = [name for name, make in rules.RULES.items() if not grows(make())]
+    online = [name for name, make in DEEP.items() if not grows(make())]
     assert {"saf_f", "ottt_a", "sltt"} <= set(online)
-    calls = {name: steps.call(steps.dense, make(), T) for name, make in rules.RULES.items()}
+    calls = {name: steps.call(steps.dense, make(), T) for name, make in DEEP.items()}
     longer = {f"{name}, longer": steps.call(steps.dense, rules.RULES[name](), LONGER) for name in online}
     programs = steps.compiled("h100", calls | longer)
     assert {name: found for name, program in programs.items() if (found := faults(program, WEIGHTS))} == {}
