@@ -63,7 +63,7 @@ def slopes_of(
     """dI[b, j] / dw[..., j] for each weight array whose axis of neurons is known: [B, ..., n], that axis moved last.
 
     Args:
-      function: (weights, *xs) ↦ I[B, n]; it does not mix the members of the batch.
+      function: (weights, *xs) ↦ I[B, n], also of a batch of one member; it does not mix the members.
       weights, xs: arrays.
       axes: of each weight array, the axis along which entry j drives neuron j alone.
     """

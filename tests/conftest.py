@@ -13,6 +13,8 @@ os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = os.environ.get("JAX_TRACEBACK_I
 import jax
 import pytest
 
+from safjax.nn import verdicts
+
 # Tracing makes many small objects and little garbage: to look for it seldom takes a twentieth less time.
 gc.set_threshold(100_000, 20, 20)
 
@@ -25,3 +27,16 @@ def x64():
     """
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         yield
+
+
+@pytest.fixture
+def advice():
+    """For tests that look at which rules a refusal advises."""
+
+
+@pytest.fixture(autouse=True)
+def refusals_without_advice(request, monkeypatch):
+    """To find the rules that train a net binds it to all of them: ten times the work of the refusal, where no test
+    looks at it. Slow tests find it all the same."""
+    if "advice" not in request.fixturenames and request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(verdicts, "_advice", lambda trial: "Rules that train this net as it is: not asked for.")

@@ -24,7 +24,7 @@ def repeated(x):
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss):
-    (value, aux), grads = safjax.value_and_grad(loss, rule, steps)(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(loss, rule, steps)(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, grads
 

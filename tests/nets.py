@@ -1,11 +1,14 @@
 """Small nets, inputs and comparisons for the equivalence tests."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
+import safjax
 from safjax import ops
 from safjax.nn import LIF, Delay, LeakyReadout, Recurrent, Synapse, WSConv
 from safjax.surrogate import Sigmoid
@@ -18,6 +21,12 @@ def loss(output, labels):
     """0.95 cross-entropy + 0.05 mean squared error to one-hot: a loss of one step, averaged over the batch."""
     one_hot = jax.nn.one_hot(labels, output.shape[-1], dtype=output.dtype)
     return 0.95 * optax.softmax_cross_entropy(output, one_hot).mean() + 0.05 * jnp.mean((output - one_hot) ** 2)
+
+
+@functools.lru_cache(maxsize=256)
+def value_and_grad(loss, rule, steps=None, **options):
+    """One function for equal arguments, so that nets of one form share what is compiled."""
+    return safjax.value_and_grad(loss, rule, steps, **options)
 
 
 def labels():
@@ -60,17 +69,30 @@ def _dense(n_in, n_out, rngs):
     )
 
 
+# Functions of their own: two nets with one lambda each would not be of one form.
+def _pooled(x):
+    return 2.0 * ops.avg_pool(x, (2, 2))
+
+
+def _flat(x):
+    return x.reshape(x.shape[0], -1)
+
+
+def _halved(x):
+    return 0.5 * x
+
+
 class Conv(nnx.Module):
     """A standardised and a plain convolution, both with bias, average pooling between them, dense readout."""
 
     def __init__(self, readout=LeakyReadout, decay=0.5):
         rngs = nnx.Rngs(1)
-        pool = nnx.Sequential(lambda x: 2.0 * ops.avg_pool(x, (2, 2)), _conv(5, 6, rngs))
+        pool = nnx.Sequential(_pooled, _conv(5, 6, rngs))
         self.first = Synapse(_randomised(WSConv(2, 5, param_dtype=DTYPE, rngs=rngs)))
         self.lif1 = LIF(decay)
         self.second = Synapse(pool)
         self.lif2 = LIF(decay)
-        self.last = Synapse(nnx.Sequential(lambda x: x.reshape(x.shape[0], -1), _dense(3 * 3 * 6, CLASSES, rngs)))
+        self.last = Synapse(nnx.Sequential(_flat, _dense(3 * 3 * 6, CLASSES, rngs)))
         self.readout = readout()
 
     def __call__(self, x):
@@ -108,7 +130,7 @@ class Residual(nnx.Module):
 
     def __init__(self, readout=LeakyReadout):
         rngs = nnx.Rngs(2)
-        self.stem = Synapse(nnx.Sequential(lambda x: 0.5 * x, _conv(2, 4, rngs)))
+        self.stem = Synapse(nnx.Sequential(_halved, _conv(2, 4, rngs)))
         self.blocks = nnx.List([Block(4, 5, rngs), Block(5, 4, rngs)])
         self.head = Synapse(nnx.Sequential(ops.global_avg_pool, _dense(4, CLASSES, rngs)))
         self.readout = readout()

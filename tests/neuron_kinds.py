@@ -143,15 +143,27 @@ def mean_refusal(kind, topology):
     return "is defined for LIF and IF neurons" if any(other in kind for other in others) else None
 
 
+def event_refusal(kind, topology):
+    """Of the rule of spike times."""
+    if topology != "feed-forward":
+        return "over all time steps.* but the Delay at .* feeds"
+    if jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
+        return "learns '.*weights of synapses only|needs membranes that rise"
+    if kind == "CurrentLIF":
+        return None
+    return "needs membranes that rise to their threshold with a slope"
+
+
 def per_weight_refusal(rule, kind):
     """Of rules that keep a derivative for each weight: neurons that remember by themselves."""
     if not RULES[rule].propagation.one_decay:
-        return "keeps the derivatives of each neuron's own memory" if "PSN" in kind else None
+        unknown = "PSN" in kind or kind == "dynamic threshold"
+        return "keeps the derivatives of each neuron's own memory" if unknown else None
     if "PLIF" in kind or kind.startswith("CurrentLIF, set"):
         return "one constant decay for the whole net"
     if kind.startswith("ALIF"):
         return "one decay for the whole net|in the next membrane by its decay"
-    others = ("CurrentLIF", "PSN", "refractory")
+    others = ("CurrentLIF", "PSN", "refractory", "dynamic")
     return "in the next membrane by its decay" if any(other in kind for other in others) else None
 
 
@@ -161,18 +173,20 @@ def refusal(rule, kind, topology):
         return "look at all steps of a sequence at once, but the Delay at"
     if rule in MEANS:
         return mean_refusal(kind, topology)
+    if rule == "eventprop":
+        return event_refusal(kind, topology)
     if rule in LAYERWISE and topology != "feed-forward":
         return "Delay at .* feeds a later layer's spikes of one step back into the next"
     if rule in LAYERWISE:
-        closed = getattr(RULES[rule].propagation, "closed_form", False) and ("ALIF" in kind or "refractory" in kind)
-        closed = rule != "bptt, layerwise" and any(other in kind for other in ("ALIF", "refractory", "dynamic"))
+        others = ("ALIF", "refractory", "dynamic")
+        closed = getattr(RULES[rule].propagation, "closed_form", False) and any(other in kind for other in others)
         return "has its gradient in closed form for LIF, IF, PLIF and CurrentLIF" if closed else None
     if rule in PER_WEIGHT:
         return per_weight_refusal(rule, kind)
     if not RULES[rule].propagation.learns_neurons and jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
         return "learns '.*weights of synapses only"
     if rule in ACCUMULATE and not RULES[rule].propagation.one_decay:
-        return None
+        return "a trace of the slope of each neuron by itself" if kind == "dynamic threshold" else None
     if rule in ACCUMULATE:
         return {
             "LIF, floor": "a membrane with a floor forgets.*floor=None",

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-import safjax
 from safjax import rules
 from safjax.nn import LIF, BatchNorm, LeakyReadout, Synapse
 from tests import nets
@@ -62,7 +61,7 @@ KINDS = ["image", "sequence"]
 def trained(net, rule, kind="sequence"):
     """The value, the outputs, the gradient and the running statistics after one batch."""
     make, steps = INPUTS[kind]
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, make(), nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, steps, outputs="all")(net, make(), nets.labels())
     nets.assert_fires(aux.rates)
     return (value, aux.outputs), grads, statistics(net)
 

@@ -11,19 +11,9 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from safjax.nn import (
-    ALIF,
-    LIF,
-    BatchNorm,
-    CurrentLIF,
-    Dropout,
-    LeakyReadout,
-    Recurrent,
-    ResetTo,
-    SlidingPSN,
-    Synapse,
-)  # fmt: skip
+from safjax.nn import LIF, BatchNorm, CurrentLIF, Dropout, LeakyReadout, Recurrent, ResetTo, SlidingPSN, Synapse
 from tests import nets
+from tests.heard import DENSE, Heard
 from tests.neuron_kinds import Resting
 from tests.tables import some_slow
 
@@ -86,21 +76,6 @@ class Windowed(nnx.Module):
         return self.readout(self.last(self.window(self.first(x))))
 
 
-class Heard(nnx.Module):
-    """Two layers, both of which the readout hears, so that e-prop teaches them."""
-
-    def __init__(self):
-        rngs = nnx.Rngs(2)
-        self.first, self.lif = dense((7, 12), rngs), LIF(0.6)
-        self.second, self.alif = dense((12, 9), rngs), Recurrent(ALIF(0.8), dense((9, 9), rngs))
-        self.last, self.skip = dense((9, nets.CLASSES), rngs), dense((12, nets.CLASSES), rngs)
-        self.readout = LeakyReadout(0.9)
-
-    def __call__(self, x):
-        one = self.lif(self.first(x))
-        return self.readout(self.last(self.alif(self.second(one))) + self.skip(one))
-
-
 def vectors(steps=nets.STEPS):
     return jnp.asarray(np.random.default_rng(0).normal(0.6, 1.2, (steps, nets.BATCH, 7)))
 
@@ -115,12 +90,6 @@ TOPOLOGIES = {
     "refractory": (Resting, vectors),
     "two readouts": (Heard, vectors),
 }
-DENSE = {
-    "ostl": ("recurrent, dropout", "filter, dropout, decays", "refractory"),
-    "otpe": ("recurrent, dropout",),
-    "eprop": ("two readouts",),
-}
-"""Of nets without convolutions, those that rules with a derivative for each weight train."""
 ACCUMULATE = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 
@@ -158,7 +127,7 @@ QUICK = {
 
 def chunks(net, rule, x, cuts, **options):
     """Value, gradient and aux of every chunk, each of which goes on where the one before has ended."""
-    compute = safjax.value_and_grad(nets.loss, rule, mean_over=nets.STEPS, **options)
+    compute = nets.value_and_grad(nets.loss, rule, mean_over=nets.STEPS, **options)
     state, results = safjax.start(net, x, rule), []
     for begin, end in itertools.pairwise(cuts):
         (value, aux), grads = compute(net, x[begin:end], nets.labels(), state=state)

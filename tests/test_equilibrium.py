@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def gradients(net, rule, x, steps):
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps)(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, steps)(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, aux, grads
 

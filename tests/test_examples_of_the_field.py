@@ -28,7 +28,7 @@ QUICK = {
     *(("sew_block", "exodus"), ("spikformer_block", "bptt"), ("spike_driven_attention", "slayer")),
     *(("unet", "ottt_a"), ("lsnn", "bptt"), ("two_inputs", "saf_e")),
     *(("snntorch_dense", "saf_f"), ("snntorch_convolutional", "sltt"), ("spikingjelly_lif", "exodus")),
-    *(("decolle", "sltt"), ("eprop", "ottt_a"), ("feedback_alignment", "exodus"), ("tess", "saf_e")),
+    *(("decolle", "sltt"), ("eprop", "ottt_a"), ("feedback_alignment", "exodus"), ("tess", "stllr")),
     *(("plif", "slayer"), ("spyx_shd", "bptt"), ("delays", "exodus"), ("tebn", "bptt(layerwise=True)")),
 }
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def gradients(net, rule, x, steps=None):
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, aux, grads
 
@@ -210,6 +210,7 @@ def test_vgg_f_refuses_images_that_cannot_be_enlarged_again():
 LAYERWISE = [rules.exodus(), rules.slayer(), rules.bptt(layerwise=True)]
 
 
+@pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize("rule", LAYERWISE, ids=[rule.name for rule in LAYERWISE])
 def test_layer_by_layer_rules_refuse_feedback(rule):
     vgg = safjax.models.SpikingVGGF(3, cfg=(4,), in_features=2, rngs=nnx.Rngs(0))

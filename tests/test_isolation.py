@@ -76,7 +76,7 @@ def outputs_and_gradients(name, x, steps=None):
     """Of each example: the outputs [T, B, ...] and the gradient for the input, [B, ...]."""
     rule = RULES[name]
     net = Wide(feedback=rule.propagation.recalls)
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, nets.labels())
     grads = nnx.as_pure(grads)
     weights = [leaf for path, leaf in jax.tree.leaves_with_path(grads) if path[-1].key != "value"]
     return aux, grads["first"]["layer"]["layers"][0]["value"], (value, weights)

@@ -35,7 +35,7 @@ RULES = {**{name: make() for name, make in BROAD.items()}, "bptt, layerwise": ru
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss):
-    (value, aux), grads = safjax.value_and_grad(loss, rule, steps, outputs="all")(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(loss, rule, steps, outputs="all")(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, aux, grads
 

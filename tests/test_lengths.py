@@ -43,7 +43,7 @@ def without_masks(make):
 
 def by_member(make, rule, x, keep):
     """Value, gradient and aux of each member alone, of its own length."""
-    compute = safjax.value_and_grad(nets.loss, rule, outputs=keep)
+    compute = nets.value_and_grad(nets.loss, rule, outputs=keep)
     for member, length in enumerate(LENGTHS):
         one = slice(member, member + 1)
         (value, aux), grads = compute(without_masks(make), x[:length, one], nets.labels()[one])

@@ -6,7 +6,7 @@ error by fixed random matrices, T = 5. Their gradients are, with g the error at 
     dW = Σ_t α₊ (ψ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + ψ[t]
 
 which with λ₊ = α₋ = 0 is SLTT and with λ₊ = λ, α₋ = 0 OTTT. The factors are (λ₋, λ₊, α₋, α₊); written out below, they
-give the published gradients, and those of the rules.
+give the published gradients, and those of the rules; S-TLLR has them itself.
 """
 
 import pathlib
@@ -185,6 +185,7 @@ def assert_published(golden, prefix, name, grads):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9 * np.abs(expected).max(), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_spikes_and_the_equations_are_the_published_ones(name):
     net, golden, layers, prefix, spikes = NETS[name][0]()
@@ -192,8 +193,7 @@ def test_spikes_and_the_equations_are_the_published_ones(name):
     run = safjax.simulate(net, x)
     nets.assert_fires({path: s.mean() for path, s in run.spikes.items()})
     for ours, theirs in spikes.items():
-        actual = run.spikes[ours]
-        assert np.array_equal(np.moveaxis(actual, -1, 2) if actual.ndim > 3 else actual, golden[theirs])
+        assert np.array_equal(as_theirs(run.spikes[ours]), golden[theirs])
     outputs = run.outputs[-1] if isinstance(run.outputs, tuple) else run.outputs
     np.testing.assert_allclose(outputs, golden["logits"], rtol=1e-9, atol=1e-12)
     first, plain = int(golden["first_learning_step"]), (0.0, 0.0, 0.0, 1.0)
@@ -202,12 +202,9 @@ def test_spikes_and_the_equations_are_the_published_ones(name):
         assert_published(golden, prefix, layer, named(found))
 
 
-QUICK = {("TESS", "ottt_a"), ("feedback alignment", "sltt")}
-
-
-@pytest.mark.parametrize(
-    ("name", "rule"), some_slow([(name, rule) for name in NETS for rule in RULES], lambda *row: row in QUICK)
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", NETS)
 def test_rules_have_the_gradients_of_the_equations(name, rule):
     (make, loss), (rule, factors) = NETS[name], RULES[rule]
     net, golden, *_ = make()
@@ -226,3 +223,27 @@ def by_layer(name, grads):
     if name == "TESS":
         return [*((f"convs.{i}", grads["convs"][i]) for i in range(3)), ("last", grads["last"])]
     return [(path, grads[path]) for path in ("conv1", "conv2", "dense", "last")]
+
+
+@pytest.mark.parametrize("name", some_slow([(name,) for name in NETS], lambda name: name == "TESS"))
+def test_stllr_has_the_published_gradients(name):
+    (make, loss), first = NETS[name], 2 if name == "feedback alignment" else 0
+    net, golden, layers, prefix, spikes = make()
+    assert first == golden["first_learning_step"]
+    x, labels = data(golden)
+    compute = safjax.value_and_grad(loss, published(golden["factors"], first), mean_over=1, record=("spikes",))
+    (_, aux), grads = compute(net, x, labels)
+    nets.assert_fires(aux.rates)
+    for ours, theirs in spikes.items():
+        assert np.array_equal(as_theirs(aux.records["spikes"][ours]), golden[theirs])
+    for layer, (_, found) in zip(layers, by_layer(name, grads), strict=True):
+        assert_published(golden, prefix, layer, named(found))
+
+
+def as_theirs(spikes):
+    return np.moveaxis(spikes, -1, 2) if spikes.ndim > 3 else spikes
+
+
+def published(factors, first):
+    of_post, of_pre, post, pre = map(float, factors)
+    return rules.stllr(pre_decay=of_pre, post_decay=of_post, causal=pre, noncausal=post, first=first)

@@ -9,6 +9,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
+from tests.tables import rule_by_rule
 
 ONLINE = [name for name, make in rules.RULES.items() if not make().schedule.sees_all_steps]
 
@@ -31,20 +32,19 @@ def dense():
     return nnx.Sequential(safjax.nn.Synapse(nnx.Sequential(*layers)), safjax.nn.LIF(), last, safjax.nn.LeakyReadout())
 
 
-def compiled(rule, steps, static, make=None):
-    """The lowered and the compiled training step for T = `steps`, of the VGG where the rule trains convolutions."""
+def lowered(rule, steps, static=True, make=None):
+    """The training step for T = `steps`, of the VGG where the rule trains convolutions; not compiled."""
     net = (make or (dense if rule.propagation.per_weight else vgg))()
     step = safjax.train_step(loss, rule, optax.sgd(0.1), steps if static else None)
     x = jnp.ones((4, 16, 16, 1) if static else (steps, 4, 16, 16, 1))
-    lowered = step.lower(net, step.init(net), x, jnp.zeros(4, jnp.int32))
-    return lowered, lowered.compile()
+    return step.lower(net, step.init(net), x, jnp.zeros(4, jnp.int32))
 
 
 def temp_bytes(rule, steps, static=True, make=None):
-    return compiled(rule, steps, static, make)[1].memory_analysis().temp_size_in_bytes
+    return lowered(rule, steps, static, make).compile().memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("name", ONLINE)
+@pytest.mark.parametrize("name", rule_by_rule({name: rules.RULES[name] for name in ONLINE}))
 def test_online_memory_does_not_grow_with_time(name):
     few, many = temp_bytes(rules.RULES[name](), 8), temp_bytes(rules.RULES[name](), 64)
     assert few > 100_000
@@ -95,12 +95,12 @@ def test_bptt_memory_grows_with_time():
     assert temp_bytes(rules.bptt(), 64) > 3 * temp_bytes(rules.bptt(), 8)
 
 
-@pytest.mark.parametrize("name", rules.RULES)
+@pytest.mark.parametrize("name", rule_by_rule(rules.RULES))
 def test_the_program_does_not_grow_with_time(name):
     """Compile time follows the size of the program: it has the same operations for any T."""
 
     def operations(steps):
-        return compiled(rules.RULES[name](), steps, True)[0].as_text().count(" = ")
+        return lowered(rules.RULES[name](), steps).as_text().count(" = ")
 
     assert operations(8) == operations(64) > 100
 
@@ -145,7 +145,7 @@ def test_equal_rules_share_what_is_compiled():
 
 def test_what_does_not_change_with_time_leaves_the_loop():
     """Under SAF-F neither the kernels' standardisation (rsqrt) nor the image's convolution stands in the loop."""
-    text = compiled(rules.saf_f(), 8, True)[0].as_text()
+    text = lowered(rules.saf_f(), 8).as_text()
     first_kernel, second_kernel = "3x3x1x8xf32", "3x3x8x12xf32"
     # Not the loop over blocks of images in which the image's convolution may run.
     loop = next(body for body in text.split(" do {")[1:] if second_kernel in body.partition("stablehlo.return")[0])

@@ -99,6 +99,7 @@ class HardLIF(LIF):
         return HardReset(self.decay, self.threshold, self.surrogate)
 
 
+@pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize("name", ["saf_f", "ottt_a", "exodus"])
 def test_a_neuron_derived_from_lif_is_not_taken_for_it(name):
     with pytest.raises(ValueError, match=r"HardLIF at 'layers.0'.*bptt\(layerwise=True\)"):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-import safjax
 from safjax import rules
 from safjax.nn import LIF, Delay, Dropout, LeakyReadout, Recurrent, Synapse
 from tests import nets
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def gradients(net, rule, x, steps=None, loss=nets.loss):
-    (value, aux), grads = safjax.value_and_grad(loss, rule, steps, outputs="all")(net, x, nets.labels())
+    (value, aux), grads = nets.value_and_grad(loss, rule, steps, outputs="all")(net, x, nets.labels())
     nets.assert_fires(aux.rates)
     return value, aux, grads
 

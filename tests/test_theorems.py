@@ -11,6 +11,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, InstantReadout, LeakyReadout
 from tests import nets
+from tests.tables import BROAD, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -20,7 +21,7 @@ READOUTS = {"leaky": LeakyReadout, "instant": InstantReadout}
 
 def gradients(net, rule, x, steps=None, labels=None):
     labels = nets.labels() if labels is None else labels
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, labels)
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, steps, outputs="all")(net, x, labels)
     nets.assert_fires(aux.rates)
     return value, aux, grads
 
@@ -156,7 +157,7 @@ def test_the_rate_approaches_its_clamp():
     np.testing.assert_allclose(rate, clamped, atol=1.0 / steps)
 
 
-@pytest.mark.parametrize("name", rules.RULES)
+@pytest.mark.parametrize("name", rule_by_rule(BROAD))
 def test_every_rule_fires_the_spikes_of_plain_inference(name):
     """Outputs, firing rates and hence spikes do not depend on the rule; `predict` gives a SAF-trained net's logits."""
     net = nets.Residual()
@@ -181,10 +182,10 @@ def test_a_saf_trained_net_predicts_as_under_saf():
 
 
 CLAMPED = ("spike_representation", "ide")
-ONE_STEP_RULES = [name for name in rules.RULES if name not in CLAMPED]
+ONE_STEP_RULES = [name for name in BROAD if name not in CLAMPED]
 
 
-@pytest.mark.parametrize("name", [n for n in ONE_STEP_RULES if n != "bptt"])
+@pytest.mark.parametrize("name", rule_by_rule({n: BROAD[n] for n in ONE_STEP_RULES if n != "bptt"}))
 def test_at_one_step_all_gradients_agree(name):
     net = nets.Conv()
     net.lif1.threshold = net.lif2.threshold = 0.8

@@ -12,12 +12,13 @@ from flax import nnx
 
 import safjax
 import safjax.data
+import safjax.nir
 from safjax import rules
 from safjax.nn import IF, LIF, PLIF, PSN, SPSN, Dropout, LeakyReadout, Neuron, Recurrent, Synapse, WSConv, concatenate
 from tests import nets
 
 PACKAGE = Path(safjax.__file__).parent
-MODULES = (safjax, safjax.data, safjax.neurons, *(getattr(safjax, name) for name in safjax.__all__))
+MODULES = (safjax, safjax.data, safjax.nir, safjax.neurons, *(getattr(safjax, name) for name in safjax.__all__))
 PUBLIC = {name for module in MODULES for name in getattr(module, "__all__", dir(module))}
 SOURCES = [ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))]
 CLASSES = {node.name for tree in SOURCES for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
@@ -169,6 +170,7 @@ def test_errors_of_jax_name_the_layer(layers, note):
     assert re.search(f"This happened in the {note}", "\n".join(error.value.__notes__))
 
 
+@pytest.mark.usefixtures("advice")
 def test_advice_is_not_what_the_same_net_would_be_refused():
     """Neurons that need all steps at once go layer by layer only, and not with feedback."""
 

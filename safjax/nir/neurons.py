@@ -27,14 +27,14 @@ from flax import nnx
 from safjax.nir.arrays import Shape, channels_last, field, number, uniform
 from safjax.nir.conventions import told
 from safjax.nir.membranes import Threshold
-from safjax.nir.numbers import Neurons, Numbers, Reading, surrogate_of
+from safjax.nir.numbers import Numbers, Paired, Reading, surrogate_of
 from safjax.nn import LeakyReadout
 
 SPIKING = ("LIF", "IF", "CubaLIF", "Threshold")
 MEMBRANES = ("LI", "I", "CubaLI")
 
 
-def neurons_of(name: str, node: Any, shape: Shape, reading: Reading) -> Neurons:
+def neurons_of(name: str, node: Any, shape: Shape, reading: Reading) -> Paired:
     """The neurons of a node, given what has this shape, channels first.
 
     Raises:
@@ -43,7 +43,7 @@ def neurons_of(name: str, node: Any, shape: Shape, reading: Reading) -> Neurons:
     kind = type(node).__name__
     if kind == "Threshold":
         level = field(name, node, "threshold", shape)
-        return Neurons(Threshold(number(level), surrogate_of(reading)), np.ones(shape), np.zeros(shape))
+        return Paired(Threshold(number(level), surrogate_of(reading)), np.ones(shape), np.zeros(shape))
     numbers = Numbers(name, node, shape, reading)
     try:
         return numbers.membranes() if kind in MEMBRANES else numbers.spiking()

@@ -30,7 +30,7 @@ class Reading:
 
 
 @dataclasses.dataclass
-class Neurons:
+class Paired:
     """What becomes of a node: its neurons, and what stands before them.
 
     Attributes:
@@ -86,6 +86,10 @@ class Numbers:
     def _of(self, key: str) -> np.ndarray:
         return field(self.name, self.node, key, self.shape)
 
+    def _value(self) -> np.ndarray:
+        """v_reset; 0 in graphs of the package nir before 1.0.6, which has no such field."""
+        return np.zeros(self.shape) if getattr(self.node, "v_reset", None) is None else self._of("v_reset")
+
     def _where(self) -> str:
         return f"from_nir: the {self.kind} '{self.name}'"
 
@@ -123,7 +127,7 @@ class Numbers:
         eps = max((float(np.finfo(f).eps) for f in floating), default=2.0**-52)
         return np.where(np.abs(gain - 1) <= 8 * eps, 1.0, gain)
 
-    def membranes(self) -> Neurons:
+    def membranes(self) -> Paired:
         """Those that never fire."""
         start = self._start() if np.any(self.leak) else "zero"
         drift = (1 - self.decay) * self.leak
@@ -133,11 +137,11 @@ class Numbers:
             drift=number(drift),
             start_from=number(np.zeros(self.shape) if start == "zero" else self.leak),
         )
-        return Neurons(layer, self._rounded(self._gain()), np.zeros(self.shape))
+        return Paired(layer, self._rounded(self._gain()), np.zeros(self.shape))
 
-    def spiking(self) -> Neurons:
+    def spiking(self) -> Paired:
         """Those that fire."""
-        threshold, value = self._of("v_threshold"), self._of("v_reset")
+        threshold, value = self._of("v_threshold"), self._value()
         if self.reading.convention.start == "reset" and np.any(value != self.leak):
             raise ValueError(
                 f"{self._where()} starts from its v_reset, which is another potential than it leaks to: that has no "
@@ -159,7 +163,7 @@ class Numbers:
                 )
             else:
                 shift = self.leak if decayed else (1 - self.decay) * self.leak
-        return Neurons(self._layer(threshold, value, decayed), gain, shift)
+        return Paired(self._layer(threshold, value, decayed), gain, shift)
 
     def _start(self) -> str:
         start = self.reading.convention.start
@@ -217,7 +221,7 @@ class Numbers:
                     "has fired once would fire for ever."
                 )
             return ResetTo(number(value))
-        if np.any(self._of("v_reset")) or np.any(self.leak):
+        if np.any(self._value()) or np.any(self.leak):
             raise ValueError(
                 f"{self._where()} has a v_reset or v_leak other than 0, of which reset={reset!r} says nothing. A "
                 "reset to "

@@ -12,9 +12,12 @@ WEIGHTED = ("Affine", "Linear", "Conv1d", "Conv2d")
 def fold_scales(drawing: Drawing) -> None:
     """Takes out the `Scale` nodes that stand right behind weights, or right before them.
 
-    c (W x + b) = (c W) x + c b, and W (c x) = (W c) x, where nothing else leads out of, or into, these weights.
+    c (W x + b) = (c W) x + c b, and W (c x) = (W c) x, where nothing else leads out of, or into, these weights. On its
+    way there one factor for all passes poolings and flattenings.
     """
-    for name in [name for name, node in drawing.nodes.items() if type(node).__name__ == "Scale"]:
+    while any(_pushed(drawing, name) for name in _scales(drawing)):
+        pass
+    for name in _scales(drawing):
         factors = np.asarray(drawing.nodes[name].scale)
         sources = [a for a, b in drawing.edges if b == name]
         targets = [b for a, b in drawing.edges if a == name]
@@ -31,6 +34,32 @@ def fold_scales(drawing: Drawing) -> None:
             for b in targets:
                 _multiply(drawing.nodes[b], factors, "in")
             _bridge(drawing, name)
+
+
+def _scales(drawing: Drawing) -> list[str]:
+    return [name for name, node in drawing.nodes.items() if type(node).__name__ == "Scale"]
+
+
+def _pushed(drawing: Drawing, name: str) -> bool:
+    """Puts a `Scale` behind the pooling or flattening that it leads to; whether it did."""
+    factors, targets = np.asarray(drawing.nodes[name].scale), [b for a, b in drawing.edges if a == name]
+    kept = {source for wire in drawing.kept.values() for source, _ in wire.sources}
+    if len(targets) != 1 or np.any(factors != factors.flat[0]) or kept & {name, *targets}:
+        return False
+    (target,) = targets
+    passes = type(drawing.nodes.get(target)).__name__ in ("AvgPool2d", "SumPool2d", "Flatten")
+    if not passes or [a for a, b in drawing.edges if b == target] != [name]:
+        return False
+    swapped = {name: target, target: name}
+    shape, lag = drawing.shapes[target], drawing.edges.pop((name, target))
+    into = {(a, b): n for (a, b), n in drawing.edges.items() if b == name}
+    out = {(a, b): n for (a, b), n in drawing.edges.items() if a == target}
+    drawing.edges = {edge: n for edge, n in drawing.edges.items() if edge not in into and edge not in out}
+    drawing.edges.update({(a, swapped[b]): n + lag for (a, b), n in into.items()})
+    drawing.edges.update({(swapped[a], b): n for (a, b), n in out.items()})
+    drawing.edges[target, name] = 0
+    drawing.nodes[name], drawing.shapes[name] = drawing.nir.Scale(np.full(shape, factors.flat[0])), shape
+    return True
 
 
 def _weighted(drawing: Drawing, name: str) -> bool:

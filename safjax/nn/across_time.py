@@ -115,9 +115,9 @@ class AcrossTime(SpikingModule):
                 f"{here} needs all time steps of its input at once, but the rule '{binding.rule}' goes step by step. "
                 "It is trained by rules that go layer by layer."
             ]
-        if isinstance(message, AveragedSequence):
+        if binding.propagation.one_map is not None:
             return [
-                f"{here} tells time steps apart, but the rule '{binding.rule}' differentiates their mean. It is "
+                f"{here} tells time steps apart, but the rule '{binding.rule}' {binding.propagation.one_map}. It is "
                 "trained by exodus() or bptt(layerwise=True)."
             ]
         found = []

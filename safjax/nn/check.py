@@ -115,7 +115,7 @@ def check(net: nnx.Module, x: Any, steps: int | None = None) -> Report:
       >>> net = nnx.Sequential(Synapse(nnx.Sequential(dense, nnx.relu)), LIF(floor=0.0), LeakyReadout())
       >>> report = safjax.check(net, jnp.ones((3, 4)), steps=6)
       >>> report["sltt"].trains, report.trained_by
-      (True, ('bptt', 'exodus', 'slayer', 'sltt', 'bptt(layerwise=True)'))
+      (True, ('bptt', 'exodus', 'slayer', 'sltt', 'ostl', 'otpe', 'eprop', 'bptt(layerwise=True)'))
       >>> [path for path, sentence in report["saf_f"].reasons]
       ['layers.0', 'layers.1']
     """

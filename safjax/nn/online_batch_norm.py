@@ -11,7 +11,6 @@ from safjax.nn.batch_norm_arguments import checked_ratio
 from safjax.nn.calls import layer_call
 from safjax.nn.layout import layout_in_synapse
 from safjax.nn.module import NeuronState, owned
-from safjax.passes import present_passes
 from safjax.precision import widened
 from safjax.standing_in import with_gradient_of
 
@@ -136,13 +135,14 @@ class OnlineBatchNorm(BatchNorm):
         binding = self.bound()
         if layout_in_synapse() is None:
             return f"{self._name()} stands outside of a Synapse, where no step is told from another. Put it into one."
-        if not binding.propagation.accumulates and present_passes() is None:
+        if not binding.propagation.accumulates and binding.propagation.one_map is None:
             return None
+        does = binding.propagation.one_map or "sends sums over time through a synapse"
         return (
             f"{self._name()} is in training, where the gradient goes through the statistics of each step's currents. "
-            f"The rule '{binding.rule}' sends sums or means over time through a synapse, of which they are not. Call "
-            "net.eval() before to train with its running statistics as they are, use weight standardisation "
-            "(safjax.nn.WSConv) in its place, or train under a rule that exchanges spikes, such as sltt()."
+            f"The rule '{binding.rule}' {does}, which needs one affine map for all steps. Call net.eval() before to "
+            "train with its running statistics as they are, use weight standardisation (safjax.nn.WSConv) in its "
+            "place, or train under a rule that exchanges spikes, such as sltt()."
         )
 
     def _begun(self) -> OfSequence:

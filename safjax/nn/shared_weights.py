@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
@@ -36,6 +36,20 @@ def refuse_shared_weights(binding: Binding, function: Callable, weights: list, m
         f"In the Synapse at '{binding.path}' a weight drives several neurons, so that these would take at least "
         f"{_bytes(weights, shape):,} bytes. In a dense layer, nnx.Linear, a weight drives one neuron; everything "
         "larger is trained by ottt_a() or sltt(), which keep one number for each neuron or none."
+    )
+
+
+def refuse_batched_weights(binding: Binding) -> NoReturn:
+    """Refuses the Synapse so bound, which makes of its weights something else for batches of other sizes.
+
+    Raises:
+      ValueError: always.
+    """
+    binding.refusals.stop(
+        binding.path,
+        f"The Synapse at '{binding.path}' copies its weights for each member of its batch, but the rule "
+        f"'{binding.rule}' keeps derivatives by the weights that members have in common. Let the product with the "
+        "input do it: x @ w, or jnp.einsum('bi,io->bo', x, w).",
     )
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 from safjax.affine import nonaffine_operation
 from safjax.hoist import hoist
 from safjax.messages import AveragedSequence, Kept, Sequence, Silence
+from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.calls import layer_call
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.layout import Layout, laid_out, layout_of
@@ -16,7 +17,7 @@ from safjax.nn.mixed_members import refuse_mixing
 from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
-from safjax.nn.shared_weights import refuse_shared_weights
+from safjax.nn.shared_weights import refuse_batched_weights, refuse_shared_weights
 from safjax.nn.states import join, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
@@ -91,7 +92,7 @@ class Synapse(SpikingModule):
 
         if binding.discovering is not None and not binding.discovering.naming:
             refuse_mixing(binding, self.layer, called, messages)
-        if binding.discovering is not None and isinstance(messages[0], AveragedSequence):
+        if binding.discovering is not None and binding.propagation.one_map is not None:
             self._refuse_other_maps(params, rest, messages)
         if not binding.propagation.accumulates:
             if changeable:
@@ -126,8 +127,10 @@ class Synapse(SpikingModule):
         # step differentiates, and so leaves the time loop.
         prelude, body = hoist(function, params, rest, values)
         if binding.propagation.per_weight:
-            learned, fixed = prelude(params, rest)
-            return self._for_each_weight(body, learned, fixed, messages)
+            alone, of_one = hoist(function, params, rest, tuple(value[:1] for value in values))
+            if jax.eval_shape(prelude, params, rest) != jax.eval_shape(alone, params, rest):
+                refuse_batched_weights(binding)
+            return self._for_each_weight((body, of_one), prelude(params, rest), messages)
         made = binding.propagation.synapse(lambda w, *xs: body(*w, xs), prelude(params, rest), *messages)
         return self._traced_anew(made) if anew else made
 
@@ -138,12 +141,12 @@ class Synapse(SpikingModule):
         self.write("traces", state)
         return made.traced_as(fresh)
 
-    def _for_each_weight(self, body: Callable, learned: list, fixed: list, messages: list) -> Any:
-        """body(learned, fixed, inputs) where a derivative is kept for each of the learned weights."""
-        binding = self.bound()
+    def _for_each_weight(self, bodies: tuple[Callable, Callable], made: tuple[list, list], messages: list) -> Any:
+        """body(*made, inputs), of the batch or of one member, where each learned weight has its own derivative."""
+        binding, batch, (learned, fixed) = self.bound(), messages[0].step_shape[0], made
 
         def function(weights, *xs):
-            return body(weights, fixed, xs)
+            return bodies[len(xs[0]) != batch](weights, fixed, xs)
 
         if binding.discovering is not None and not binding.discovering.naming:
             refuse_shared_weights(binding, function, learned, messages)
@@ -169,15 +172,18 @@ class Synapse(SpikingModule):
                 )
 
     def _refuse_other_maps(self, params: Any, rest: Any, messages: list) -> None:
-        """Of a mean over time only one affine map for all steps makes the mean of what it makes of them."""
+        """Where only one affine map for all steps does to means, or to moved spikes, what it does to spikes."""
         binding, graphdef = self.bound(), nnx.graphdef(self.layer)
         if tells_steps(self.layer) or nnx.state(self.layer, nnx.RngState):
             binding.refuse(
                 f"The Synapse at '{binding.path}' holds what is another map at each step, but the rule "
-                f"'{binding.rule}' differentiates the mean over all steps, which needs the same map at every step. Put "
+                f"'{binding.rule}' {binding.propagation.one_map}, which needs the same map at every step. Put "
                 "safjax.nn.Dropout beside the synapse, and leave weights of single steps out."
             )
             return
+
+        if not isinstance(messages[0], AveragedSequence):
+            self._refuse_statistics()
 
         def evaluated(weights, xs):
             layer = nnx.merge(graphdef, *weights, copy=True)
@@ -187,7 +193,21 @@ class Synapse(SpikingModule):
 
         assert binding.discovering is not None
         with binding.discovering.aside():
-            self._refuse_nonaffine(evaluated, (params, rest), tuple(message.mean for message in messages))
+            steps = tuple(jax.ShapeDtypeStruct(m.step_shape, _dtype(m)) for m in messages)
+            self._refuse_nonaffine(evaluated, (params, rest), steps)
+
+    def _refuse_statistics(self) -> None:
+        """Of a mean they are those of all steps; moved spikes would change them."""
+        rule, one_map = self.bound().rule, self.bound().propagation.one_map
+        for _, norm in nnx.iter_modules(self.layer):
+            if isinstance(norm, BatchNorm) and not norm.use_running_average:
+                where = norm.bound().path
+                norm.bound().refuse(
+                    f"{type(norm).__name__} at '{where}' is in training, where it normalises by the batch's own "
+                    f"statistics. The rule '{rule}' {one_map}, which needs one affine map for all steps. Call "
+                    "net.eval() before to train with its running statistics as they are, or use weight standardisation "
+                    "(safjax.nn.WSConv) in its place."
+                )
 
     def _refuse_nonaffine(self, function, weights, xs) -> bool:
         """Whether it is not affine, where the rule lets it stand."""
@@ -207,9 +227,11 @@ class Synapse(SpikingModule):
         inputs, way_out = "its input", "average pooling instead of max pooling, a neuron instead of ReLU"
         if len(xs) > 1:
             inputs, way_out = f"its {len(xs)} inputs together", f"{way_out}, a sum instead of a product"
+        one_map = self.bound().propagation.one_map
+        does = "sends sums over time through" if one_map is None else f"{one_map} behind"
         self.bound().refuse(
-            f"The rule '{self.bound().rule}' sends sums over time through the Synapse at '{self.bound().path}', so it "
-            f"must be affine in {inputs}, but it contains {operation}. Use an affine layer ({way_out})."
+            f"The rule '{self.bound().rule}' {does} the Synapse at '{self.bound().path}', so it must be affine in "
+            f"{inputs}, but it contains {operation}. Use an affine layer ({way_out})."
         )
         return False
 
@@ -232,6 +254,10 @@ class Synapse(SpikingModule):
                 f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but "
                 f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}."
             )
+
+
+def _dtype(message: Any) -> Any:
+    return jax.tree.leaves(message)[0].dtype
 
 
 def _paths(rest: Any) -> list[str]:

@@ -290,5 +290,5 @@ def train_step(
 
 def _once(rule: Rule, results: Any) -> Any:
     """The results; they may be differentiated once more where that is right."""
-    layerwise_means = rule.propagation.whole_sequence and not rule.schedule.sees_all_steps
-    return not_again(rule.name, results) if rule.propagation.accumulates or layerwise_means else results
+    constants = rule.propagation.accumulates or rule.propagation.one_map is not None
+    return not_again(rule.name, results) if constants else results

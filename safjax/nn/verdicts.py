@@ -15,13 +15,14 @@ from safjax.nn.carrying import begun
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, bound_or_explained
 from safjax.nn.states import join
-from safjax.rules import RULES, Rule, bptt, rate_backprop
+from safjax.rules import RULES, Rule, bptt, eventprop, rate_backprop
 from safjax.task import Task
 
 ASKED: dict[str, Rule] = {
     **{name: make() for name, make in RULES.items()},
     "bptt(layerwise=True)": bptt(layerwise=True),
     "rate_backprop(layerwise=True)": rate_backprop(layerwise=True),
+    "eventprop": eventprop(),
 }
 """The rules that are asked, by the names that users read."""
 

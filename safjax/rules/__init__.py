@@ -1,5 +1,6 @@
 """Learning rules as values. See `safjax.rules.named` for the published ones."""
 
+from safjax.rules.eventprop import eventprop
 from safjax.rules.named import (
     RULES,
     approx_otpe,
@@ -31,6 +32,7 @@ __all__ = [
     "approx_otpe",
     "bptt",
     "eprop",
+    "eventprop",
     "exodus",
     "ide",
     "ostl",

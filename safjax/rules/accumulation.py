@@ -6,7 +6,7 @@ its current, v[t] = f(r[t]): bias, pooling and sums of streams need no special t
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,7 @@ class RatePropagation:
     learns_neurons = True
     recalls = True
     whole_sequence = False
+    one_map: ClassVar[str | None] = None
 
     @property
     def inference(self) -> "RatePropagation":

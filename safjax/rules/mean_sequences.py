@@ -43,6 +43,7 @@ class MeanSequencePropagation:
     learns_neurons = True
     recalls = False
     whole_sequence = True
+    one_map = "differentiates the mean over all steps"
 
     @property
     def inference(self) -> SpikePropagation:

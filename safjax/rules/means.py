@@ -10,7 +10,7 @@ where J = dm/du is 1 if the reset is detached. What is carried of a step does no
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,7 @@ class MeanPropagation:
     one_decay = False
     per_weight = False
     whole_sequence = False
+    one_map: ClassVar[str | None] = None
     learns_neurons = True
     recalls = False
 

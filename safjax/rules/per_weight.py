@@ -12,7 +12,7 @@ steps act on later layers. A neuron's state holds ε, of the size of the batch t
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,7 @@ class EligibilityPropagation:
     learns_neurons = True
     recalls = True
     whole_sequence = False
+    one_map: ClassVar[str | None] = None
 
     @property
     def inference(self) -> "EligibilityPropagation":

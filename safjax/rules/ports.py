@@ -54,6 +54,7 @@ class PortPropagation(abc.ABC):
     per_weight = False
     recalls = True
     whole_sequence = False
+    one_map: ClassVar[str | None] = None
 
     def message(self, value: jax.Array, traces: Traces, **passes: jax.Array) -> Ported:
         """What no weights have made yet: a value with its traces.

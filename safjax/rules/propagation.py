@@ -92,6 +92,14 @@ class Propagation(Protocol):
         ...
 
     @property
+    def one_map(self) -> str | None:
+        """Of a rule of whole sequences whose synapses must be one affine map for all steps: what it does with those.
+
+        The end of a sentence that begins with "the rule"; None where any function will do.
+        """
+        ...
+
+    @property
     def inference(self) -> "Propagation":
         """That which runs the net step by step from the same states, whatever concerns gradients alone left out."""
         ...

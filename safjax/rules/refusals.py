@@ -152,8 +152,8 @@ def _not_again(rule: str, x: jax.Array) -> jax.Array:
 @_not_again.defjvp
 def _refused(rule, primals, tangents):
     raise TypeError(
-        f"What the rule '{rule}' returned was differentiated by JAX, but this rule's gradient takes sums over time for "
-        "constants, so a derivative of it, or of the loss with respect to the input, would lack what they depend on. "
-        "Use bptt() or sltt(), whose second derivatives are exact; or, where no derivative is meant, give "
-        "the rule what has none: jax.lax.stop_gradient((net, x))."
+        f"What the rule '{rule}' returned was differentiated by JAX, but this rule's gradient takes sums over time, or "
+        "times of spikes, for constants, so a derivative of it, or of the loss with respect to the input, would lack "
+        "what they depend on. Use bptt() or sltt(), whose second derivatives are exact; or, where no derivative is "
+        "meant, give the rule what has none: jax.lax.stop_gradient((net, x))."
     )

@@ -6,7 +6,7 @@ small ones. Only neurons run along time. A static image's first synapse stays at
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,7 @@ class SequencePropagation:
     learns_neurons = True
     recalls = False
     whole_sequence = True
+    one_map: ClassVar[str | None] = None
 
     @property
     def inference(self) -> SpikePropagation:

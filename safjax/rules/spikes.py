@@ -5,7 +5,7 @@ state of the step before as a constant, it is spatial learning through time (SLT
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,7 @@ class SpikePropagation:
     learns_neurons = True
     recalls = True
     whole_sequence = False
+    one_map: ClassVar[str | None] = None
 
     @property
     def inference(self) -> "SpikePropagation":

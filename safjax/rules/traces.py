@@ -12,7 +12,7 @@ together: Λ f(w, a₁/Λ, a₂/Λ) is then the sum over time of f(w, s₁, s₂
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -137,6 +137,7 @@ class TracePropagation:
     learns_neurons = True
     recalls = True
     whole_sequence = False
+    one_map: ClassVar[str | None] = None
 
     @property
     def inference(self) -> "TracePropagation":

@@ -51,15 +51,6 @@ def call(make, rule, steps, batch=BATCH):
     )
 
 
-def is_trained(call):
-    """Whether the rule of a step trains its net."""
-    try:
-        call.jitted.trace(*call.arguments)
-    except ValueError:
-        return False
-    return True
-
-
 def compiled(device, calls):
     """The programs; the test is skipped where the compiler is not installed."""
     try:

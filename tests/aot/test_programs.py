@@ -12,6 +12,7 @@ from safjax.aot.hlo import parse
 from safjax.rules.ports import PortPropagation
 from safjax.schedules import MeanOutput
 from tests.aot import steps
+from tests.tables import BROAD, DEEP
 
 T, LONGER = 6, 24
 STATES, WEIGHTS = 16_384, 65_536
@@ -33,45 +34,23 @@ def products(rule):
     """Multiplications and additions of the convolutional net's step: nothing is computed twice, and all as it stands.
 
     Minimal filtering (Winograd) would have fewer, convolutions as matrix products (im2col) more.
-    The first convolution is that of a still image: its result leaves the loop where its weights do not change there.
+    The first convolution is that of a still image: its result leaves the loop where its weights do not change there,
+    and so does its gradient where a still input has nothing that changes in time.
     """
     one, two = steps.CHANNELS
     first, second = (2 * steps.BATCH * taps * n * m for taps, (n, m) in zip(TAPS, ((3, one), (one, two)), strict=True))
     last = 2 * steps.BATCH * two * steps.CLASSES
     turns = T if rule.schedule.updates(T) > 1 else 1
     backward = 1 if rule.schedule.last_step_only or isinstance(rule.schedule, MeanOutput) else T
-    return 2 * turns * first + (T + 2 * backward) * (second + last)
-
-
-PLAIN = [name for name, make in rules.RULES.items() if not isinstance(make().propagation, PortPropagation)]
-"""Rules without derivatives of their own beside the values: of the others only float64 and callbacks are looked for."""
-
-
-def least_of(name, least):
-    """Bytes of what a program may not move in loops: nothing is said of rules with derivatives of their own."""
-    return least if name.removesuffix(", longer") in PLAIN else float("inf")
-
-
-def wrong(programs, least):
-    """The faults of each program that has any."""
-    found = {name: faults(program, least_of(name, least)) for name, program in programs.items()}
-    return {name: words for name, words in found.items() if words}
-
-
-def trained(make):
-    """The steps of a net under all rules that train it."""
-    calls = {name: steps.call(make, rule(), T) for name, rule in rules.RULES.items()}
-    return {name: call for name, call in calls.items() if name in PLAIN or steps.is_trained(call)}
+    before = T if isinstance(rule.propagation, PortPropagation) else turns
+    return (turns + before) * first + (T + 2 * backward) * (second + last)
 
 
 def test_of_a_convolutional_net():
-    programs = steps.compiled("h100", trained(steps.vgg))
-    assert {
-        name: found for name, program in programs.items() if (found := faults(program, least_of(name, STATES)))
-    } == {}
-    for name in PLAIN:
-        program, rule = programs[name], rules.RULES[name]()
-        cost = cost_of(program)
+    programs = steps.compiled("h100", {name: steps.call(steps.vgg, make(), T) for name, make in BROAD.items()})
+    assert {name: found for name, program in programs.items() if (found := faults(program, STATES))} == {}
+    for name, program in programs.items():
+        cost, rule = cost_of(program), rules.RULES[name]()
         assert cost.operations == pytest.approx(products(rule), rel=2e-3), name
         # Weights and momentum are replaced where they lie.
         assert cost.memory.outputs - cost.memory.shared < 0.02 * cost.memory.arguments, name
@@ -80,14 +59,12 @@ def test_of_a_convolutional_net():
 
 
 def test_of_a_dense_net():
-    online = [name for name in PLAIN if not grows(rules.RULES[name]())]
+    online = [name for name, make in DEEP.items() if not grows(make())]
     assert {"saf_f", "ottt_a", "sltt"} <= set(online)
-    calls = trained(steps.dense)
+    calls = {name: steps.call(steps.dense, make(), T) for name, make in DEEP.items()}
     longer = {f"{name}, longer": steps.call(steps.dense, rules.RULES[name](), LONGER) for name in online}
     programs = steps.compiled("h100", calls | longer)
-    assert {
-        name: found for name, program in programs.items() if (found := faults(program, least_of(name, WEIGHTS)))
-    } == {}
+    assert {name: found for name, program in programs.items() if (found := faults(program, WEIGHTS))} == {}
     for name in online:
         few, many = (programs[which].memory.temporary for which in (name, f"{name}, longer"))
         assert abs(many - few) < 0.02 * few, name

@@ -1,5 +1,6 @@
 """Errors of each block alone, by a fixed readout of square waves: Apolinario, Roy & Frenkel, "TESS: a scalable
-temporally and spatially local learning rule for spiking neural networks", 2025."""
+temporally and spatially local learning rule for spiking neural networks", 2025. Its rule is `stllr(pre_decay=0.5)`, for
+frames with `noncausal=1.0`, for events with `noncausal=0.0`."""
 
 import functools
 
@@ -58,8 +59,8 @@ class Net(nnx.Module):
 
 STEPS = None
 TRAINED_BY = (
-    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "exodus", "slayer", "sltt", "spike_representation",
-    "ide", "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
+    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "stllr", "bptt", "exodus", "slayer", "sltt",
+    "spike_representation", "ide", "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
 )  # fmt: skip
 
 

@@ -108,9 +108,7 @@ def test_images_in_snntorch():
 
 def test_spyx_there_and_back():
     """Its neurons answer a step later, and what a spike subtracts does not decay."""
-    spyx = pytest.importorskip("spyx")
-    importlib = pytest.importorskip("importlib")
-    exchange = importlib.import_module("spyx.nir")
+    exchange = pytest.importorskip("spyx.nir")
     late = [LIF(decay, threshold, reset=AfterDecay()) for decay, threshold in ((0.7, 0.8), (0.6, 0.9))]
     synapses = [Synapse(layer(nnx.Linear, 6, 8)), Synapse(layer(nnx.Linear, 8, 5, seed=1))]
     net = nnx.Sequential(synapses[0], late[0], AxonalDelay(1), synapses[1], late[1], AxonalDelay(1), InstantReadout())
@@ -118,7 +116,6 @@ def test_spyx_there_and_back():
     x = inputs(20, 3, 6)
     with pytest.warns(safjax.nir.ResetLost):
         graph = to_nir(plain, x, DT)
-    assert spyx is not None
     _, outputs = exchange.from_nir(graph, x, DT)
     expected = simulated(net, x)
     np.testing.assert_array_equal(outputs, expected)
@@ -126,3 +123,22 @@ def test_spyx_there_and_back():
     for node in graph.nodes.values():
         node.metadata = {}
     np.testing.assert_array_equal(safjax.predict(from_nir(graph, DT, like="spyx"), x), expected)
+
+
+def test_a_filter_in_spyx():
+    """There what a spike subtracts decays."""
+    exchange = pytest.importorskip("spyx.nir")
+    numbers = {
+        "tau_syn": 2e-4,
+        "tau_mem": 4e-4,
+        "r": 4.0,
+        "v_leak": 0.0,
+        "v_threshold": 5.0,
+        "v_reset": 0.0,
+        "w_in": 1.0,
+    }
+    neurons = nir.CubaLIF(**{key: np.full(6, value) for key, value in numbers.items()})
+    graph, x = nir.NIRGraph.from_list(neurons), inputs(20, 3, 6)
+    _, expected = exchange.from_nir(graph, x, DT)
+    found = simulated(from_nir(graph, DT, like="spyx"), x)
+    np.testing.assert_array_equal(found, expected)

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 import safjax
+from safjax.models import SEWResNet, SpikingVGG
 from safjax.nn import (
     IF,
     LIF,
@@ -131,7 +132,7 @@ class Loops(nnx.Module):
         return self.readout(self.last(self.axon(two)))
 
 
-@pytest.mark.parametrize("gain", ["membrane", "current"])
+@pytest.mark.parametrize("gain", [pytest.param("membrane", marks=pytest.mark.slow), "current"])
 def test_loops(gain):
     x, delayed = draw(STEPS, BATCH, 5, high=2), [("lif1_synapse", "lif1_neuron"), ("back", "lif1_neuron")]
     graph = agree(Loops(), x, delayed, gain=gain)
@@ -166,7 +167,7 @@ def test_lines():
         LIF(0.8, 0.5, **ZERO),
         Synapse(dense(4, 5)),
         LIF(0.5, 0.9, **ZERO),
-        Synapse(nnx.Sequential(lambda x: x.reshape(len(x), -1), lambda x: 0.7 * x, dense(30, 4))),
+        Synapse(nnx.Sequential(lambda x: 0.7 * x, lambda x: x.reshape(len(x), -1), dense(30, 4))),
         InstantReadout(),
     )
     graph = agree(net, draw(STEPS, BATCH, 11, 3, high=1.5))
@@ -211,6 +212,24 @@ def test_nets_of_the_other_tests_come_back(make):
     if make is nets.Conv:
         kernel = safjax.ops.standardisation.standardise(net.first.layer.kernel[...], net.first.layer.gain[...])
         np.testing.assert_allclose(weights, np.transpose(kernel, (3, 2, 0, 1)), rtol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::safjax.nir.ResetLost")
+def test_published_nets_come_back():
+    """Gains before poolings, residual streams, normalisations; all of it by nodes that other libraries read."""
+    floats = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
+    sew = SEWResNet(5, conv(1, 4, (3, 3)), stages=(1, 1), widths=(4, 8), **floats)
+    for _, module in nnx.iter_modules(sew):
+        if isinstance(module, BatchNorm):
+            module.var[...] = draw(*module.var.shape, low=0.05, high=0.2)
+    x = draw(6, BATCH, 8, 8, 1, high=5)
+    for net in (SpikingVGG(10, cfg=(8, "M", 16), in_features=1, **floats), sew):
+        graph = to_nir(net, x, DT)
+        run = safjax.simulate(net, x)
+        np.testing.assert_allclose(safjax.predict(from_nir(graph), x), run.outputs, rtol=1e-10)
+        assert min(float(spikes.mean()) for spikes in run.spikes.values()) > 0.03
+        assert "Scale" not in kinds(graph)
 
 
 def test_a_leaky_readout_is_a_leaky_integrator_for_others():

@@ -203,6 +203,7 @@ class Quadratic(Neuron):
         return QuadraticCell()
 
 
+@pytest.mark.usefixtures("advice")
 def test_an_own_neuron_trains_where_it_can_and_is_refused_elsewhere():
     rngs = nnx.Rngs(0)
     first, last = nets._dense(7, 9, rngs), nets._dense(9, nets.CLASSES, rngs)

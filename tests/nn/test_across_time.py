@@ -111,12 +111,15 @@ def test_the_order_of_steps_matters():
 
 @pytest.mark.parametrize("rule", STEPWISE, ids=lambda rule: rule.name)
 def test_rules_that_go_step_by_step_refuse_it(rule):
-    message = (
-        f"AcrossTime at 'before' needs all time steps.*'{rule.name}' goes step by step.*Rules that train this net as "
-        "it is: exodus, slayer, bptt\\(layerwise=True\\)\\."
-    )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"AcrossTime at 'before' needs all time .*'{rule.name}' goes step by step"):
         safjax.value_and_grad(nets.loss, rule)(Net(), inputs(), nets.labels())
+
+
+@pytest.mark.usefixtures("advice")
+def test_rules_that_take_it_are_advised():
+    advice = r"Rules that train this net as it is: exodus, slayer, bptt\(layerwise=True\)\."
+    with pytest.raises(ValueError, match=f"AcrossTime at 'before' needs all time steps.*{advice}"):
+        safjax.value_and_grad(nets.loss, rules.ottt_a())(Net(), inputs(), nets.labels())
 
 
 def test_check_finds_every_one():

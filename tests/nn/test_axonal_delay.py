@@ -220,6 +220,7 @@ SINGLE = "takes its gradient within single steps.*before the AxonalDelay at 'lay
 MEANS = "differentiates means .* do not tell when a spike comes, but the AxonalDelay at 'layers.2' hands on later"
 
 
+@pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize(
     ("rule", "words"),
     [

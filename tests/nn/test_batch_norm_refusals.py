@@ -40,11 +40,15 @@ def tried(make, rule, kind="sequence"):
 @pytest.mark.parametrize(("kind", "path"), [("sequence", "first.layer.layers.1"), ("image", "second.layer.layers.2")])
 def test_steps_to_come_are_refused(name, kind, path):
     rule = EVERY[name].name
-    with pytest.raises(
-        ValueError,
-        match=rf"over='time'\) at '{path}' .*'{rule}' goes step by step.*over='step'.*: exodus, slayer",
-    ):
+    with pytest.raises(ValueError, match=rf"over='time'\) at '{path}' .*'{rule}' goes step by step.*over='step'"):
         tried(lambda: Net(over="time"), EVERY[name], kind)
+
+
+@pytest.mark.usefixtures("advice")
+@pytest.mark.parametrize("kind", ["sequence", "image"])
+def test_rules_of_all_steps_are_advised(kind):
+    with pytest.raises(ValueError, match=r"goes step by step.*Rules that train this net as it is: exodus, slayer"):
+        tried(lambda: Net(over="time"), EVERY["bptt"], kind)
 
 
 @pytest.mark.parametrize(

@@ -44,13 +44,10 @@ def loss(output):
 
 
 def bind(net, rule, steps=2, x=None):
-    return safjax.value_and_grad(loss, rule, steps)(net, jnp.ones((2, 4)) if x is None else x)
+    """The gradient on shapes alone."""
+    x = jnp.ones((2, 4)) if x is None else x
+    jax.eval_shape(lambda x: safjax.value_and_grad(loss, rule, steps)(nnx.clone(net), x)[1], x)
 
-
-TAKEN = (
-    r"Rules that train this net as it is: bptt, exodus, slayer, sltt, (rate_backprop, )?(ostl, )?(otpe, )?(eprop, )?"
-    r"bptt\(layerwise=True\)"
-)
 
 ACCUMULATING = ["saf_f", "saf_e", "ottt_a", "ottt_o", "spike_representation"]
 
@@ -64,7 +61,7 @@ def test_a_good_net_passes(name):
 @pytest.mark.parametrize("bad", [nnx.relu, lambda x: x * x], ids=["relu", "square"])
 def test_accumulating_rules_refuse_a_nonlinear_synapse(name, bad):
     net = good(last=Synapse(nnx.Sequential(linear(), bad)))
-    with pytest.raises(ValueError, match=rf"'{name}'.*Synapse at 'last'.*affine.*{TAKEN}"):
+    with pytest.raises(ValueError, match=rf"'{name}'.*Synapse at 'last'.*affine"):
         bind(net, rules.RULES[name]())
 
 
@@ -80,10 +77,20 @@ def test_max_pooling_is_refused_by_its_name():
 @pytest.mark.parametrize("name", ACCUMULATING)
 def test_accumulating_rules_refuse_two_decays(name):
     net = good(lif=Net(a=LIF(0.5), between=Synapse(linear()), b=LIF(0.9)), readout=LeakyReadout(0.5))
-    with pytest.raises(ValueError, match=rf"one decay.*'lif.a' 0.5, 'lif.b' 0.9.*{TAKEN}"):
+    with pytest.raises(ValueError, match="one decay.*'lif.a' 0.5, 'lif.b' 0.9"):
         bind(net, rules.RULES[name]())
-    bind(net, rules.bptt())
-    bind(net, rules.sltt())
+
+
+@pytest.mark.usefixtures("advice")
+def test_rules_that_are_advised_train_the_net():
+    nonlinear = good(last=Synapse(nnx.Sequential(linear(), nnx.relu)))
+    decays = good(lif=Net(a=LIF(0.5), between=Synapse(linear()), b=LIF(0.9)), readout=LeakyReadout(0.5))
+    for net, means in ((nonlinear, ""), (decays, "rate_backprop, ")):
+        advised = rf"train this net as it is: (\w+, )*bptt, exodus, slayer, sltt, {means}(\w+, )*bptt\(layerwise=True\)"
+        with pytest.raises(ValueError, match=advised):
+            bind(net, rules.saf_e())
+        bind(net, rules.bptt())
+        bind(net, rules.sltt())
 
 
 def test_a_readout_without_decay_needs_one_among_the_neurons():

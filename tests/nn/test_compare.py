@@ -38,7 +38,7 @@ def report_of_all():
 
 
 def gradient(rule):
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, nets.STEPS)(nets.Dense(), batch(), nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, nets.STEPS)(nets.Dense(), batch(), nets.labels())
     nets.assert_fires(aux.rates)
     return float(value), nnx.as_pure(grads)
 
@@ -217,6 +217,7 @@ def test_wide_tables_go_on_below():
     assert text.count("parameter ") == 3 and text.startswith("Norm over norm of each parameter's gradient")
 
 
+@pytest.mark.usefixtures("advice")
 def test_mistakes():
     net, (x, steps) = chain(dense(jnp.tanh), LIF(), dense()), given(IMAGE)
     call = functools.partial(compare, net, x, steps=steps)

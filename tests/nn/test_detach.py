@@ -10,9 +10,10 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.nn import LIF, Delay, InstantReadout, LeakyReadout, Synapse, WSConv, detach, fixed, sinusoidal
+from safjax.rules.eprop import BroadcastPropagation
 from tests import nets
 from tests.neuron_kinds import RULES
-from tests.tables import some_slow
+from tests.tables import DEEP, some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -21,7 +22,10 @@ DECAY = 0.6
 
 def all_rules(*quick):
     """Every rule; but for these few, among the slow tests."""
-    return pytest.mark.parametrize("name", some_slow([(name,) for name in RULES], lambda name: name in quick))
+    return pytest.mark.parametrize(
+        "name",
+        some_slow([(name,) for name in RULES if name not in rules.RULES or name in DEEP], lambda name: name in quick),
+    )
 
 
 def dense(n_in, n_out, rngs):
@@ -68,7 +72,9 @@ def test_each_layer_learns_by_the_losses_in_front_of_the_next_cut(name):
     assert jax.tree.all(jax.tree.map(np.array_equal, aux.rates, whole_aux.rates))
     nets.assert_trees_close({"first": grads["first"]}, {"first": alone["first"]}, rtol=1e-12)
     nets.assert_trees_close({"second": grads["second"]}, {"second": uncut["second"]}, rtol=1e-12)
-    assert nets.distance({"first": uncut["first"]}, {"first": grads["first"]}) > 0.01
+    # E-prop's errors come from readouts alone: it has the cuts already.
+    moved = nets.distance({"first": uncut["first"]}, {"first": grads["first"]})
+    assert moved == 0 if isinstance(RULES[name].propagation, BroadcastPropagation) else moved > 0.01
 
 
 class Broadcast(nnx.Module):

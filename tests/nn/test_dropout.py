@@ -9,7 +9,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, Dropout, LeakyReadout, Synapse
 from tests import nets
-from tests.tables import BROAD
+from tests.tables import BROAD, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -32,12 +32,12 @@ def dense_input(seed=0):
 
 
 def compute(net, rule, x=None, steps=nets.STEPS):
-    return safjax.value_and_grad(nets.loss, rule, steps, outputs="all")(
+    return nets.value_and_grad(nets.loss, rule, steps, outputs="all")(
         net, dense_input() if x is None else x, nets.labels()
     )
 
 
-@pytest.mark.parametrize("name", BROAD)
+@pytest.mark.parametrize("name", rule_by_rule(BROAD))
 def test_dropout_draws_one_mask_a_sequence(name):
     """Theory holds under dropout: the readout's weights of silenced neurons get no gradient at any step."""
     net = Dropped()

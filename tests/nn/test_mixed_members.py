@@ -72,6 +72,7 @@ def test_layer_by_layer(how):
     traced(make, rules.bptt(), sequence())
 
 
+@pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize("rule", LAYERWISE)
 def test_every_rule_that_goes_layer_by_layer(rule):
     with pytest.raises(ValueError, match=r"'layers.2' mixes .* Rules that train this net as it is: .*bptt, sltt"):

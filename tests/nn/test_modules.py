@@ -25,7 +25,7 @@ def dense_input(seed=0):
 
 
 def compute(net, rule, x=None, steps=nets.STEPS):
-    return safjax.value_and_grad(nets.loss, rule, steps)(net, dense_input() if x is None else x, nets.labels())
+    return nets.value_and_grad(nets.loss, rule, steps)(net, dense_input() if x is None else x, nets.labels())
 
 
 def test_a_net_is_left_as_it_was():

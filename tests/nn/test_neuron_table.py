@@ -10,7 +10,7 @@ from safjax import rules
 from safjax.nn.binding import bind
 from tests import nets
 from tests.neuron_kinds import NEURONS, RULES, STEPS, STEPWISE, Net, inputs, refusal
-from tests.tables import some_slow
+from tests.tables import refusing, some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -27,8 +27,21 @@ def alternating(kind, topology):
 @pytest.mark.parametrize(
     "kind, topology", some_slow([(kind, topology) for kind in NEURONS for topology in TOPOLOGIES], alternating)
 )
+def test_every_cell_that_is_refused(kind, topology):
+    """In the words of its rule, of which others refuse the same."""
+    for name in refusing(RULES):
+        expected = refusal(name, kind, topology)
+        if expected is not None:
+            with pytest.raises(ValueError, match=expected) as error:
+                bind(Net([kind], topology), RULES[name], inputs()[0], STEPS, False)
+            assert f"'{RULES[name].name}'" in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("kind", NEURONS)
 def test_every_cell_is_taken_or_refused(kind, topology):
-    for name, rule in RULES.items():
+    for name, rule in {**RULES, "eventprop": rules.eventprop()}.items():
         expected = refusal(name, kind, topology)
         if expected is None:
             bind(Net([kind], topology), rule, inputs()[0], STEPS, False)
@@ -38,12 +51,26 @@ def test_every_cell_is_taken_or_refused(kind, topology):
             assert f"'{rule.name}'" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "name, topology",
+    [(name, "feed-forward") for name in refusing(RULES)]
+    + [(name, "recurrent") for name in refusing(RULES) if name in STEPWISE and RULES[name].propagation.recalls],
+)
+def test_every_cell_that_is_taken(name, topology):
+    """All kinds in one net that the rule takes: what it refuses it would refuse there too. With loops, see below."""
+    kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]
+    if RULES[name].propagation.one_decay:
+        kinds.remove("IF")  # has another decay
+        bind(Net(["IF"], topology), RULES[name], inputs()[0], STEPS, False)
+    bind(Net(kinds, topology), RULES[name], inputs()[0], STEPS, False)
+
+
 CELLS = [(name, "feed-forward") for name in RULES] + [
     (name, BOTH) for name in STEPWISE if RULES[name].propagation.recalls
 ]
 
 
-QUICK = {"feed-forward": ["saf_f", "sltt", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
+QUICK = {"feed-forward": ["saf_f", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
 """A rule of every propagation, once: the others, and the same rules of the other nets, are among the slow tests."""
 
 
@@ -68,7 +95,7 @@ def test_every_neuron_that_is_taken_learns(name, topology):
     np.testing.assert_allclose(aux.outputs, plain, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("topology", ["feed-forward", BOTH])
+@pytest.mark.parametrize("topology", [pytest.param("feed-forward", marks=pytest.mark.slow), BOTH])
 @pytest.mark.parametrize(
     "kinds",
     [

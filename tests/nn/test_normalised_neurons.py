@@ -42,7 +42,7 @@ class Net(nnx.Module):
 
 
 def trained(net, rule):
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, outputs="all")(net, nets.video(), nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, outputs="all")(net, nets.video(), nets.labels())
     nets.assert_fires(aux.rates)
     return (value, aux.outputs), grads, statistics(net)
 
@@ -126,6 +126,7 @@ def test_folded_it_trains_under_every_rule():
         np.testing.assert_allclose(aux.outputs, spikes, atol=1e-12)
 
 
+@pytest.mark.usefixtures("advice")
 @pytest.mark.parametrize("name", ["ottt_a", "saf_f", "spike_representation", "exodus"])
 def test_other_rules_refuse_it_by_name(name):
     with pytest.raises(ValueError, match=rf"NormalisedLIF at 'lif1': the rule '{name}'.*: bptt, sltt, bptt\(layer"):

@@ -27,7 +27,7 @@ from safjax.nn import (
 )
 from safjax.surrogate import Sigmoid
 from tests import nets, neuron_kinds
-from tests.tables import DEEP
+from tests.tables import DEEP, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -73,7 +73,10 @@ def test_simulation_under_every_kind_of_state(rule, names):
     assert_expected(safjax.simulate(net, inputs(), record=names, state=state).records, names)
 
 
-@pytest.mark.parametrize("name", [name for name in neuron_kinds.RULES if name in DEEP or name not in rules.RULES])
+@pytest.mark.parametrize(
+    "name",
+    rule_by_rule({n: rule for n, rule in neuron_kinds.RULES.items() if n in DEEP or n not in rules.RULES}),
+)
 def test_records_of_training(name):
     """What is recorded of a training step is that of the plain net, under every rule."""
     rule = neuron_kinds.RULES[name]

@@ -45,7 +45,7 @@ def inputs():
 
 def compute(rule, net=None, **options):
     net = Net() if net is None else net
-    (value, aux), grads = safjax.value_and_grad(nets.loss, rule, **options)(net, inputs(), nets.labels())
+    (value, aux), grads = nets.value_and_grad(nets.loss, rule, **options)(net, inputs(), nets.labels())
     return value, aux, grads
 
 
