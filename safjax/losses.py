@@ -79,9 +79,10 @@ class WithRecords:
       record: the names of the records, as of `safjax.simulate`.
 
     Under BPTT, EXODUS, SLAYER and SLTT records are values like the output, each with the gradient of its rule. Under
-    OTTT and SAF the error at a layer's "spikes", "potential" or "membrane" of step t goes on as the output's does: in
-    space through spike functions and synapses, and to weights by their traces; a "current" is refused. Under SAF-F the
-    loss is given the records of the last step. SR and IDE are refused: their gradient is that of rates, not of spikes.
+    OTTT, Approx-OTPE and SAF the error at a layer's "spikes", "potential" or "membrane" of step t goes on as the
+    output's does: in space through spike functions and synapses, and to weights by their traces; a "current" is
+    refused. Under S-TLLR that at "spikes" does, and the others are refused. Under SAF-F the loss is given the records
+    of the last step. SR and IDE are refused: their gradient is that of rates, not of spikes.
 
     Raises:
       TypeError: function is not callable, or record is no tuple of names.

@@ -6,10 +6,13 @@ import numpy as np
 
 import safjax
 from safjax.nn import BatchNorm
+from safjax.rules import Course
 from tests import nets
 from tests.tables import BROAD
 
 RULES = {name: make() for name, make in BROAD.items()}
+STILL = Course(decay=0.5, steps=nets.STEPS, batch=nets.BATCH, static=True)
+FOLLOWING = [name for name, rule in RULES.items() if rule.propagation.follows(STILL)]
 SUMMING = [name for name, rule in RULES.items() if rule.propagation.accumulates]
 
 

@@ -145,13 +145,12 @@ def mean_refusal(kind, topology):
 
 def event_refusal(kind, topology):
     """Of the rule of spike times."""
-    if topology != "feed-forward":
-        return "over all time steps.* but the Delay at .* feeds"
+    loop = "over all time steps.* but the Delay at .* feeds"
     if jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)):
-        return "learns '.*weights of synapses only|needs membranes that rise"
-    if kind == "CurrentLIF":
-        return None
-    return "needs membranes that rise to their threshold with a slope"
+        return f"learns '.*weights of synapses only|needs membranes that rise|{loop}"
+    if topology != "feed-forward":
+        return loop
+    return None if kind == "CurrentLIF" else "needs membranes that rise to their threshold with a slope"
 
 
 def per_weight_refusal(rule, kind):

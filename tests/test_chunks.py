@@ -117,9 +117,9 @@ QUICK = {
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
     "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt", "otpe"],
-    "filter, dropout, decays": ["sltt", "stllr", "exodus", "slayer", "ostl"],
+    "filter, dropout, decays": ["sltt", "exodus", "slayer", "ostl"],
     "window": ["sltt", "exodus", "bptt, layerwise"],
-    "refractory": ["sltt", "bptt, layerwise"],
+    "refractory": ["sltt", "stllr", "bptt, layerwise"],
     "two readouts": ["eprop"],
 }
 """Of each net rules of every kind that trains it; the others are among the slow tests."""

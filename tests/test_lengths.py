@@ -20,8 +20,8 @@ LENGTHS = np.array([2, 5, 2])
 ROWS = [(name, topology) for name, topology in TABLE if topology not in ("residual", "recurrent, dropout")]
 QUICK = {
     "convolution": ["saf_f", "ide", "ottt_a", "exodus"],
-    "feedback": ["saf_e", "ottt_a", "bptt"],
-    "filter, dropout, decays": ["sltt", "exodus", "ostl"],
+    "feedback": ["saf_e", "approx_otpe", "bptt"],
+    "filter, dropout, decays": ["stllr", "exodus", "ostl"],
     "window": ["bptt", "bptt, layerwise"],
     "refractory": ["sltt", "bptt, layerwise"],
     "two readouts": ["eprop"],

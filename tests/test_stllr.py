@@ -104,6 +104,34 @@ def test_behind_a_maximum_traces_begin_anew():
         nets.assert_trees_close(nnx.as_pure(grads)[layer], nnx.as_pure(expected)[layer], rtol=1e-12)
 
 
+def test_what_is_not_affine_goes_on_from_chunk_to_chunk():
+    """And its traces with it."""
+    rule, net, x, parts = with_factors(FACTORS), Anything(), nets.video(steps=4), []
+    compute = safjax.value_and_grad(nets.loss, rule, mean_over=4)
+    state = safjax.start(net, x, rule)
+    for chunk in (x[:2], x[2:]):
+        (_, aux), grads = compute(net, chunk, nets.labels(), state=state)
+        state, parts = aux.state, [*parts, grads]
+    _, expected = safjax.value_and_grad(nets.loss, rule)(Anything(), x, nets.labels())
+    nets.assert_trees_close(jax.tree.map(lambda *g: sum(g), *parts), expected, rtol=1e-12)
+
+
+def test_a_loss_of_spikes():
+    """Without traces that of SLTT, too; potentials have no gradient."""
+    loss = safjax.losses.WithRecords(
+        lambda output, records, labels: nets.loss(output, labels) + jnp.mean(records["spikes"]["lif1"] ** 2),
+        ("spikes",),
+    )
+    one, other = (
+        safjax.value_and_grad(loss, rule)(nets.Dense(), by_hand.vectors(), nets.labels())[1]
+        for rule in (with_factors((0.0, 0.5, 1.0, 0.0)), rules.sltt())
+    )
+    nets.assert_trees_close(one, other, rtol=1e-12)
+    with pytest.raises(ValueError, match="'stllr' learns weights from errors of spikes alone; take 'spikes'"):
+        of_potentials = safjax.losses.WithRecords(lambda o, records, y: jnp.mean(o), ("potential",))
+        safjax.value_and_grad(of_potentials, rules.stllr())(nets.Dense(), by_hand.vectors(), nets.labels())
+
+
 class OwnCell(LIFCell):
     """It might step otherwise."""
 

@@ -89,6 +89,8 @@ class Costs:
         for method, batch in new:
             config = self._config.changed(method=method, batch_size=batch)
             self.steps[method, batch] = step_of(config, self._shape, self._shown, self._count)
+        self._known |= {key: words for key in new if (words := self._refused(key)) is not None}
+        new = [key for key in new if key not in self._known]
         calls = {f"{method}, batch {batch}": self.steps[method, batch].call for method, batch in new}
         cache = self._config.run.compiled
         programs = compile_for(
@@ -99,6 +101,15 @@ class Costs:
         )
         for key, program in zip(new, programs.values(), strict=True):
             self._known[key] = _words(program) if isinstance(program, CompilationFailed) else cost_of(program)
+
+    def _refused(self, key: Key) -> str | None:
+        """Why the rule does not train the net; None if it does."""
+        call = self.steps[key].call
+        try:
+            call.jitted.trace(*call.arguments)
+        except ValueError as error:
+            return f"not trained by this rule: {error}".partition(". ")[0]
+        return None
 
 
 def rows(options: Options, config: Config, methods: Sequence[str]) -> list[Row]:

@@ -204,7 +204,9 @@ def spike_representation() -> Rule:
     """Differentiation on the spike representation: the net r_out = clamp(f(r_in) / θ, 0, 1) at the SNN's own rates.
 
     dr_out / dv = 1[0 < v < θ] / θ in place of a surrogate. Memory O(1) in T. Meng et al., "Training high-performance
-    low-latency spiking neural networks by differentiation on spike representation", 2022.
+    low-latency spiking neural networks by differentiation on spike representation", 2022. Of `IF` neurons it is the
+    gradient of tandem learning (Wu et al., "A tandem learning rule for effective training and rapid inference of deep
+    spiking neural networks", 2021).
     """
     return Rule("spike_representation", RatePropagation(clamp=True), LastStep())
 
@@ -259,11 +261,11 @@ RULES = {
     "ottt_a": ottt_a,
     "ottt_o": ottt_o,
     "approx_otpe": approx_otpe,
-    "stllr": stllr,
     "bptt": bptt,
     "exodus": exodus,
     "slayer": slayer,
     "sltt": sltt,
+    "stllr": stllr,
     "spike_representation": spike_representation,
     "ide": ide,
     "rate_backprop": rate_backprop,

@@ -25,7 +25,7 @@ class Net(nnx.Module):
 
 
 STEPS = None
-TRAINED_BY = ("bptt", "sltt")
+TRAINED_BY = ("bptt", "sltt", "stllr")
 
 
 def inputs():

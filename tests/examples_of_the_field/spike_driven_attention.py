@@ -27,7 +27,7 @@ class Net(nnx.Module):
 
 
 STEPS = None
-TRAINED_BY = ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
+TRAINED_BY = ("bptt", "exodus", "slayer", "sltt", "stllr", "bptt(layerwise=True)")
 
 
 def inputs():

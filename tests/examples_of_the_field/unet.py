@@ -24,8 +24,8 @@ class Net(nnx.Module):
 
 STEPS = 4
 TRAINED_BY = (
-    "saf_f", "saf_e", "ottt_a", "ottt_o", "bptt", "exodus", "slayer", "sltt", "spike_representation", "ide",
-    "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
+    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "exodus", "slayer", "sltt", "stllr",
+    "spike_representation", "ide", "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
 )  # fmt: skip
 
 

@@ -130,11 +130,14 @@ PRODUCTS = ("SEW-ResNet, AND", "SEW-ResNet, IAND", "Spikformer")
 def taken(name, norm):
     """The rules that train the net."""
     by_layer = {name for name, rule in RULES.items() if rule.propagation.whole_sequence}
-    affine = {n for n, rule in RULES.items() if rule.propagation.accumulates or rule.schedule.of_mean_output}
+    summing = {n for n, rule in RULES.items() if rule.propagation.accumulates or rule.schedule.of_mean_output}
     per_weight = {name for name, rule in RULES.items() if rule.propagation.per_weight}
     if norm == "all steps":
-        return by_layer - affine if name in PRODUCTS else by_layer
-    return set(RULES) - affine if norm == "each step" or name in PRODUCTS else set(RULES) - per_weight
+        return by_layer - summing if name in PRODUCTS else by_layer
+    if norm == "each step":
+        return set(RULES) - summing
+    # Of rules that sum over time one has products beside the weights.
+    return set(RULES) - (summing - {"stllr"}) if name in PRODUCTS else set(RULES) - per_weight
 
 
 SEEN = {("SEW-ResNet, IAND", "none")}

@@ -66,7 +66,18 @@ def fit(neuron, name, updates=25):
 
 
 ALLOWED = {
-    "LIF": {"bptt", "sltt", "ottt_a", "ottt_o", "saf_e", "saf_f", "spike_representation", "ide"},
+    "LIF": {
+        "bptt",
+        "sltt",
+        "stllr",
+        "ottt_a",
+        "ottt_o",
+        "approx_otpe",
+        "saf_e",
+        "saf_f",
+        "spike_representation",
+        "ide",
+    },
     "ALIF, a decay for each": {"bptt", "sltt"},
     "CurrentLIF, both for each": {"bptt", "sltt"},
 }

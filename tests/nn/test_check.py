@@ -85,18 +85,19 @@ def test_what_is_expected_of_some():
     names = [name for name in NETS if name not in SLOW] + ["recurrent", "decays"]
     trained = {name: report_of(name).trained_by for name in names}
     plain = ("bptt", "exodus", "slayer", "sltt", "bptt(layerwise=True)")
-    by_layer, means = "rate_backprop(layerwise=True)", (*plain[:-1], "rate_backprop", plain[-1])
+    by_layer = "rate_backprop(layerwise=True)"
     own = tuple(name for name, rule in RULES.items() if rule.propagation.per_weight)
     assert trained["ReLU"] == (*plain[:-1], *own, plain[-1]) and trained["learned before"] == (*plain, by_layer)
-    assert trained["decays"] == (*means[:-1], "ostl", means[-1], by_layer)
-    assert trained["neurons"] == ("bptt", "sltt", "ostl", "bptt(layerwise=True)")
+    assert trained["decays"] == (*plain[:-1], "stllr", "rate_backprop", "ostl", plain[-1], by_layer)
+    assert trained["neurons"] == ("bptt", "sltt", "stllr", "ostl", "bptt(layerwise=True)")
     assert trained["all steps at once"] == ("exodus", "slayer", "bptt(layerwise=True)")
     assert trained["statistics of all steps"] == (*trained["all steps at once"], by_layer)
     still = rules.Course(decay=0.5, steps=5, batch=3, static=True)
     followed = {name: rule for name, rule in RULES.items() if rule.propagation.follows(still)}
     one_update = tuple(name for name, rule in followed.items() if rule.schedule.updates(2) == 1 and name != "eventprop")
     assert trained["statistics of all steps, learned before"] == one_update
-    assert trained["rounding"] == ("ottt_a", "ottt_o", "approx_otpe", *means[:-1], *own, means[-1], by_layer)
+    several = (*plain[:-1], "stllr", "rate_backprop", *own, plain[-1], by_layer)
+    assert trained["rounding"] == ("ottt_a", "ottt_o", "approx_otpe", *several)
     assert trained["gated"] == trained["count"] == ("bptt", "sltt")
     assert trained["recurrent"] == tuple(n for n, rule in RULES.items() if rule.propagation.recalls and n in DEEP)
     for name in ("all steps at once, recurrent", "no decay of the readout", "neurons in a synapse", "nothing kept"):

@@ -12,7 +12,7 @@ from flax import nnx
 from safjax import rules
 from safjax.nn import LIF, InstantReadout, LeakyReadout, Synapse, WSConv
 from tests import nets
-from tests.fronts import RULES, SUMMING, bound, gradients, normalisation, repeated, vectors
+from tests.fronts import FOLLOWING, RULES, SUMMING, bound, gradients, normalisation, repeated, vectors
 from tests.tables import rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -44,7 +44,7 @@ class Allowed(nnx.Module):
         return output if self.after is None else self.after(jnp.tanh(output))
 
 
-@pytest.mark.parametrize("name", rule_by_rule(RULES))
+@pytest.mark.parametrize("name", rule_by_rule({name: RULES[name] for name in FOLLOWING}))
 def test_one_image_is_the_sequence_that_repeats_it(name):
     """What learns nothing is a preparation of the input, what does not change with time a constant."""
     x = {"one": vectors(0), "two": vectors(1)}
@@ -61,7 +61,12 @@ def test_one_image_is_the_sequence_that_repeats_it(name):
 def test_learned_layers_before_a_sequence(name):
     """Before, their gradient from a repeated image was off by 1 − 1/Λ[T], here 48 %, at a loss of the last step."""
     image = nets.image()
-    if name in SUMMING:
+    if name in SUMMING and name not in FOLLOWING:
+        for how in ((image, nets.STEPS), (repeated(image),)):
+            with pytest.raises(ValueError, match=rf"'{name}' sums over time.*learned 'before.bias'.*Synapse") as error:
+                bound(nets.Hybrid, RULES[name], *how)
+            assert "with steps=T" not in str(error.value)
+    elif name in SUMMING:
         make = functools.partial(nets.Hybrid, behind=not RULES[name].schedule.of_mean_output)
         bound(make, RULES[name], image, nets.STEPS)
         told = (
