@@ -79,6 +79,14 @@ def test_every_rule_has_its_rows():
     assert all(named.count(name) == 2 for name in published), "a rule stands in both tables"
 
 
+def test_the_readme_counts_the_rules():
+    words = dict(enumerate("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 10))
+    online = [name for name, make in RULES.items() if not make().schedule.sees_all_steps]
+    text = " ".join(README.read_text().split())
+    assert f"**{words[len(RULES)].capitalize()} rules, one net.**" in text
+    assert f"under {words[len(online)]} of them (`pytest tests/test_memory.py`)" in text
+
+
 def test_every_rule_has_its_cell_among_the_parts():
     section = (DOCS / "which_rule.md").read_text().partition("\n## A rule is two choices\n")[2]
     assert {name for name in safjax.rules.__all__ if name.islower()} <= set(re.findall(r"`(\w+)", section))
