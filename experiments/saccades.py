@@ -11,9 +11,6 @@ Before training it says what logistic regression makes of the counts of all even
 training recordings is not trained on: it chooses the best epoch, and the test has no part in that. The work directory
 has event frames of some recordings in `inputs.png`.
 
---dataset=fashion_saccades shows 6,000 and 1,000 images of Fashion-MNIST, 28 × 28, which move over 36 × 36 pixels; they
-are recorded once, in some minutes, and kept in the folder of the data sets.
-
 --chain=2 --steps=24 --epochs=8 joins recordings of 0 and 1, in either order, and asks for the order: counts alone tell
 50 % of the 72 test examples, the net all (seed 0).
 """

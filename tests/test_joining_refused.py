@@ -22,6 +22,8 @@ RULES = {
 LAYERWISE = [name for name, rule in RULES.items() if rule.propagation.whole_sequence]
 PER_WEIGHT = ("ostl", "otpe", "eprop")
 SPIKES = ("bptt", "exodus", "slayer", "sltt", *PER_WEIGHT, "bptt(layerwise=True)")
+AND_PORTS = (*SPIKES[:4], "stllr", *SPIKES[4:])
+"""With S-TLLR, whose synapses without weights may be any map."""
 
 
 def two(join, **layers):
@@ -52,8 +54,8 @@ def run(net, name):
 )
 def test_what_is_affine_in_each_alone_is_not_in_both(function, operation):
     report = safjax.check(joined(function), jnp.ones((4, 2, 3)))
-    assert report.trained_by == (*SPIKES[:-1], "stllr", SPIKES[-1])
-    for name in set(RULES) - {*SPIKES, "stllr"}:
+    assert report.trained_by == AND_PORTS
+    for name in set(RULES) - set(AND_PORTS):
         (reason,) = report[name].reasons
         assert reason.path == "both"
         assert f"affine in its 2 inputs together, but it contains {operation}" in reason.sentence

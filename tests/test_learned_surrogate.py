@@ -104,7 +104,7 @@ def test_neurons_without_a_loop():
 
 
 @pytest.mark.parametrize("name", [name for name, make in rules.RULES.items() if make().propagation.accumulates])
-def test_rules_that_accumulate_refuse_it(name):
+def test_rules_that_accumulate_refuse_it(name, advice):
     gradients = safjax.value_and_grad(nets.loss, rules.RULES[name]())
     message = f"LIF at 'lif1' learns 'surrogate.*', but the rule '{name}'.*nnx.Variable.*bptt"
     with pytest.raises(ValueError, match=message):

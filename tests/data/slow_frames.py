@@ -31,7 +31,9 @@ def numbered(folder, count=12):
     folder.mkdir(exist_ok=True)
     paths = [folder / f"{i}.bin" for i in range(count)]
     for path in paths:
-        path.write_bytes(b"12345")
+        # Another start may be reading their sizes.
+        if not path.exists():
+            path.write_bytes(b"12345")
     chosen = [Sample(path, i % 3) for i, path in enumerate(paths)]
     return Samples("numbers", "by hand", ("a", "b", "c"), None, {"train": chosen[:-3], "test": chosen[-3:]})
 

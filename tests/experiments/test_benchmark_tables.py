@@ -59,7 +59,7 @@ def test_rules(told, tmp_path):
     titles = [line for line in out.splitlines() if ", float32, cpu, " in line]
     assert [title.split(",")[3] for title in titles] == [f" T = {steps}" for steps in (2, 6, 12, 24, 48)]
     assert "| temp memory of saf_f, vgg, T = 48 ÷ T = 6 | ≤ 1.02 | 1.00 | yes |" in out
-    assert out.count("compile time of") == len(ONLINE) == 8
+    assert out.count("compile time of") == len(ONLINE)
     assert "| share of product of saf_f, vgg, T = 6 | ≥ 0.70 | 1.00 | yes |" in out
     assert charts(tmp_path) == {"rules.png"}
     assert {each["steps"] for each in rows_of(tmp_path)} == {2, 6, 12, 24, 48}

@@ -77,9 +77,12 @@ ALLOWED = {
         "saf_f",
         "spike_representation",
         "ide",
+        "ostl",
+        "otpe",
+        "eprop",
     },
-    "ALIF, a decay for each": {"bptt", "sltt"},
-    "CurrentLIF, both for each": {"bptt", "sltt"},
+    "ALIF, a decay for each": {"bptt", "sltt", "ostl", "eprop"},
+    "CurrentLIF, both for each": {"bptt", "sltt", "ostl", "eprop"},
 }
 
 
