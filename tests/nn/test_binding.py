@@ -86,7 +86,7 @@ def test_rules_that_are_advised_train_the_net():
     nonlinear = good(last=Synapse(nnx.Sequential(linear(), nnx.relu)))
     decays = good(lif=Net(a=LIF(0.5), between=Synapse(linear()), b=LIF(0.9)), readout=LeakyReadout(0.5))
     for net, means in ((nonlinear, ""), (decays, "rate_backprop, ")):
-        advised = rf"train this net as it is: (\w+, )*bptt, exodus, slayer, sltt, (\w+, )*{means}(\w+, )*bptt\(layerwise=True\)"
+        advised = rf"as it is: (\w+, )*bptt, exodus, slayer, sltt, (\w+, )*{means}(\w+, )*bptt\(layerwise=True\)"
         with pytest.raises(ValueError, match=advised):
             bind(net, rules.saf_e())
         bind(net, rules.bptt())

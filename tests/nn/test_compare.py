@@ -15,7 +15,6 @@ from safjax.nn import LIF, PSN, BatchNorm, Dropout, InstantReadout, LeakyReadout
 from safjax.nn.comparison import likeness, together
 from tests import nets
 from tests.refused_nets import IMAGE, SEQUENCE, UNITS, chain, dense, given
-from tests.tables import DEEP
 
 DETACHED = "bptt(detach_reset=True)"
 
@@ -55,7 +54,7 @@ def assert_same(one, other, references):
 @pytest.mark.usefixtures("x64")
 def test_gradients_that_are_equal_by_proof():
     report = report_of_all()
-    assert list(report) == [*DEEP, DETACHED] and report.references == ("bptt", DETACHED)
+    assert list(report) == [*rules.RULES, DETACHED] and report.references == ("bptt", DETACHED)
     exact = {"bptt": ("bptt", "exodus"), DETACHED: ("slayer", DETACHED)}
     for reference, names in exact.items():
         for like in (report[name].layers[reference] for name in names):
