@@ -111,6 +111,6 @@ def slope(cell: Any, state: Any, current: jax.Array) -> jax.Array:
     def fired(current: jax.Array) -> jax.Array:
         return cell.step(state, current)[1]
 
-    spikes, pull = jax.vjp(fired, current)
+    spikes, pull = jax.vjp(fired, widened(current))  # events may be whole numbers
     # Neurons do not see one another: ones give each its own derivative.
     return jax.lax.stop_gradient(pull(jnp.ones_like(spikes))[0])
