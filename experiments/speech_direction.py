@@ -2,7 +2,7 @@
 
     python -m experiments.speech_direction --method=exodus
 
-The middle second of recorded prompts in five languages, 48 mel bands, an event for every factor e by which the energy
+The middle second of recorded prompts in five languages, 32 mel bands, an event for every factor e by which the energy
 of a band has grown (ON) or fallen (OFF), T = 100 steps of 10 ms. Two hidden layers of 128. What is said in the test is
 said in no training recording, in any language.
 
@@ -21,7 +21,7 @@ from experiments.training import cli
 CONFIG = Config(
     data=Data(dataset="speech_direction", augmentation="none", steps=100, batch_size=64, held_out=0.1),
     net=Net(layers=(128, 128), decay=0.9),
-    training=Training(method="exodus", epochs=10, optimizer="adam", learning_rate=3e-3, loss_mse=0.0),
+    training=Training(method="exodus", epochs=30, optimizer="adam", learning_rate=5e-3, loss_mse=0.0),
 )
 
 if __name__ == "__main__":

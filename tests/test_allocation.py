@@ -1,4 +1,4 @@
-"""A process that keeps its memory takes no pages from the operating system for its second step."""
+"""A process that keeps its memory takes no pages from the operating system for its later steps."""
 
 import platform
 import subprocess
@@ -12,12 +12,14 @@ import jax, jax.numpy as jnp
 import safjax
 if sys.argv[1] == "keep":
     assert safjax.keep_memory()
-f = jax.jit(lambda x: jnp.sort(x * 2)[::2].sum() + jnp.sort(x + 1)[::3].sum())
-x = jnp.zeros(2**23)
-f(x).block_until_ready(), f(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-f(x).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+f = jax.jit(lambda x: jnp.cumsum(x * 2)[::2].sum() + jnp.cumsum(x + 1)[::3].sum())
+x = jnp.zeros(2**22)
+faults = []
+for _ in range(40):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    f(x).block_until_ready()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(faults)[20])  # at first each of its threads takes some
 """
 
 
@@ -28,5 +30,5 @@ def test_a_kept_process_takes_no_pages_anew():
         return int(run.stdout)
 
     kept, returned = faults("keep"), faults("return")
-    assert returned > 10_000  # of 4 kB: 40 MB of 64 and more
+    assert returned > 5_000  # of 4 kB: 20 MB of 32 and more
     assert kept < returned / 20

@@ -178,7 +178,7 @@ REFUSED = [*ACCUMULATING, "rate_backprop, layerwise"]
 
 
 @pytest.mark.parametrize("name", [n for n in REFUSED if n in ("ottt_a", "saf_e", "rate_backprop") or "layerwise" in n])
-def test_rules_of_sums_and_means_refuse_it(name):
+def test_rules_of_sums_and_means_refuse_it(name, advice):
     rule = {**EVERY, "rate_backprop, layerwise": rules.rate_backprop(layerwise=True)}[name]
     says = rf"OnlineBatchNorm at 'first.layer.layers.1' is in training.*'{rule.name}'.*net.eval\(\).*sltt\(\).*: .*sltt"
     with pytest.raises(ValueError, match=says):

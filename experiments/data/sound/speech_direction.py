@@ -18,7 +18,7 @@ from safjax.data import BadFile, Split, level_crossing, log_mel, read_wav
 NAME, CLASSES = "speech_direction", ("forward", "backward")
 PACKAGES = "asterisk-core-sounds-{en,es,fr,it,ru}-wav"
 INSTALLED, FOLDER = Path("/usr/share/asterisk/sounds"), "asterisk-sounds"
-BANDS, FLOOR, HOP, WINDOW = 48, 1e-2, 0.010, 0.032
+BANDS, FLOOR, HOP, WINDOW = 32, 1e-2, 0.010, 0.032
 MARGIN = 0.2
 """Seconds before and after what is cut out."""
 OF_TEST = 6
@@ -88,7 +88,7 @@ def seconds_of(steps: int) -> float:
 
 
 def both_directions(path: Path, steps: int) -> np.ndarray | None:
-    """Energies [2, T, 48] of a recording forward and backward; None if it is too short.
+    """Energies [2, T, 32] of a recording forward and backward; None if it is too short.
 
     Raises:
       BadFile: the file is damaged.
@@ -105,7 +105,7 @@ def both_directions(path: Path, steps: int) -> np.ndarray | None:
 
 
 def _split(energies: list[np.ndarray]) -> Split:
-    """Events uint8 [N, T, 96], of every band OFF and ON. All recordings are encoded at once, step by step."""
+    """Events uint8 [N, T, 64], of every band OFF and ON. All recordings are encoded at once, step by step."""
     values = np.concatenate(energies)
     sent = level_crossing(values.swapaxes(0, 1), threshold=1.0, start=np.log(FLOOR))
     labels = np.tile(np.arange(2, dtype=np.int32), len(energies))
