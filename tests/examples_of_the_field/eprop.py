@@ -24,8 +24,8 @@ class Net(nnx.Module):
 
 STEPS = None
 TRAINED_BY = (
-    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "stllr", "bptt", "sltt", "spike_representation", "ide", "ostl",
-    "otpe", "eprop",
+    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "sltt", "stllr", "spike_representation", "ide",
+    "ostl", "otpe", "eprop",
 )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Net(nnx.Module):
 
 STEPS = None
 TRAINED_BY = (
-    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "stllr", "bptt", "exodus", "slayer", "sltt",
+    "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "exodus", "slayer", "sltt", "stllr",
     "spike_representation", "ide", "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
 )  # fmt: skip
 

@@ -24,7 +24,8 @@ class Net(nnx.Module):
 STEPS = 8
 TRAINED_BY = (
     "saf_f", "saf_e", "ottt_a", "ottt_o", "approx_otpe", "bptt", "exodus", "slayer", "sltt", "stllr",
-    "spike_representation", "ide", "rate_backprop", "bptt(layerwise=True)", "rate_backprop(layerwise=True)",
+    "spike_representation", "ide", "rate_backprop", "ostl", "otpe", "bptt(layerwise=True)",
+    "rate_backprop(layerwise=True)",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ class Net(nnx.Module):
 
 
 STEPS = None
-TRAINED_BY = ("bptt",)
+TRAINED_BY = ("bptt", "ostl")
 
 
 def inputs():
