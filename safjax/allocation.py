@@ -14,9 +14,9 @@ _LARGEST = 2**31 - 1
 def keep_memory() -> bool:
     """Keeps memory that has been freed for the process's next arrays, where the C library is GNU's.
 
-    To be called once, before the first computation. The process then holds the most memory that it ever needed until
-    it ends, and its threads share one heap. Blocks of 2 GiB and more are returned as before. It concerns all of the
-    process, not JAX alone; nothing else changes.
+    To be called once, before the first computation; each thread still takes memory in the first few steps that it runs.
+    The process then holds the most memory that it ever needed until it ends, and its threads share one heap. Blocks of
+    2 GiB and more are returned as before. It concerns all of the process, not JAX alone; nothing else changes.
 
     Returns:
       Whether it has been done; on other systems, where there is no such setting, nothing is.

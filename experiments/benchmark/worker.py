@@ -21,7 +21,6 @@ from typing import Any
 
 from experiments.benchmark.rows import STREAM, Job
 from experiments.benchmark.work import Prepared
-from safjax.allocation import keep_memory
 
 
 def main(text: str) -> None:
@@ -45,7 +44,6 @@ def main(text: str) -> None:
 
 def serve(job: Job, say: Callable[..., None]) -> None:
     """The first step, then one for each line of stdin."""
-    keep_memory()  # whatever the library
     prepared = prepare(job)
     program = prepared.program()
     began = time.perf_counter()

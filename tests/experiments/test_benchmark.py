@@ -6,6 +6,7 @@ import json
 import math
 import re
 import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -273,3 +274,10 @@ def test_peer_trains(network, name):
     losses = [prepared.step() for _ in range(6)]
     assert abs(losses[0] - math.log(job.work.classes)) < 0.7 and losses[-1] < losses[0]
     assert (program.temp_bytes is not None) == (library == "spyx")
+
+
+def test_a_row_imports_no_library_but_its_own():
+    """Or else the memory of other libraries' rows would hold JAX."""
+    program = "import sys, experiments.benchmark.worker; print({'jax', 'safjax', 'torch'} & {*sys.modules})"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
