@@ -33,12 +33,12 @@ def test_both_directions_of_all_that_are_long_enough(data_dir):
     parts = load("speech_direction", data_dir).parts(speech_direction.CONFIG.data)
     tested = sum(map(of_test, NAMES))
     assert 0 < tested < 9 and parts.test.size == 4 * tested and parts.train.size == 4 * (len(NAMES) - tested)
-    assert parts.shape[:2] == ((96,), 2) and "in 2 languages" in parts.about[0] and parts.shown[0].paired
+    assert parts.shape[:2] == ((64,), 2) and "in 2 languages" in parts.about[0] and parts.shown[0].paired
     (forward, first), (backward, second) = (parts.train.read(index, None, (0,)) for index in (0, 1))
-    assert (first, second) == (0, 1) and forward.shape == (100, 96)
+    assert (first, second) == (0, 1) and forward.shape == (100, 64)
     # What begins after the first step tells the direction: upwards or downwards through the bands.
     for events, sign in ((forward, 1), (backward, -1)):
-        on = events[2:].reshape(98, 48, 2)[..., 1]
+        on = events[2:].reshape(98, 32, 2)[..., 1]
         steps, bands = np.nonzero(on)
         assert sign * np.corrcoef(steps, bands)[0, 1] > 0.9
 
@@ -46,7 +46,7 @@ def test_both_directions_of_all_that_are_long_enough(data_dir):
 def test_the_middle_is_cut_out(data_dir):
     path = data_dir / "asterisk-sounds" / "en_US_f_Allison" / NAMES[0]
     forward, backward = both_directions(path, 100)
-    assert forward.shape == (100, 48) and seconds_of(100) == pytest.approx(1.022)
+    assert forward.shape == (100, 32) and seconds_of(100) == pytest.approx(1.022)
     samples = read_wav(path).samples[:, 0]
     begin = (len(samples) - 8176) // 2
     assert begin > 0.2 * RATE
