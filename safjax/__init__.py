@@ -12,6 +12,7 @@ What there is:
     predict, simulate             inference: the outputs of all steps, or every spike too
     stream                        inference one step at a time
     cost                          memory, kernels and operations of a step on an accelerator that is not here
+    export                        a trained net as programs that run without safjax
     start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
@@ -23,6 +24,8 @@ from safjax.allocation import keep_memory
 from safjax.nn.check import check
 from safjax.nn.compare import compare
 from safjax.nn.costs import cost
+from safjax.nn.export import export
+from safjax.nn.exported import Exported
 from safjax.nn.fptt import fptt
 from safjax.nn.inference import Simulation, predict, simulate
 from safjax.nn.starting import start
@@ -32,6 +35,7 @@ from safjax.state import State, reset
 
 __all__ = [
     "Aux",
+    "Exported",
     "Simulation",
     "State",
     "Stream",
@@ -40,6 +44,7 @@ __all__ = [
     "check",
     "compare",
     "cost",
+    "export",
     "fptt",
     "keep_memory",
     "losses",

@@ -13,8 +13,8 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "fptt", "keep_memory",
-        "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
+        "Aux", "Exported", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "export",
+        "fptt", "keep_memory", "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
         "train_step", "value_and_grad",
     },
     "safjax.aot": {
@@ -26,7 +26,7 @@ NAMES = {
         "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "DynamicThresholdLIF", "InstantReadout", "LeakyReadout",
         "Neuron", "NormalisedLIF", "OnlineBatchNorm", "Recurrent", "Refractory", "ResetTo", "SequenceState",
         "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "detach", "fixed", "fold_batch_norms",
-        "lif_init", "scale_to_rate", "sinusoidal", "time_constants",
+        "lif_init", "named_arrays", "scale_to_rate", "sinusoidal", "time_constants", "with_arrays",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
     "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
@@ -59,7 +59,7 @@ NAMES = {
         "spike_representation", "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
-    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
+    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool", "portable"},
     "safjax.models": {
         "DVSGestureNet", "MSResNet", "SEWResNet", "Spikformer", "SpikingMLP", "SpikingRNN", "SpikingResNet",
         "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "ms_resnet18", "ms_resnet34", "nf_resnet34", "sew_add",

@@ -205,7 +205,7 @@ def normal(name):
 def test_every_library_in_use_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    allowed = declared(project["dependencies"] + extras["events"] + extras["nir"])
+    allowed = declared(project["dependencies"] + extras["events"] + extras["export"] + extras["nir"])
     if package == "experiments":
         allowed |= declared(extras["experiments"] + extras["peers"])
     providers = importlib.metadata.packages_distributions()

@@ -75,7 +75,7 @@ class AcrossTime(SpikingModule):
 
     def _called(self, x: jax.Array) -> jax.Array:
         """y[T, B, ...] of x[T, B, ...]."""
-        binding, layout = self.bound(), Layout(len(x), len(x))
+        binding, layout = self.bound(), Layout(x.shape[0], x.shape[0])
         with laid_out(layout):
             y = self.layer(x) if binding.discovering is None else self._looked_at(x)
         if jnp.shape(y)[:2] != x.shape[:2]:

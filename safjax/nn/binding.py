@@ -111,7 +111,11 @@ def bind(
     readout = readout_decay(net, decay)
     course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded, readout)
     if whole:
-        x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
+        x = (
+            x
+            if static
+            else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * a.shape[0], *a.shape[1:]), a.dtype), x)
+        )
     discovery = Discovery()
     for path, module in nnx.iter_modules(net):
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
