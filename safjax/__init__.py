@@ -13,6 +13,7 @@ What there is:
     stream                        inference one step at a time
     cost                          memory, kernels and operations of a step on an accelerator that is not here
     export                        a trained net as programs that run without safjax
+    convert                       a trained net of ReLUs as a spiking net
     start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
@@ -23,6 +24,7 @@ from safjax import aot, losses, models, nn, ops, rules, surrogate
 from safjax.allocation import keep_memory
 from safjax.nn.check import check
 from safjax.nn.compare import compare
+from safjax.nn.convert import convert
 from safjax.nn.costs import cost
 from safjax.nn.export import export
 from safjax.nn.exported import Exported
@@ -43,6 +45,7 @@ __all__ = [
     "aot",
     "check",
     "compare",
+    "convert",
     "cost",
     "export",
     "fptt",

@@ -13,9 +13,9 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Exported", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "export",
-        "fptt", "keep_memory", "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
-        "train_step", "value_and_grad",
+        "Aux", "Exported", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "convert", "cost",
+        "export", "fptt", "keep_memory", "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate",
+        "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.aot": {
         "ASSUMPTION", "DEVICES", "Call", "CompilationFailed", "CompilerMissing", "Cost", "Device", "Memory", "Program",
@@ -29,6 +29,7 @@ NAMES = {
         "lif_init", "named_arrays", "scale_to_rate", "sinusoidal", "time_constants", "with_arrays",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.linen": {"Layer", "init", "predict", "value_and_grad"},
     "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
     "safjax.data": {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",

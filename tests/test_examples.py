@@ -22,7 +22,7 @@ DOCS = README.parent / "docs"
 GOES_ON = ("go on from [the first net](start.md)", "{include} ../README.md")
 """What a page says whose blocks need the first block of the README; all others start from nothing."""
 
-NEEDS = {"nir": ["nir"], "export": ["flatbuffers", "safetensors"]}
+NEEDS = {"nir": ["nir"], "export": ["flatbuffers", "safetensors"], "onnx": ["jax2onnx", "onnxruntime"]}
 """The packages that a page's code needs beside those of safjax."""
 
 SHOWN = [

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 300
 
-FLAX_FACE = ("safjax.models", "safjax.nir", "safjax.nn")
+FLAX_FACE = ("safjax.linen", "safjax.models", "safjax.nir", "safjax.nn")
 """The packages made of Flax modules. All other modules but the data's are the core, which also serves people with plain
 functions."""
 

@@ -29,11 +29,11 @@ class Sizes(NamedTuple):
         names = ["t" if self.length is None else str(self.length)] * self.timed
         names += ["b" if self.batch is None else str(self.batch)]
         leading = jax_export.symbolic_shape(", ".join(names))
-        whole, one = (
-            jax.tree.map(lambda a: jax.ShapeDtypeStruct((*axes, *a.shape[len(leading) :]), a.dtype), self.x)
-            for axes in (leading, leading[-1:])
-        )
-        return whole, one
+
+        def shaped(axes: tuple) -> Any:
+            return jax.tree.map(lambda a: jax.ShapeDtypeStruct((*axes, *a.shape[len(leading) :]), a.dtype), self.x)
+
+        return shaped(leading), shaped(leading[-1:])
 
     def tried(self, make: Callable[[Any, Any], Made]) -> Made:
         """make(shapes of the input, shapes of a step's).

@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 
 from safjax.ops import convolution_formulas as formulas
 from safjax.ops.convolution_formulas import Window
-from safjax.ops.platforms import by_platform, is_portable
+from safjax.portable import by_platform, is_portable
 
 
 def conv_general_dilated(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from safjax.ops.platforms import by_platform
+from safjax.portable import by_platform
 from safjax.precision import widened
 
 Pads = tuple[tuple[int, int], ...]

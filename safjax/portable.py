@@ -17,8 +17,9 @@ def portable() -> Iterator[None]:
         with safjax.ops.portable():
             model = jax2onnx.to_onnx(lambda x: safjax.predict(net, x, steps=6), [("B", 28, 28, 1)])
 
-    Convolutions and pooling otherwise hold spellings for several platforms, of which XLA takes one, and for which other
-    compilers have no name. Values are the same up to rounding.
+    Otherwise convolutions and pooling hold spellings for several platforms, of which XLA takes one, and spikes are an
+    operation of their own; other compilers know neither. Values are the same up to rounding. For inference: to
+    differentiate a spike inside raises a TypeError.
     """
     with _PORTABLE(True):
         yield
