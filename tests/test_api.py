@@ -43,6 +43,7 @@ NAMES = {
         "held_out", "ncaltech101", "nmnist", "nmnist_small", "samples_of", "shd", "ssc",
     },
     "safjax.data.augment": {"crop", "drop", "drop_area", "drop_time", "jitter_time", "mirror", "shift", "warp_time"},
+    "safjax.plots": {"cosines", "membranes", "raster", "rates", "surrogates"},
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",
