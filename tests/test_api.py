@@ -44,6 +44,7 @@ NAMES = {
         "held_out", "ncaltech101", "nmnist", "nmnist_small", "samples_of", "shd", "ssc",
     },
     "safjax.data.augment": {"crop", "drop", "drop_area", "drop_time", "jitter_time", "mirror", "shift", "warp_time"},
+    "safjax.plots": {"cosines", "membranes", "raster", "rates", "surrogates"},
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",
@@ -210,12 +211,13 @@ def fresh(code):
     return result.stdout.split()
 
 
+ALL = "import safjax; [getattr(safjax, name) for name in safjax.__all__]"
 LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
 
 def test_importing_safjax_loads_jax_and_flax_only():
     """Their own dependencies come along (flax brings rich); safjax adds nothing but itself."""
-    loaded, needed = set(fresh(f"import safjax; {LOADED}")), set(fresh(f"import jax; from flax import nnx; {LOADED}"))
+    loaded, needed = set(fresh(f"{ALL}; {LOADED}")), set(fresh(f"import jax; from flax import nnx; {LOADED}"))
     assert loaded - needed - sys.stdlib_module_names == {"safjax"}
     unwanted = {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "tyro", "chex", "orbax", "experiments"}
     assert loaded & unwanted == set()
@@ -223,6 +225,6 @@ def test_importing_safjax_loads_jax_and_flax_only():
 
 def test_importing_safjax_computes_nothing():
     """Devices are still unset after the import: a program may yet choose them."""
-    assert fresh("import safjax, jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count('cpu'))") == [
+    assert fresh(f"{ALL}; import jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count('cpu'))") == [
         "3"
     ]

@@ -94,7 +94,8 @@ def test_every_rule_has_its_cell_among_the_parts():
 
 
 DOCUMENTED = (
-    "safjax.nn safjax.linen safjax.losses safjax.models safjax.surrogate safjax.ops safjax.data safjax.nir safjax.rules"
+    "safjax.nn safjax.linen safjax.losses safjax.models safjax.surrogate safjax.ops safjax.data safjax.nir "
+    "safjax.plots safjax.rules"
 )
 
 
