@@ -30,6 +30,9 @@ from safjax.nn.streaming import Stream, stream
 from safjax.nn.training import Aux, TrainStep, train_step, value_and_grad
 from safjax.state import State, reset
 
+__version__ = "0.1.0"
+"""The one place of the version: the package's metadata read it from here."""
+
 __all__ = [
     "Aux",
     "Simulation",
