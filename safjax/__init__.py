@@ -27,6 +27,9 @@ from safjax import aot, losses, ops, rules, surrogate
 from safjax.allocation import keep_memory
 from safjax.state import State, reset
 
+__version__ = "0.1.0"
+"""The one place of the version: the package's metadata read it from here."""
+
 if typing.TYPE_CHECKING:
     from safjax import models, nn
     from safjax.nn.check import check
