@@ -23,6 +23,7 @@ from safjax.nn.discovery import discover, discover_loops, finished, start_of, ze
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.one_decay import net_decay
 from safjax.nn.past_steps import refuse_delays
 from safjax.nn.readouts import readout_decay
 from safjax.nn.recording import refuse_unknown
@@ -107,7 +108,7 @@ def bind(
     refuse_unlearned(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
-    decay = _net_decay(net, rule, refusals)
+    decay = net_decay(net, rule, refusals)
     readout = readout_decay(net, decay)
     course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded, readout)
     if whole:
@@ -258,42 +259,6 @@ def _of_going(going: jax.Array, parts: dict, own_axes: tuple[int, ...]) -> dict:
 
     leaves, structure = jax.tree.flatten(parts)
     return jax.tree.unflatten(structure, [one(*x) for x in zip(leaves, own_axes, strict=True)])
-
-
-def _net_decay(net: nnx.Module, rule: Rule, refusals: Refusals) -> float | None:
-    """The one decay of the net's neurons and readouts, None where they differ."""
-    modules = [(join(p), m) for p, m in nnx.iter_modules(net) if isinstance(m, SpikingModule)]
-    if not modules:
-        raise ValueError(
-            f"The net, a {type(net).__name__}, holds no spiking layer, so there is nothing for the rule '{rule.name}' "
-            "to train in time. Build it from safjax.nn (Synapse, LIF, IF, LeakyReadout ...), or train it with "
-            "nnx.value_and_grad."
-        )
-    decays = {path: decay for path, m in modules if (decay := getattr(m, "decay", None)) is not None}
-    learned = [path for path, decay in decays.items() if not isinstance(decay, float)]
-    if not learned and len(set(decays.values())) == 1:
-        return next(iter(decays.values()))
-    if rule.propagation.one_decay:
-        _refuse_decays(decays, learned, rule, refusals)
-    return None
-
-
-def _refuse_decays(decays: dict[str, Any], learned: list[str], rule: Rule, refusals: Refusals) -> None:
-    """Where sums over time need one constant decay."""
-    for path in learned:
-        refusals.refuse(
-            path,
-            f"The rule '{rule.name}' accumulates over time with one constant decay for the whole net, but the decay of "
-            f"'{path}' is an array of its own. Give all neurons and readouts one and the same number.",
-        )
-    constant = {path: decay for path, decay in decays.items() if path not in learned}
-    if len(set(constant.values())) > 1 or not decays:
-        listed = ", ".join(f"'{path}' {decay}" for path, decay in constant.items())
-        refusals.refuse(
-            join(()),
-            f"The rule '{rule.name}' accumulates over time with one decay for the whole net, but this net's layers "
-            f"have {listed or 'none'}. Give all neurons and readouts the same decay.",
-        )
 
 
 def _batch(x: Any) -> int:
