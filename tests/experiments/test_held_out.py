@@ -49,6 +49,16 @@ def test_who_is_held_out_depends_on_the_seed_alone():
     assert len(held_out(100, 1e-9, 0)[1]) == 1
 
 
+def test_groups_are_held_out_whole():
+    groups = np.random.default_rng(0).integers(0, 40, 200)
+    trained, chosen = held_out(200, 0.1, 3, groups)
+    assert sorted([*trained, *chosen]) == list(range(200)) and 17 <= len(chosen) <= 23
+    assert not set(groups[trained]) & set(groups[chosen])
+    assert set(groups[held_out(200, 0.1, 4, groups)[1]]) != set(groups[chosen])
+    for each, alone in zip(held_out(200, 0.1, 3, np.arange(200)), held_out(200, 0.1, 3), strict=True):
+        np.testing.assert_array_equal(each, alone)
+
+
 def test_without_any_nothing_changes():
     fed = images("none")
     assert not fed.chooses and fed.batches == 11 and held_out(COUNT, 0.0, 0) == (None, None)
