@@ -1,5 +1,6 @@
 """Training examples that are held out choose the best epoch, and the test has no part in it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -85,6 +86,14 @@ def test_examples_published_to_choose_by_are_taken():
     assert set(numbers(fed.test_batches())) == set(range(30, 37))
     with pytest.raises(ConfigError, match="--held-out=0.2 .* has 8 that are published for that. Give --held-out=0"):
         feed_of(binned(True), config.changed(held_out=0.2))
+
+
+def test_of_what_is_made_of_one_recording_nothing_is_trained_on():
+    data = dataclasses.replace(binned(False), groups=np.repeat(np.arange(10), 3))
+    fed = feed_of(data, Config().changed(augmentation="none", batch_size=4, steps=2, held_out=0.2))
+    held = set(numbers(fed.held_out_batches()))
+    assert len(held) == 6 and all({i // 3 * 3 + k for k in range(3)} <= held for i in held)
+    assert not held & set(numbers(fed.train_batches(1)))
 
 
 def test_spike_times_are_held_out_too():
