@@ -75,7 +75,7 @@ def convert(ann: nnx.Sequential, x: Any, *, percentile: float = 99.9) -> nnx.Seq
     check_arrays(x)
     layers: list[Any] = []
     before, activations = 1.0, jnp.asarray(x)
-    for group in _groups(ann, activations):
+    for group in list(_groups(ann, activations)):
         activations = group.called(activations)
         after = _threshold(group, activations, percentile) if group.fires else 1.0
         layers.append(Synapse(nnx.Sequential(*group.scaled(before, after))))
@@ -129,7 +129,7 @@ def _groups(ann: nnx.Sequential, x: jax.Array) -> Iterator[_Group]:
             continue
         if isinstance(layer, nnx.Dropout | Dropout) or layer is passed_on:
             continue
-        _refuse(layer, path, x)
+        _refuse(own, layer, path, x)
         found.append(layer)
         x = jax.eval_shape(layer, x)
     yield _checked(found, path, False)
@@ -168,11 +168,11 @@ def _threshold(group: _Group, activations: jax.Array, percentile: float) -> floa
     return threshold
 
 
-def _refuse(layer: Any, path: str, x: jax.Array) -> None:
-    """What has no meaning for firing rates."""
+def _refuse(own: Any, layer: Any, path: str, x: jax.Array) -> None:
+    """What has no meaning for firing rates; `own` is the layer in the net itself, by which it is named."""
     if isinstance(layer, WEIGHED):
         return
-    name = f"'{getattr(layer, '__name__', type(layer).__name__)}' at '{path}'"
+    name = f"'{getattr(own, '__name__', type(own).__name__)}' at '{path}'"
     if isinstance(layer, nnx.Module):
         raise ValueError(
             f"convert(ann, x): {name} cannot be converted. Expected are nnx.Linear, nnx.Conv, nnx.relu, batch "
