@@ -80,7 +80,14 @@ CONSTRUCTORS = [
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
+    "bptt": [
+        {},
+        {"detach_reset": True},
+        {"layerwise": True},
+        {"remat": True},
+        {"segments": 3},
+        {"layerwise": True, "segments": 3},
+    ],
     "stllr": [
         {},
         {"pre_decay": 0.5},
@@ -90,8 +97,8 @@ OPTIONS = {
         {"readout_decay": 0.9},
         {"first": 1},
     ],
-    "exodus": [{}, {"parallel": True}],
-    "slayer": [{}, {"parallel": True}],
+    "exodus": [{}, {"parallel": True}, {"segments": 3}, {"segments": 3, "remat": True}],
+    "slayer": [{}, {"parallel": True}, {"segments": 3}, {"segments": 3, "remat": True}],
     "ide": [{}, {"iterations": 30}],
     "eventprop": [{}, {"slowest": 0.1}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],

@@ -121,7 +121,12 @@ class AcrossTime(SpikingModule):
                 "trained by exodus() or bptt(layerwise=True)."
             ]
         found = []
-        if binding.course.open:
+        if binding.course.part_of is not None:
+            found.append(
+                f"{here} needs all time steps of a sequence at once, but the rule '{binding.rule}' was told to go in "
+                "segments. Leave segments out."
+            )
+        elif binding.course.open:
             found.append(
                 f"{here} needs all time steps of a sequence at once, so it cannot go on from the state of an earlier "
                 "call. Give the net whole sequences, without state."

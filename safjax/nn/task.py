@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.losses import is_of_sequence, records_for, timed_in
-from safjax.nn.binding import Bound
+from safjax.nn.bound import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.padding import check_lengths, check_padded
@@ -63,6 +63,7 @@ def make_task(
     task = Task(
         start=lambda params: begun(bound, params, state)[0],
         step=bound.step if rates else _without_rates(bound.step),
+        rest=bound.rest if rates or bound.rest is None else _without_rates(bound.rest),
         loss=explained_loss(loss, read),
         targets=targets,
         constants=constants,
