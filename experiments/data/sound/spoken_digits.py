@@ -23,7 +23,7 @@ from safjax.data.datasets import Incomplete, Samples, fsdd
 NAME = "spoken_digits"
 HOMEPAGE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 FOLDER = "free-spoken-digit-dataset"
-BANDS, FLOOR = 32, 1e-2
+BANDS, FLOOR = 32, 1e-4
 
 
 class SpokenDigits:
