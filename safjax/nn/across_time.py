@@ -75,7 +75,7 @@ class AcrossTime(SpikingModule):
 
     def _called(self, x: jax.Array) -> jax.Array:
         """y[T, B, ...] of x[T, B, ...]."""
-        binding, layout = self.bound(), Layout(len(x), len(x))
+        binding, layout = self.bound(), Layout(x.shape[0], x.shape[0])
         with laid_out(layout):
             y = self.layer(x) if binding.discovering is None else self._looked_at(x)
         if jnp.shape(y)[:2] != x.shape[:2]:
@@ -121,7 +121,12 @@ class AcrossTime(SpikingModule):
                 "trained by exodus() or bptt(layerwise=True)."
             ]
         found = []
-        if binding.course.open:
+        if binding.course.part_of is not None:
+            found.append(
+                f"{here} needs all time steps of a sequence at once, but the rule '{binding.rule}' was told to go in "
+                "segments. Leave segments out."
+            )
+        elif binding.course.open:
             found.append(
                 f"{here} needs all time steps of a sequence at once, so it cannot go on from the state of an earlier "
                 "call. Give the net whole sequences, without state."

@@ -55,10 +55,11 @@ class StepIndexed(Bindable):
                 "spikes, such as bptt(), sltt() or exodus()."
             )
             return None
-        if binding.course.steps > (self.steps or 0):
+        if binding.course.all_steps > (self.steps or 0):
             binding.refuse(
                 f"{name} is made for sequences of {self.steps} steps at most, but this one has T = "
-                f"{binding.course.steps}. Make it with steps={binding.course.steps}, or give it shorter sequences."
+                f"{binding.course.all_steps}. Make it with steps={binding.course.all_steps}, or give it shorter "
+                "sequences."
             )
         return layout
 

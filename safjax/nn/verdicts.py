@@ -10,7 +10,8 @@ from flax import nnx
 
 from safjax.differentiable import surely_differentiable
 from safjax.nn.batch_norm import needs_all_steps
-from safjax.nn.binding import Bound, bind
+from safjax.nn.binding import bind
+from safjax.nn.bound import Bound
 from safjax.nn.carrying import begun
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, bound_or_explained
@@ -81,6 +82,7 @@ class Trial(NamedTuple):
             task = Task(
                 start=lambda params: begun(bound, params, None)[0],
                 step=bound.step,
+                rest=bound.rest,
                 loss=_some_loss,
                 targets=(),
                 constants=begun(bound, params, None)[1],
@@ -145,7 +147,8 @@ class Enquiry:
 
     def _kind(self, rule: Rule) -> Any:
         moving = self._moving and rule.schedule.updates(self._trial.steps) > 1
-        return rule.propagation.refuses_as, rule.schedule.sees_all_steps, moving
+        part = rule.schedule.part(self._trial.steps)
+        return rule.propagation.refuses_as, rule.schedule.sees_all_steps, moving, part
 
 
 def _surely_differentiable(bound: Bound) -> bool:
