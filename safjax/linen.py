@@ -16,9 +16,11 @@ from flax import linen, nnx
 from flax.traverse_util import unflatten_dict
 
 from safjax.nn import training
+from safjax.nn.binding import Bound
 from safjax.nn.graphs import split_net
 from safjax.nn.inference import predict as predict_net
 from safjax.nn.states import flat, join
+from safjax.nn.task import task_maker
 from safjax.rules import Rule
 
 
@@ -86,13 +88,16 @@ def value_and_grad(
         changes a variable of it (batch statistics, counts of random numbers), for which there is no place here.
     """
     graph, own, others = split_net(net)
-    compute = training.value_and_grad(loss, rule, steps, **options)
+    compute, task_of = training.value_and_grad(loss, rule, steps, **options), task_maker(loss, rule, steps, *_SILENT)
 
     @jax.jit
     def compiled(params: Any, rest: Any, x: Any, targets: tuple, given: dict) -> Any:
-        bound = graph.merge(_state(own, params), rest)
-        result, grads = compute(bound, x, *targets, **given)
-        _refuse_changes(bound, rest, split_net(bound)[2])
+        values = _state(own, params)
+        state, lengths = given.get("state"), given.get("lengths")
+        _refuse_changes(
+            task_of((graph, values, rest), (x, targets, state, lengths))[0], graph.merge(values, rest), rest
+        )
+        result, grads = compute(graph.merge(values, rest), x, *targets, **given)
         return result, unflatten_dict({tuple(map(str, path)): g for path, g in flat(nnx.as_pure(grads)).items()})
 
     def of_params(params: Any, x: Any, *targets: Any, **given: Any) -> Any:
@@ -126,14 +131,16 @@ def _state(own: Any, params: Any) -> nnx.State:
     return nnx.from_flat_state(values)
 
 
-def _refuse_changes(net: nnx.Module, before: Any, after: Any) -> None:
-    """What a compiled call leaves alone it hands back as the very value it was given."""
+_SILENT = (None, None, (), False)
+
+
+def _refuse_changes(bound: Bound, net: nnx.Module, rest: Any) -> None:
+    """Of what the net holds beside its parameters, only what belongs to a sequence may change."""
     # Dropout that is off draws its keys all the same.
     idle = [path for path, module in nnx.iter_modules(net) if getattr(module, "deterministic", False)]
-    olds, news = flat(before), flat(after)
-    for path in olds:
-        same = all(a is b for a, b in zip(*(jax.tree.leaves(found[path]) for found in (olds, news)), strict=True))
-        if not same and not any(path[: len(part)] == part for part in idle):
+    for path, old in flat(rest).items():
+        moved = path in bound.changing or bound.constants.get(path) is not old
+        if moved and path not in bound.own and not any(path[: len(part)] == part for part in idle):
             raise ValueError(
                 f"A call of the net changes its variable '{join(path)}', but here a net is a function of its "
                 "parameters alone, so that the change would be lost. Call net.eval() before, or train the NNX net "

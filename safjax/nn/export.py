@@ -1,5 +1,6 @@
 """A trained net as programs that run where safjax is not."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,8 +117,10 @@ def _streaming(net: nnx.Module, arrays: Any, x: Any, platforms: Sequence[str]) -
         return _named(stream(with_arrays(net, arrays)).start(x))
 
     def advance(arrays, state, x):
-        values = jax.tree.unflatten(jax.tree.structure(_carried(form)), [state[name] for name in _named(form)])
-        before = State(*values, form.kind, form.axes, form.longest)
+        carried = jax.tree.structure((form.variables, form.running))
+        variables, running = jax.tree.unflatten(carried, [state[name] for name in _named(form)])
+        # What a member begins anew with is only read where one does.
+        before = dataclasses.replace(form, variables=variables, rest={}, running=running)
         after, output = stream(with_arrays(net, arrays))(before, x)
         return _named(after), output
 
@@ -126,11 +129,6 @@ def _streaming(net: nnx.Module, arrays: Any, x: Any, platforms: Sequence[str]) -
         "start": _lowered(begin, (arrays, x), platforms),
         "stream": _lowered(advance, (arrays, state, x), platforms),
     }
-
-
-def _carried(state: State) -> tuple[Any, Any, Any]:
-    """What a step reads and changes: all of a state but what a member begins anew with."""
-    return state.variables, {}, state.running
 
 
 def _named(state: State) -> dict[str, jax.Array]:

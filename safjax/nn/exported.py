@@ -123,7 +123,7 @@ def about(steps: int | None, outputs: str, shapes: Any) -> dict[str, Any]:
     """What a file says of a net's programs."""
     x = jax.tree.map(lambda a: {"shape": [_size(n) for n in a.shape], "dtype": str(a.dtype)}, shapes)
     versions = {"safjax": importlib.metadata.version("safjax"), "jax": jax.__version__}
-    wide = bool(jax.config.jax_enable_x64)
+    wide = jax.numpy.result_type(float) == np.float64
     return {"format": FORMAT, **versions, "x64": wide, "steps": steps, "outputs": outputs, "x": x}
 
 
@@ -158,7 +158,8 @@ _MISSING = "Files of exported nets need the package {}: pip install 'safjax[expo
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:
     content = io.BytesIO()
-    np.savez(content, **{name: np.asarray(array) for name, array in arrays.items()})
+    stored: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez(content, **stored)
     return content.getvalue()
 
 

@@ -6,20 +6,20 @@ from flax import nnx
 
 from safjax.nn.module import SpikingModule
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 from safjax.rules import Rule
 
 
 def net_decay(net: nnx.Module, rule: Rule, refusals: Refusals) -> float | None:
     """The one decay of the net's neurons and readouts, None where they differ."""
-    modules = [(join(p), m) for p, m in nnx.iter_modules(net) if isinstance(m, SpikingModule)]
-    if not modules:
+    spiking = [(join(p), m) for p, m in modules(net) if isinstance(m, SpikingModule)]
+    if not spiking:
         raise ValueError(
             f"The net, a {type(net).__name__}, holds no spiking layer, so there is nothing for the rule '{rule.name}' "
             "to train in time. Build it from safjax.nn (Synapse, LIF, IF, LeakyReadout ...), or train it with "
             "nnx.value_and_grad."
         )
-    decays = {path: decay for path, m in modules if (decay := getattr(m, "decay", None)) is not None}
+    decays = {path: decay for path, m in spiking if (decay := getattr(m, "decay", None)) is not None}
     learned = [path for path, decay in decays.items() if not isinstance(decay, float)]
     if not learned and len(set(decays.values())) == 1:
         return next(iter(decays.values()))

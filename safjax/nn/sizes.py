@@ -1,7 +1,7 @@
 """Inputs of any number of members and of steps, for programs that are lowered once for all of them."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
         names += ["b" if self.batch is None else str(self.batch)]
         leading = jax_export.symbolic_shape(", ".join(names))
 
-        def shaped(axes: tuple) -> Any:
+        def shaped(axes: Sequence) -> Any:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct((*axes, *a.shape[len(leading) :]), a.dtype), self.x)
 
         return shaped(leading), shaped(leading[-1:])
