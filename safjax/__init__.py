@@ -12,6 +12,8 @@ What there is:
     predict, simulate             inference: the outputs of all steps, or every spike too
     stream                        inference one step at a time
     cost                          memory, kernels and operations of a step on an accelerator that is not here
+    export                        a trained net as programs that run without safjax
+    convert                       a trained net of ReLUs as a spiking net
     start, reset                  the state of a net at rest; members of a batch put back to it
     rules, nn, models, losses     learning rules; layers; published networks; losses of whole sequences
     surrogate, ops                spike functions and their slopes; convolution and pooling
@@ -25,11 +27,17 @@ from safjax import aot, losses, ops, rules, surrogate
 from safjax.allocation import keep_memory
 from safjax.state import State, reset
 
+__version__ = "0.1.0"
+"""The one place of the version: the package's metadata read it from here."""
+
 if typing.TYPE_CHECKING:
     from safjax import models, nn
     from safjax.nn.check import check
     from safjax.nn.compare import compare
+    from safjax.nn.convert import convert
     from safjax.nn.costs import cost
+    from safjax.nn.export import export
+    from safjax.nn.exported import Exported
     from safjax.nn.fptt import fptt
     from safjax.nn.inference import Simulation, predict, simulate
     from safjax.nn.starting import start
@@ -38,6 +46,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "Aux",
+    "Exported",
     "Simulation",
     "State",
     "Stream",
@@ -45,7 +54,9 @@ __all__ = [
     "aot",
     "check",
     "compare",
+    "convert",
     "cost",
+    "export",
     "fptt",
     "keep_memory",
     "losses",
@@ -68,7 +79,10 @@ _OF_FLAX = {
     "nn": "safjax.nn",
     "check": "safjax.nn.check",
     "compare": "safjax.nn.compare",
+    "convert": "safjax.nn.convert",
     "cost": "safjax.nn.costs",
+    "export": "safjax.nn.export",
+    "Exported": "safjax.nn.exported",
     "fptt": "safjax.nn.fptt",
     **dict.fromkeys(("Simulation", "predict", "simulate"), "safjax.nn.inference"),
     "start": "safjax.nn.starting",

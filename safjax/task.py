@@ -50,6 +50,7 @@ class Task(NamedTuple):
       lengths: how many steps each member has, [B]; None for all T.
       record: the names of the records that the user is given.
       rates: whether the user is given firing rates; if not, no step reports any.
+      rest: of a rule that calls the net for a part of the steps at once, the step of a last part that is shorter.
     """
 
     start: Callable[[Params], Carry]
@@ -65,6 +66,7 @@ class Task(NamedTuple):
     lengths: jax.Array | None = None
     record: tuple[str, ...] = ()
     rates: bool = True
+    rest: StepFn | None = None
 
     @property
     def over_time(self) -> At:

@@ -13,9 +13,9 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "fptt", "keep_memory",
-        "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
-        "train_step", "value_and_grad",
+        "Aux", "Exported", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "convert", "cost",
+        "export", "fptt", "keep_memory", "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate",
+        "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.aot": {
         "ASSUMPTION", "DEVICES", "Call", "CompilationFailed", "CompilerMissing", "Cost", "Device", "Memory", "Program",
@@ -26,9 +26,10 @@ NAMES = {
         "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "DynamicThresholdLIF", "InstantReadout", "LeakyReadout",
         "Neuron", "NormalisedLIF", "OnlineBatchNorm", "Recurrent", "Refractory", "ResetTo", "SequenceState",
         "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "detach", "fixed", "fold_batch_norms",
-        "lif_init", "scale_to_rate", "sinusoidal", "time_constants",
+        "lif_init", "named_arrays", "scale_to_rate", "sinusoidal", "time_constants", "with_arrays",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.linen": {"Layer", "init", "predict", "value_and_grad"},
     "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
     "safjax.data": {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
@@ -60,7 +61,7 @@ NAMES = {
         "spike_representation", "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
-    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
+    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool", "portable"},
     "safjax.models": {
         "DVSGestureNet", "MSResNet", "SEWResNet", "Spikformer", "SpikingMLP", "SpikingRNN", "SpikingResNet",
         "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "ms_resnet18", "ms_resnet34", "nf_resnet34", "sew_add",
@@ -79,7 +80,14 @@ CONSTRUCTORS = [
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
+    "bptt": [
+        {},
+        {"detach_reset": True},
+        {"layerwise": True},
+        {"remat": True},
+        {"segments": 3},
+        {"layerwise": True, "segments": 3},
+    ],
     "stllr": [
         {},
         {"pre_decay": 0.5},
@@ -89,8 +97,8 @@ OPTIONS = {
         {"readout_decay": 0.9},
         {"first": 1},
     ],
-    "exodus": [{}, {"parallel": True}],
-    "slayer": [{}, {"parallel": True}],
+    "exodus": [{}, {"parallel": True}, {"segments": 3}, {"segments": 3, "remat": True}],
+    "slayer": [{}, {"parallel": True}, {"segments": 3}, {"segments": 3, "remat": True}],
     "ide": [{}, {"iterations": 30}],
     "eventprop": [{}, {"slowest": 0.1}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 300
 
-FLAX_FACE = ("safjax.models", "safjax.nir", "safjax.nn")
+FLAX_FACE = ("safjax.linen", "safjax.models", "safjax.nir", "safjax.nn")
 """The packages made of Flax modules. All other modules but the data's are the core, which also serves people with plain
 functions."""
 
@@ -230,7 +230,7 @@ def normal(name):
 def test_every_library_in_use_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    allowed = declared(project["dependencies"] + extras["events"] + extras["nir"] + extras["plots"])
+    allowed = declared(project["dependencies"] + extras["events"] + extras["export"] + extras["nir"] + extras["plots"])
     if package == "experiments":
         allowed |= declared(extras["experiments"] + extras["peers"])
     providers = importlib.metadata.packages_distributions()

@@ -105,7 +105,7 @@ def _with_index(x, window, strides, pads):
     entries = []
     for offset in product(*map(range, window)):
         stops = [o + s * (m - 1) + 1 for o, s, m in zip(offset, strides, out, strict=True)]
-        entries.append(lax.slice(x, (0, *offset, 0), (len(x), *stops, x.shape[-1]), (1, *strides, 1)))
+        entries.append(lax.slice(x, (0, *offset, 0), (x.shape[0], *stops, x.shape[-1]), (1, *strides, 1)))
     largest = functools.reduce(jnp.maximum, entries)
     index = jnp.full(largest.shape, len(entries) - 1, jnp.uint8)
     for place in range(len(entries) - 2, -1, -1):

@@ -41,6 +41,7 @@ class Course(NamedTuple):
         on.
       padded: whether members of the batch have lengths of their own.
       readout: the one decay of the net's leaky readouts, 0 where it has none; None where they differ or learn it.
+      part_of: the steps of the call of which these are computed together; None where they are all of them.
     """
 
     decay: Any
@@ -50,6 +51,12 @@ class Course(NamedTuple):
     open: bool = False
     padded: bool = False
     readout: Any = None
+    part_of: int | None = None
+
+    @property
+    def all_steps(self) -> int:
+        """The steps of the call."""
+        return self.steps if self.part_of is None else self.part_of
 
 
 class Propagation(Protocol):
