@@ -9,7 +9,9 @@ callable x ↦ s may stand in its place.
 
 import abc
 import dataclasses
+import functools
 import math
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from safjax.long_rows import in_long_rows
+from safjax.portable import is_portable
 
 
 def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
@@ -49,6 +52,16 @@ batching.defvectorized(_spike)
 mlir.register_lowering(_spike, mlir.lower_fun(_step, multiple_results=False))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _portable_step(x: jax.Array, surrogate: "Surrogate") -> jax.Array:
+    return _step(x, surrogate=surrogate)
+
+
+@_portable_step.defjvp
+def _no_tangent(surrogate: "Surrogate", primals: Any, tangents: Any) -> NoReturn:
+    raise TypeError("Inside safjax.ops.portable() a net is run, not trained: spikes have no surrogate gradient there.")
+
+
 class Surrogate(abc.ABC):
     """Heaviside step forward, `slope` backward: ds/dx := slope(x), d²s/dx² := dslope(x)/dx, in every mode.
 
@@ -66,7 +79,8 @@ class Surrogate(abc.ABC):
           TypeError: the surrogate holds what JAX is to differentiate or to trace.
         """
         _require_constants(self)
-        return _spike.bind(jnp.asarray(x), surrogate=self)
+        x = jnp.asarray(x)
+        return _portable_step(x, self) if is_portable() else _spike.bind(x, surrogate=self)
 
 
 def _require_constants(surrogate: Surrogate) -> None:

@@ -18,7 +18,7 @@ from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.shared_weights import refuse_batched_weights, refuse_shared_weights
-from safjax.nn.states import join, split
+from safjax.nn.states import join, modules, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
 
@@ -162,7 +162,7 @@ class Synapse(SpikingModule):
         return message
 
     def _refuse_neurons(self) -> None:
-        for path, module in nnx.iter_modules(self.layer):
+        for path, module in modules(self.layer):
             if isinstance(module, SpikingModule):
                 where = self.bound().path
                 self.bound().refusals.stop(
@@ -199,7 +199,7 @@ class Synapse(SpikingModule):
     def _refuse_statistics(self) -> None:
         """Of a mean they are those of all steps; moved spikes would change them."""
         rule, one_map = self.bound().rule, self.bound().propagation.one_map
-        for _, norm in nnx.iter_modules(self.layer):
+        for _, norm in modules(self.layer):
             if isinstance(norm, BatchNorm) and not norm.use_running_average:
                 where = norm.bound().path
                 norm.bound().refuse(

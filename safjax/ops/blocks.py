@@ -64,11 +64,13 @@ def blocks_of(images: int, bytes_of_one: int, at_least: int = 1) -> int:
     """Into how many blocks a batch is cut: a divisor of its size, no more than four times the number that would fit.
 
     Args:
-      images: N.
+      images: N; of one that is not known yet, as in a program that is exported for any batch, no blocks are made.
       bytes_of_one: of what goes in and what comes out.
       at_least: blocks. Two keep the compiler from fusing the function into each of its readers, of which every one
         would compute it again: on CPU it does not respect `jax.lax.optimization_barrier`.
     """
+    if not isinstance(images, int) or images == 0:
+        return 1
     wanted = min(images, max(at_least, -(-images * bytes_of_one // BLOCK)))
     count = next(c for c in range(wanted, images + 1) if images % c == 0)
     return count if count <= 4 * wanted else 1

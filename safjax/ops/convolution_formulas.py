@@ -109,7 +109,8 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
 def _as_it_stands_or_in_long_rows(x, w, window):
     batch, *out = jax.eval_shape(lambda: convolve(x, w, window)).shape
-    if not gains_by_long_rows(x.shape[-1], out, window):
+    # Rows as long as a batch that is not known yet would have windows that are not known yet.
+    if not isinstance(batch, int) or not gains_by_long_rows(x.shape[-1], out, window):
         return convolve(x, w, window)
     low, high = window.padding[-1]
     long = replace(
@@ -219,7 +220,7 @@ def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
 def _blocks(x: Any, y: Any, at_least: int = 1) -> int:
     """How many blocks of images make a convolution's input and output small enough for the cache."""
     one = sum(prod(a.shape[1:]) * a.dtype.itemsize for a in (x, y))
-    return blocks_of(len(x), one, at_least) if len(x) else 1
+    return blocks_of(x.shape[0], one, at_least)
 
 
 def _contracted(x, δ, window):

@@ -92,7 +92,7 @@ def _backward(window, strides, pads, residuals, error):
     image = like.shape[1:-1]
     # Where types say how values are placed, the reshape of tiles is refused.
     if strides == window and not any(map(any, pads)) and not has_placed_axes(index):
-        count = _gradient_blocks(len(index), like)
+        count = _gradient_blocks(index.shape[0], like)
         return (by_blocks(lambda kept: _to_tiles(*kept, window, image), (index, error), count),)
     return (_to_windows(index, error, window, strides, pads, image),)
 
@@ -105,7 +105,7 @@ def _gradient_blocks(images, like):
 
     Where loops run over many channels, computing it again is quicker than writing and reading it.
     """
-    if images == 0 or like.shape[-1] >= SHORT:
+    if like.shape[-1] >= SHORT:
         return 1
     return blocks_of(images, prod(like.shape[1:]) * like.dtype.itemsize, at_least=2)
 
@@ -118,7 +118,7 @@ def _with_index(x, window, strides, pads):
     entries = []
     for offset in product(*map(range, window)):
         stops = [o + s * (m - 1) + 1 for o, s, m in zip(offset, strides, out, strict=True)]
-        entries.append(lax.slice(x, (0, *offset, 0), (len(x), *stops, x.shape[-1]), (1, *strides, 1)))
+        entries.append(lax.slice(x, (0, *offset, 0), (x.shape[0], *stops, x.shape[-1]), (1, *strides, 1)))
     largest = functools.reduce(jnp.maximum, entries)
     index = jnp.full(largest.shape, len(entries) - 1, jnp.uint8)
     for place in range(len(entries) - 2, -1, -1):

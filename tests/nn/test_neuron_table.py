@@ -51,10 +51,14 @@ def test_every_cell_is_taken_or_refused(kind, topology):
             assert f"'{rule.name}'" in str(error.value)
 
 
+LOOPS = [name for name in STEPWISE if RULES[name].propagation.recalls and not RULES[name].propagation.per_weight]
+"""Rules of nets with loops; of those that look at each weight by itself every cell is among the slow tests above."""
+
+
 @pytest.mark.parametrize(
     "name, topology",
     [(name, "feed-forward") for name in refusing(RULES)]
-    + [(name, "recurrent") for name in refusing(RULES) if name in STEPWISE and RULES[name].propagation.recalls],
+    + [(name, "recurrent") for name in refusing(RULES) if name in LOOPS],
 )
 def test_every_cell_that_is_taken(name, topology):
     """All kinds in one net that the rule takes: what it refuses it would refuse there too. With loops, see below."""
