@@ -10,6 +10,8 @@ from typing import NamedTuple
 from jax import numpy as jnp
 from jax.extend import core
 
+from safjax import scans
+
 Labels = frozenset[Hashable]
 Look = Callable[[str, Labels], Labels]
 
@@ -62,7 +64,7 @@ def _results(eqn, inputs: list[Labels], look: Look) -> list[Labels]:
     if name == "name":
         return [everything | look(eqn.params["name"], everything)]
     if name == "scan":
-        return _through_scan(eqn.params, inputs, look)
+        return _through_scan(eqn, inputs, look)
     if name == "cond":
         branches = [follow(branch.jaxpr, inputs[1:], look) for branch in eqn.params["branches"]]
         return [_constant(inputs[0]).union(*results) for results in zip(*branches, strict=True)]
@@ -75,11 +77,12 @@ def _results(eqn, inputs: list[Labels], look: Look) -> list[Labels]:
     return [everything] * len(eqn.outvars)
 
 
-def _through_scan(params, inputs: list[Labels], look: Look) -> list[Labels]:
-    first, count = params["num_consts"], params["num_carry"]
+def _through_scan(eqn, inputs: list[Labels], look: Look) -> list[Labels]:
+    goes_on = scans.carries(eqn)
     while True:
-        results = follow(params["jaxpr"].jaxpr, inputs, look)
-        carry = [a | b for a, b in zip(inputs[first : first + count], results[:count], strict=True)]
-        if carry == inputs[first : first + count]:
-            return carry + results[count:]
-        inputs = [*inputs[:first], *carry, *inputs[first + count :]]
+        results = follow(scans.body(eqn), inputs, look)
+        before = inputs[goes_on]
+        carry = [a | b for a, b in zip(before, results[: len(before)], strict=True)]
+        if carry == before:
+            return carry + results[len(before) :]
+        inputs = [*inputs[: goes_on.start], *carry, *inputs[goes_on.stop :]]

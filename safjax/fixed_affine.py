@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax.extend import core
 
+from safjax import scans
 from safjax.affine import through_equation
 
 
@@ -97,7 +98,7 @@ def _results(eqn, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> li
     if name == "stop_gradient":
         return [together]
     if name == "scan":
-        return _through_scan(eqn.params, inputs, look, scopes)
+        return _through_scan(eqn, inputs, look, scopes)
     inner = list(core.jaxprs_in_params(eqn.params))
     if len(inner) == 1 and len(inner[0].invars) == len(inputs):
         return _follow(inner[0], inputs, look, scopes)
@@ -119,11 +120,12 @@ def _problem(eqn, inputs: list[Kind]) -> str | None:
     return f"a product with {'parameters that learn' if others[0].learns else 'what changes with time'}"
 
 
-def _through_scan(params, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> list[Kind]:
-    first, count = params["num_consts"], params["num_carry"]
+def _through_scan(eqn, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> list[Kind]:
+    goes_on = scans.carries(eqn)
     while True:
-        results = _follow(params["jaxpr"].jaxpr, inputs, look, scopes)
-        carry = [a | b for a, b in zip(inputs[first : first + count], results[:count], strict=True)]
-        if carry == inputs[first : first + count]:
-            return carry + results[count:]
-        inputs = [*inputs[:first], *carry, *inputs[first + count :]]
+        results = _follow(scans.body(eqn), inputs, look, scopes)
+        before = inputs[goes_on]
+        carry = [a | b for a, b in zip(before, results[: len(before)], strict=True)]
+        if carry == before:
+            return carry + results[len(before) :]
+        inputs = [*inputs[: goes_on.start], *carry, *inputs[goes_on.stop :]]

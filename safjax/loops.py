@@ -36,7 +36,9 @@ def simulate(task: Task, params: Params) -> Run:
         return (carry, tally), (tally.to_stack(output), task.recorded(reports))
 
     tally = tally_of(task, lambda at: (zero, *tick(weights, fixed, carry, at)[1:]))
-    (carry, tally), stacked = jax.lax.scan(body, (carry, tally), task.over_time, task.steps)
+    # A sequence of any length, as in a program that is exported, tells its length itself.
+    length = task.steps if isinstance(task.steps, int) else None
+    (carry, tally), stacked = jax.lax.scan(body, (carry, tally), task.over_time, length)
     return summed(task, tally, stacked, carry)
 
 

@@ -14,6 +14,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
+from safjax import scans
 from safjax.members import NOBODY, UNKNOWN, Members, Mixed, Unknown, joined, members_of, together
 from safjax.mixing_operations import OPERATIONS, named
 
@@ -106,7 +107,7 @@ def _results(eqn: Any, given: list[Members]) -> list[Members]:
     if name in OPERATIONS:
         return OPERATIONS[name](eqn, given) or unknown
     if name == "scan":
-        return _through_scan(eqn.params, given)
+        return _through_scan(eqn, given)
     if name == "cond":
         return _through_branches(eqn.params, given)
     inner = list(core.jaxprs_in_params(eqn.params)) if name in _FUNCTIONS else []
@@ -130,15 +131,15 @@ class _Turn:
     """In a loop over members the one whose turn it is."""
 
 
-def _through_scan(params: dict[str, Any], given: list[Members]) -> list[Members]:
-    body, first, last = params["jaxpr"].jaxpr, params["num_consts"], params["num_consts"] + params["num_carry"]
-    constants, carry, turn = given[:first], given[first:last], _Turn()
-    rows = {of.along[0] for of in given[last:] if 0 in of.along}
+def _through_scan(eqn: Any, given: list[Members]) -> list[Members]:
+    goes_on, turn = scans.carries(eqn), _Turn()
+    constants, carry, read = given[: goes_on.start], given[goes_on], given[goes_on.stop :]
+    rows = {of.along[0] for of in read if 0 in of.along}
     if len(rows) > 1 or any(isinstance(m, Mixed | Unknown) for row in rows for m in row):
-        return [UNKNOWN] * len(body.outvars)
-    entries = [_of_turn(of, turn) for of in given[last:]]
+        return [UNKNOWN] * len(eqn.outvars)
+    entries = [_of_turn(of, turn) for of in read]
     while True:
-        results = follow(body, [*constants, *carry, *entries])
+        results = follow(scans.body(eqn), [*constants, *carry, *entries])
         # What goes on from turn to turn brings the members together.
         after = [_for_turn(of, turn, Mixed("a loop over them")) for of in results[: len(carry)]]
         later = [together(pair, "a loop over them") for pair in zip(carry, after, strict=True)]

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.extend import core
 
 import safjax
+from safjax import scans
 from safjax.messages import Rate, Traced
 from safjax.models import SpikingMLP, SpikingResNet, SpikingVGG, SpikingVGGF
 from safjax.neurons import LIFCell
@@ -152,8 +153,9 @@ def test_parameters_gradients_and_sums_over_time_are_float32(method):
     jaxpr, (variables, opt_state, (value, aux)) = training_program(RULES[method](), BFLOAT16, jnp.float32)
     assert floats(jax.tree.leaves((variables, opt_state, value, aux))) == {"float32"}
     assert_products_in_bfloat16(equations(jaxpr))
-    over_time = [e for e in equations(jaxpr) if e.primitive.name == "scan" and e.params["num_carry"] > 2]  # not blocks
-    assert over_time and floats([v.aval for e in over_time for v in carries(e)]) == {"float32"}
+    carried = [e.invars[scans.carries(e)] for e in equations(jaxpr) if e.primitive.name == "scan"]
+    over_time = [carries for carries in carried if len(carries) > 2]  # not blocks
+    assert over_time and floats([v.aval for carries in over_time for v in carries]) == {"float32"}
 
 
 def assert_products_in_bfloat16(program):
@@ -164,11 +166,6 @@ def assert_products_in_bfloat16(program):
         if eqn.primitive.name in ("conv_general_dilated", "dot_general") and eqn.invars[0].aval.ndim > 1
     ]
     assert operands and all(floats(pair) == {"bfloat16"} for pair in operands)
-
-
-def carries(scan):
-    start = scan.params["num_consts"]
-    return scan.invars[start : start + scan.params["num_carry"]]
 
 
 @pytest.mark.parametrize("readout", [LeakyReadout, InstantReadout])
@@ -265,7 +262,7 @@ def test_accumulated_and_traced_gradients_agree_to_the_rounding_of_bfloat16():
 
     (rates, saf), (rates_ottt, ottt) = gradient("saf_e", BFLOAT16), gradient("ottt_a", BFLOAT16)
     assert rates == rates_ottt
-    assert 1e-4 < nets.distance(saf, ottt) < ROUNDING
+    assert 1e-4 < nets.distance(saf, ottt) < 2 * ROUNDING  # each of the two is rounded
     assert nets.distance(saf, gradient("saf_e", jnp.float32)[1]) < 0.1
 
 

@@ -199,7 +199,7 @@ class BatchNorm(StepIndexed):
         """The steps of x; refuses to train where they do not tell the statistics."""
         binding, layout = self.bound(), layout_in_synapse()
         if layout is None:
-            layout = self._layout_outside(len(x))
+            layout = self._layout_outside(x.shape[0])
         rows_of_steps(binding, layout, x, self._kind())
         if self.over == "time" and binding.course.part_of is not None:
             binding.refuse(

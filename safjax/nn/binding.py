@@ -6,6 +6,7 @@ and splits it into (params, constants, carry). Every sequence starts from a fres
 that its cells start from: there is nothing to reset.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,11 +23,12 @@ from safjax.nn.discovery import discover, discover_loops, finished, start_of, ze
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.one_decay import net_decay
 from safjax.nn.past_steps import refuse_delays
 from safjax.nn.readouts import readout_decay
 from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import flat, join, split
+from safjax.nn.states import flat, join, modules, split
 from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.unlearned import refuse_unlearned
@@ -82,13 +84,13 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
     refuse_unlearned(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
-    decay = _net_decay(net, rule, refusals)
+    decay = net_decay(net, rule, refusals)
     readout = readout_decay(net, decay)
     course = course._replace(decay=decay, static=static and (whole or not going_on), readout=readout)
     if whole:
-        x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
+        x = x if static else jax.tree.map(partial(_together, steps), x)
     discovery = Discovery()
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
             module.conv_general_dilated = conv_general_dilated
@@ -116,13 +118,13 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
         _refuse_changes(net, rule, paths, refusals)
     constants = {path: value for path, value in flat(rest).items() if path not in paths}
     changing = {path: value for path, value in flat(rest).items() if path in paths}
-    own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
-    zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
+    own = tuple(path for state in nnx.state(net, SequenceState, SequenceKey) for path in flat(state))
+    zeros = zero_starts(program, {path for path, module in modules(net) if isinstance(module, Delay)})
     kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
     bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, traced)
     if isinstance(rule.propagation, BroadcastPropagation):
         refuse_untaught(step, params, (at_rest(params), changing), constants, x, rule.name, refusals)
-    if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
+    if not whole and any(needs_all_steps(module) for _, module in modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound
 
@@ -152,9 +154,9 @@ def _refuse_changes(net: nnx.Module, rule: Rule, changing: set, refusals: Refusa
 
 
 def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
-    feedback = [join(path) for path, module in nnx.iter_modules(net) if isinstance(module, Delay)]
-    modules = nnx.iter_modules(net)
-    whole = [f"{type(m).__name__} at '{join(p)}'" for p, m in modules if not getattr(m, "stepwise", True)]
+    found = list(modules(net))
+    feedback = [join(path) for path, module in found if isinstance(module, Delay)]
+    whole = [f"{type(m).__name__} at '{join(p)}'" for p, m in found if not getattr(m, "stepwise", True)]
     if feedback and whole:
         refusals.refuse(
             feedback[0],
@@ -231,40 +233,8 @@ def _of_going(going: jax.Array, parts: dict, own_axes: tuple[int, ...]) -> dict:
     return jax.tree.unflatten(structure, [one(*x) for x in zip(leaves, own_axes, strict=True)])
 
 
-def _net_decay(net: nnx.Module, rule: Rule, refusals: Refusals) -> float | None:
-    """The one decay of the net's neurons and readouts, None where they differ."""
-    modules = [(join(p), m) for p, m in nnx.iter_modules(net) if isinstance(m, SpikingModule)]
-    if not modules:
-        raise ValueError(
-            f"The net, a {type(net).__name__}, holds no spiking layer, so there is nothing for the rule '{rule.name}' "
-            "to train in time. Build it from safjax.nn (Synapse, LIF, IF, LeakyReadout ...), or train it with "
-            "nnx.value_and_grad."
-        )
-    decays = {path: decay for path, m in modules if (decay := getattr(m, "decay", None)) is not None}
-    learned = [path for path, decay in decays.items() if not isinstance(decay, float)]
-    if not learned and len(set(decays.values())) == 1:
-        return next(iter(decays.values()))
-    if rule.propagation.one_decay:
-        _refuse_decays(decays, learned, rule, refusals)
-    return None
-
-
-def _refuse_decays(decays: dict[str, Any], learned: list[str], rule: Rule, refusals: Refusals) -> None:
-    """Where sums over time need one constant decay."""
-    for path in learned:
-        refusals.refuse(
-            path,
-            f"The rule '{rule.name}' accumulates over time with one constant decay for the whole net, but the decay of "
-            f"'{path}' is an array of its own. Give all neurons and readouts one and the same number.",
-        )
-    constant = {path: decay for path, decay in decays.items() if path not in learned}
-    if len(set(constant.values())) > 1 or not decays:
-        listed = ", ".join(f"'{path}' {decay}" for path, decay in constant.items())
-        refusals.refuse(
-            join(()),
-            f"The rule '{rule.name}' accumulates over time with one decay for the whole net, but this net's layers "
-            f"have {listed or 'none'}. Give all neurons and readouts the same decay.",
-        )
+def _together(steps: int, a: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((steps * a.shape[0], *a.shape[1:]), a.dtype)
 
 
 def _batch(x: Any) -> int:

@@ -7,6 +7,7 @@ from flax import nnx
 from safjax.gains import Gain
 from safjax.nn.layout import Layout, layout_in_synapse, rows_of_steps
 from safjax.nn.module import Bindable, NeuronState, owned
+from safjax.nn.states import modules
 
 
 class StepIndexed(Bindable):
@@ -75,4 +76,4 @@ class StepIndexed(Bindable):
 
 def tells_steps(layer: nnx.Module) -> bool:
     """Whether a layer gives other results at other steps of the same input."""
-    return any(isinstance(m, StepIndexed) and m.steps is not None for _, m in nnx.iter_modules(layer))
+    return any(isinstance(m, StepIndexed) and m.steps is not None for _, m in modules(layer))

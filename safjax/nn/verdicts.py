@@ -15,7 +15,7 @@ from safjax.nn.bound import Bound
 from safjax.nn.carrying import begun
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, bound_or_explained
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 from safjax.rules import RULES, Rule, bptt, eventprop, rate_backprop
 from safjax.task import Task
 
@@ -115,7 +115,7 @@ class Enquiry:
     def __init__(self, trial: Trial, collecting: bool = True):
         self._trial, self._collecting = trial, collecting
         # Parameters that change from step to step matter to such layers alone.
-        self._moving = any(needs_all_steps(module) for _, module in nnx.iter_modules(trial.make()))
+        self._moving = any(needs_all_steps(module) for _, module in modules(trial.make()))
         self._found: dict[Any, tuple[Bound | None, tuple[Reason, ...]]] = {}
 
     def like(self, rule: Rule) -> Rule:

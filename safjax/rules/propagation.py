@@ -1,7 +1,9 @@
 """The contract between a rule and the layers: what travels, and how synapses, neurons and readouts treat it.
 
-Every method is a pure function. States are None before the first step; a method that meets None starts from zeros, so
-nobody else needs to know shapes. f(w, *x) is a synapse's function of its weights and its inputs, one or several.
+Every method is a pure function. A method that is given None for a state starts from zeros, except `neuron`, whose first
+state is what `start` gives. So shapes are found by one call with None. A loop, whose carry keeps its form, is given
+zeros of these shapes, and of neurons their start. f(w, *x) is a synapse's function of its weights and its inputs, one
+or several.
 """
 
 from collections.abc import Callable, Mapping

@@ -112,9 +112,9 @@ class SequencePropagation:
         return True
 
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, Sequence]:
-        if len(x) == course.batch * course.steps:
+        if x.shape[0] == course.batch * course.steps:
             return state, Sequence(x.reshape(course.steps, course.batch, *x.shape[1:]), course.steps, False)
-        if len(x) == course.batch:
+        if x.shape[0] == course.batch:
             return state, Sequence(x, course.steps, True)
         raise ValueError(
             f"A layer-by-layer rule met an array of shape {x.shape} before a spiking layer. With a batch of "

@@ -151,6 +151,6 @@ def test_behind_statistics_that_know_of_time_mixing_is_seen():
 
 
 def test_statistics_of_stock_layers_are_refused_by_their_own_name():
-    make = functools.partial(net, second=nnx.BatchNorm(8, rngs=nnx.Rngs(0)))
+    make = functools.partial(net, second=nnx.BatchNorm(8, param_dtype=nets.DTYPE, rngs=nnx.Rngs(0)))
     with pytest.raises(ValueError, match="flax layer BatchNorm at 'layers.2.layer.layers.1' changes its statistics"):
         traced(make, rules.exodus(), sequence())
