@@ -49,6 +49,7 @@ def test_raster_has_a_bar_where_a_neuron_fires(run, ax):
     np.testing.assert_allclose(bars_of(ax.lines[-1]), sorted(expected))
     assert ax.get_xlim() == (0.5, T + 0.5) and ax.get_ylim() == (-0.7, N - 0.3)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("time step", "neuron")
+    assert all(tick % 1 == 0 for tick in [*ax.get_xticks(), *ax.get_yticks()])
 
 
 def test_raster_stands_where_it_is_told(ax):
