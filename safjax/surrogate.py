@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from safjax.long_rows import in_long_rows
 from safjax.portable import is_portable
 
 
@@ -28,13 +29,16 @@ def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
 
 
 def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
-    ds = surrogate.slope(x) * dx
-    if ds.shape != x.shape:
+    slope = surrogate.slope(x)
+    if jnp.broadcast_shapes(jnp.shape(slope), x.shape) != x.shape:
         raise TypeError(
-            f"{type(surrogate).__name__}.slope returned the shape {list(jnp.shape(surrogate.slope(x)))} for x of shape "
+            f"{type(surrogate).__name__}.slope returned the shape {list(jnp.shape(slope))} for x of shape "
             f"{list(x.shape)}: expected is the pseudo-derivative at every entry of x, of the same shape."
         )
-    return ds.astype(x.dtype)
+    rows = in_long_rows(x)
+    # The slope is what a time loop keeps for the way back, in the shape that it has here.
+    ds = jnp.broadcast_to(slope, x.shape).reshape(rows) * dx.reshape(rows)
+    return ds.reshape(x.shape).astype(x.dtype)
 
 
 # A primitive with a derivative of its own, and not a `jax.custom_jvp`: of that the partial evaluation which

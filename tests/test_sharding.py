@@ -33,4 +33,4 @@ def test_two_devices(tmp_path):
 @pytest.mark.slow
 def test_eight_devices_under_every_rule(tmp_path):
     ended = pytest_on(8, tmp_path)
-    assert ended.returncode == 0 and "91 passed" in ended.stdout, ended.stdout
+    assert ended.returncode == 0 and "105 passed" in ended.stdout, ended.stdout

@@ -70,7 +70,10 @@ def last_rates(run: Run) -> Chart:
     plots.rates(rates, chart, look=lambda _: {"color": [style(number)[0] for number in range(len(rates))]})
     marked = range(0, len(rates), -(-len(rates) // MARKERS))
     chart.set_xticks(marked, [str(number + 1) for number in marked])
-    chart.set_xlim(-0.7, max(len(rates), 3) - 0.3)
+    # Bars of one or two layers stay as narrow as those of three, in the middle.
+    beside = 0.7 + max(0, 3 - len(rates)) / 2
+    chart.set_xlim(-beside, len(rates) - 1 + beside)
+    chart.grid(False, axis="x")
     chart.set_ylim(0, max(0.05, 1.15 * max(rates.values(), default=0)))
     if len(rates) <= MARKERS:
         for number, rate in enumerate(rates.values()):
@@ -95,8 +98,10 @@ def _values(run: Run, name: str) -> list[float]:
     return [record[name] for record in run.records]
 
 
-def _every(run: Run) -> int:
-    return -(-len(run.records) // MARKERS)
+def _every(run: Run) -> list[int]:
+    """The marked points, the last among them: it is what the tables have."""
+    last = len(run.records) - 1
+    return list(range(last, -1, -(last // MARKERS + 1)))
 
 
 def _words(run: Run, quantity: str) -> str:

@@ -27,7 +27,9 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
     shown = flat[..., chosen].swapaxes(0, 1).reshape(examples * steps, -1)
     chart = axes(4.2, 2.6, "step of each example", "neuron")
     chart.grid(False)
-    plots.raster(shown, chart, times=np.arange(len(shown)), color=style(number)[0])
+    apart = (flat.shape[-1] - 1) / max(len(chosen) - 1, 1)
+    times, colour = np.arange(len(shown)), style(number)[0]
+    plots.raster(shown, chart, times=times, rows=chosen, height=0.84 * max(apart, 1), color=colour)
     for border in range(1, examples):
         chart.axvline(border * steps - 0.5, color=INK, linewidth=0.8)
     chart.yaxis.set_major_locator(MaxNLocator(4, integer=True))

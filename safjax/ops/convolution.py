@@ -21,6 +21,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from safjax.ops import convolution_formulas as formulas
+from safjax.ops.blocks import has_placed_axes
 from safjax.ops.convolution_formulas import Window
 from safjax.portable import by_platform, is_portable
 
@@ -91,7 +92,7 @@ def conv_general_dilated(
 
 def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool:
     """Whether the gradients of this module apply. Raises what the stock function raises for unfit arguments."""
-    if options["out_sharding"] is not None or options["batch_group_count"] != 1 or _has_placed_axes(lhs, rhs):
+    if options["out_sharding"] is not None or options["batch_group_count"] != 1 or has_placed_axes(lhs, rhs):
         return False
     out = jax.eval_shape(partial(lax.conv_general_dilated, **options), lhs, rhs)
     labels = lax.conv_dimension_numbers(lhs.shape, rhs.shape, options["dimension_numbers"])
@@ -101,13 +102,6 @@ def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool
         and all(d == 1 for d in options["lhs_dilation"] or ())
         and all(a.size > 0 and jnp.issubdtype(a.dtype, jnp.floating) for a in (lhs, rhs, out))
     )
-
-
-def _has_placed_axes(*arrays: jax.Array) -> bool:
-    """Whether types say how values are placed: on a mesh with explicit axes, or in `shard_map` with its check."""
-    types = [jax.typeof(a) for a in arrays]
-    meshes = [jax.sharding.get_abstract_mesh(), *(t.sharding.mesh for t in types)]
-    return any(mesh.explicit_axes for mesh in meshes) or any(t.manual_axis_type.varying for t in types)
 
 
 # Traced once for each window and shape, whatever net, rule or step it stands in; `inline` leaves no trace of the jit.

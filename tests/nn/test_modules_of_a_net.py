@@ -8,7 +8,6 @@ from safjax.nn import LIF, BatchNorm, Dropout, LeakyReadout, Synapse
 from safjax.nn.states import modules
 from tests import nets
 
-
 pytestmark = pytest.mark.usefixtures("x64")
 
 
