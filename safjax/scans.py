@@ -21,7 +21,11 @@ def carries(scan: Any) -> slice:
       scan: an equation whose primitive is `scan`.
     """
     turn = body(scan)
-    rows = sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(scan.invars, turn.invars, strict=True))
-    results = sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(scan.outvars, turn.outvars, strict=True))
+    rows = sum(map(_is_row, scan.invars, turn.invars))
     last = len(scan.invars) - rows
-    return slice(last - (len(scan.outvars) - results), last)
+    carried = len(scan.outvars) - sum(map(_is_row, scan.outvars, turn.outvars))
+    return slice(last - carried, last)
+
+
+def _is_row(outside: Any, inside: Any) -> bool:
+    return outside.aval.ndim > inside.aval.ndim

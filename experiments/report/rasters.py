@@ -19,7 +19,7 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
       number: of the layer, counted from 0 at the input.
     """
     spikes = seen.spikes[layer]
-    steps, examples = len(spikes), min(EXAMPLES, seen.examples)
+    steps, examples = len(spikes), min(EXAMPLES, len(seen.classes))
     flat = spikes[:, :examples].reshape(steps, examples, -1)
     chosen = np.unique(np.linspace(0, flat.shape[-1] - 1, NEURONS).round().astype(int))
     # [examples * steps, neurons]
@@ -32,6 +32,18 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
     chart.plot(times.repeat(3), bars, color=style(number)[0], linewidth=width, solid_capstyle="butt")
     for border in range(1, examples):
         chart.axvline(border * steps - 0.5, color=INK, linewidth=0.8)
+    for example, label in enumerate(seen.classes[:examples]):
+        middle = (example + 0.5) * steps - 0.5
+        chart.annotate(
+            f"class {label}",
+            (middle, 1),
+            (0, 2),
+            ("data", "axes fraction"),
+            "offset points",
+            ha="center",
+            size=8,
+            color=INK,
+        )
     chart.set_xlim(-0.5, len(shown) - 0.5)
     chart.set_ylim(-0.7, len(chosen) - 0.3)
     chart.yaxis.set_major_locator(MaxNLocator(4, integer=True))
