@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-slow lint format docs clean
+.PHONY: train test test-slow gpu lint format docs clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m experiments.digits --method=saf_f
@@ -15,6 +15,11 @@ test: $(VENV)/.ready lint
 test-slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --ignore=tests/experiments
 	$(BIN)/python -m pytest -m slow tests/experiments
+
+# Proofs, times and memory on an accelerator, in 20 minutes at most; FLAGS=--on=cpu is a small trial without one.
+gpu: $(VENV)/.ready
+	@if [ -e /dev/nvidiactl ] || [ -e /dev/dxg ]; then $(BIN)/python -m pip install --quiet --editable ".[gpu]"; fi
+	$(BIN)/python -m experiments.device $(FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .

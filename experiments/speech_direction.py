@@ -20,8 +20,8 @@ from experiments.training import cli
 
 CONFIG = Config(
     data=Data(dataset="speech_direction", augmentation="none", steps=100, batch_size=64, held_out=0.1),
-    net=Net(layers=(128, 128), decay=0.9),
-    training=Training(method="exodus", epochs=30, optimizer="adam", learning_rate=5e-3, loss_mse=0.0),
+    net=Net(layers=(128, 128), decay=0.8),
+    training=Training(method="exodus", epochs=30, optimizer="adam", learning_rate=3e-3, loss_mse=0.0),
 )
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from experiments.training import cli
 
 CONFIG = Config(
     data=Data(dataset="spoken_digits", augmentation="none", steps=None, batch_size=64, held_out=0.1),
-    net=Net(layers=(128, 128), decay=0.9),
+    net=Net(layers=(128, 128), decay=0.8),
     training=Training(method="exodus", epochs=30, optimizer="adam", learning_rate=3e-3, loss_mse=0.0),
 )
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from safjax.hoist import hoist
 from safjax.lengths import last_of_each, placed
+from safjax.segments import again, division, in_segments, joined
 from safjax.tally import Tally, of_all
 from safjax.task import At, Carry, Params, Reports, Run, Task
 
@@ -35,7 +36,9 @@ def simulate(task: Task, params: Params) -> Run:
         return (carry, tally), (tally.to_stack(output), task.recorded(reports))
 
     tally = tally_of(task, lambda at: (zero, *tick(weights, fixed, carry, at)[1:]))
-    (carry, tally), stacked = jax.lax.scan(body, (carry, tally), task.over_time, task.steps)
+    # A sequence of any length, as in a program that is exported, tells its length itself.
+    length = task.steps if isinstance(task.steps, int) else None
+    (carry, tally), stacked = jax.lax.scan(body, (carry, tally), task.over_time, length)
     return summed(task, tally, stacked, carry)
 
 
@@ -52,16 +55,38 @@ def at_once(task: Task, params: Params) -> tuple[Carry, Any, Reports]:
     return task.step(params, task.constants, task.start(params), folded, task.over_time.going)
 
 
+def in_parts(task: Task, params: Params, length: int, keep: bool) -> tuple[Carry, Any, Reports]:
+    """As `at_once`, of a step that takes so many of the steps, time folded into its batch; see `again` for `keep`."""
+    carry, found = task.start(params), []
+    for at, count, held in division(task.over_time._replace(timed=[]), task.steps, length):
+        at = at._replace(x=jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[3:]), at.x))
+        step = task.step if held == length or task.rest is None else task.rest
+        prelude, tick = prepare(task._replace(step=step), params, carry, at)
+        weights, fixed = prelude(params)
+
+        def segment(carry, at, tick=tick, weights=weights, fixed=fixed):
+            carry, *told = tick(weights, fixed, carry, at)
+            return carry, tuple(told)
+
+        carry, told = again(segment, carry, at, count, keep)
+        found.append(told)
+    return carry, *joined(found)
+
+
 def run_of_all(task: Task, value: jax.Array, carry: Carry, outputs: Any, reports: Reports) -> Run:
     """The run of which outputs and reports of all steps are at hand."""
     rates = jax.tree.map(lambda rate: rate.sum(0) / task.all_steps, reports.rates)
     return Run(value, of_all(task.keep, outputs, task.lengths), rates, task.recorded(reports), carry)
 
 
-def prepare(task: Task, params: Params, carry: Carry):
-    """Cuts the step into params ↦ (weights, fixed), once a sequence, and tick(weights, fixed, carry, at), T times."""
+def prepare(task: Task, params: Params, carry: Carry, over: At | None = None):
+    """Cuts the step into params ↦ (weights, fixed), once a sequence, and tick(weights, fixed, carry, at), T times.
+
+    Args:
+      over: what a loop over steps reads, or over several at once; None for the task's own.
+    """
     fixed = task.constants, task.inputs if task.static else None
-    first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), task.over_time)
+    first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), task.over_time if over is None else over)
 
     def function(params, fixed, varying):
         (constants, image), (carry, x, members) = fixed, varying
@@ -95,23 +120,6 @@ def forward(task, tick, weights, fixed, carry, segments=None):
     else:
         carry, (outputs, reports) = in_segments(body, carry, over_time, task.steps, -(-task.steps // segments))
     return carry, outputs, reports
-
-
-def in_segments(body, carry, over_time, steps, length):
-    """As `lax.scan`, in segments of so many steps, each of which the backward pass computes a second time."""
-    whole = steps // length * length
-
-    def segment(carry, at):
-        return jax.lax.scan(body, carry, at, length)
-
-    divided = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), over_time)
-    carry, stacked = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), carry, divided, whole // length)
-    stacked = jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:]), stacked)
-    if whole == steps:
-        return carry, stacked
-    rest = jax.tree.map(lambda x: x[whole:], over_time)
-    carry, last = jax.checkpoint(lambda carry, at: jax.lax.scan(body, carry, at, steps - whole))(carry, rest)
-    return carry, jax.tree.map(lambda y, z: jnp.concatenate([y, z]), stacked, last)
 
 
 class Before(NamedTuple):

@@ -21,11 +21,10 @@ def carries(scan: Any) -> slice:
       scan: an equation whose primitive is `scan`.
     """
     turn = body(scan)
-    rows = sum(map(_is_row, scan.invars, turn.invars))
+    rows, results = _rows(scan.invars, turn.invars), _rows(scan.outvars, turn.outvars)
     last = len(scan.invars) - rows
-    carried = len(scan.outvars) - sum(map(_is_row, scan.outvars, turn.outvars))
-    return slice(last - carried, last)
+    return slice(last - (len(scan.outvars) - results), last)
 
 
-def _is_row(outside: Any, inside: Any) -> bool:
-    return outside.aval.ndim > inside.aval.ndim
+def _rows(outside: Any, inside: Any) -> int:
+    return sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(outside, inside, strict=True))

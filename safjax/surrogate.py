@@ -9,12 +9,17 @@ callable x ↦ s may stand in its place.
 
 import abc
 import dataclasses
+import functools
 import math
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from safjax.long_rows import in_long_rows
+from safjax.portable import is_portable
 
 
 def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
@@ -24,13 +29,16 @@ def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
 
 
 def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
-    ds = surrogate.slope(x) * dx
-    if ds.shape != x.shape:
+    slope = surrogate.slope(x)
+    if jnp.broadcast_shapes(jnp.shape(slope), x.shape) != x.shape:
         raise TypeError(
-            f"{type(surrogate).__name__}.slope returned the shape {list(jnp.shape(surrogate.slope(x)))} for x of shape "
+            f"{type(surrogate).__name__}.slope returned the shape {list(jnp.shape(slope))} for x of shape "
             f"{list(x.shape)}: expected is the pseudo-derivative at every entry of x, of the same shape."
         )
-    return ds.astype(x.dtype)
+    rows = in_long_rows(x)
+    # The slope is what a time loop keeps for the way back, in the shape that it has here.
+    ds = jnp.broadcast_to(slope, x.shape).reshape(rows) * dx.reshape(rows)
+    return ds.reshape(x.shape).astype(x.dtype)
 
 
 # A primitive with a derivative of its own, and not a `jax.custom_jvp`: of that the partial evaluation which
@@ -42,6 +50,16 @@ _spike.def_abstract_eval(lambda x, *, surrogate: x.update(weak_type=False))
 ad.defjvp(_spike, _tangent)
 batching.defvectorized(_spike)
 mlir.register_lowering(_spike, mlir.lower_fun(_step, multiple_results=False))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _portable_step(x: jax.Array, surrogate: "Surrogate") -> jax.Array:
+    return _step(x, surrogate=surrogate)
+
+
+@_portable_step.defjvp
+def _no_tangent(surrogate: "Surrogate", primals: Any, tangents: Any) -> NoReturn:
+    raise TypeError("Inside safjax.ops.portable() a net is run, not trained: spikes have no surrogate gradient there.")
 
 
 class Surrogate(abc.ABC):
@@ -61,7 +79,8 @@ class Surrogate(abc.ABC):
           TypeError: the surrogate holds what JAX is to differentiate or to trace.
         """
         _require_constants(self)
-        return _spike.bind(jnp.asarray(x), surrogate=self)
+        x = jnp.asarray(x)
+        return _portable_step(x, self) if is_portable() else _spike.bind(x, surrogate=self)
 
 
 def _require_constants(surrogate: Surrogate) -> None:

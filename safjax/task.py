@@ -33,7 +33,8 @@ class Task(NamedTuple):
     """One sequence to run through a net.
 
     Attributes:
-      start: params ↦ the carry before the first step.
+      start: params ↦ the carry before the first step, in the form in which `step` returns it: it goes through a
+        `lax.scan`, so that no part of it is None where the step returns an array.
       step: (params, constants, carry, x[t], going[t]) ↦ (carry, output[t], reports[t]), where members that do not go on
         keep their state, and what is said of them is 0. Where the rule goes layer by layer it is called once, with time
         folded into the batch of x and in front of `going`, outputs and reports.
@@ -49,6 +50,7 @@ class Task(NamedTuple):
       lengths: how many steps each member has, [B]; None for all T.
       record: the names of the records that the user is given.
       rates: whether the user is given firing rates; if not, no step reports any.
+      rest: of a rule that calls the net for a part of the steps at once, the step of a last part that is shorter.
     """
 
     start: Callable[[Params], Carry]
@@ -64,6 +66,7 @@ class Task(NamedTuple):
     lengths: jax.Array | None = None
     record: tuple[str, ...] = ()
     rates: bool = True
+    rest: StepFn | None = None
 
     @property
     def over_time(self) -> At:

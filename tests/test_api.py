@@ -13,9 +13,9 @@ from safjax import rules
 
 NAMES = {
     "safjax": {
-        "Aux", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "cost", "fptt", "keep_memory",
-        "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate", "start", "stream", "surrogate",
-        "train_step", "value_and_grad",
+        "Aux", "Exported", "Simulation", "State", "Stream", "TrainStep", "aot", "check", "compare", "convert", "cost",
+        "export", "fptt", "keep_memory", "losses", "models", "nn", "ops", "predict", "reset", "rules", "simulate",
+        "start", "stream", "surrogate", "train_step", "value_and_grad",
     },
     "safjax.aot": {
         "ASSUMPTION", "DEVICES", "Call", "CompilationFailed", "CompilerMissing", "Cost", "Device", "Memory", "Program",
@@ -26,9 +26,10 @@ NAMES = {
         "CurrentLIF", "Delay", "DelayedLinear", "Dropout", "DynamicThresholdLIF", "InstantReadout", "LeakyReadout",
         "Neuron", "NormalisedLIF", "OnlineBatchNorm", "Recurrent", "Refractory", "ResetTo", "SequenceState",
         "SlidingPSN", "StepWeights", "Synapse", "WSConv", "concatenate", "detach", "fixed", "fold_batch_norms",
-        "lif_init", "scale_to_rate", "sinusoidal", "time_constants",
+        "lif_init", "named_arrays", "scale_to_rate", "sinusoidal", "time_constants", "with_arrays",
     },
     "safjax.nn.time_constants": {"bounded", "decays", "gamma", "log_uniform", "normal", "uniform"},
+    "safjax.linen": {"Layer", "init", "predict", "value_and_grad"},
     "safjax.nir": {"LIKE", "Convention", "ResetLost", "Wired", "from_nir", "library", "to_nir"},
     "safjax.data": {
         "BadFile", "BuildError", "Camera", "EventFile", "EventFrames", "Events", "FrameStream", "Frames", "Grid",
@@ -43,6 +44,7 @@ NAMES = {
         "held_out", "ncaltech101", "nmnist", "nmnist_small", "samples_of", "shd", "ssc",
     },
     "safjax.data.augment": {"crop", "drop", "drop_area", "drop_time", "jitter_time", "mirror", "shift", "warp_time"},
+    "safjax.plots": {"cosines", "membranes", "raster", "rates", "surrogates"},
     "safjax.losses": {
         "SequenceLoss", "Timed", "WithRecords", "is_of_sequence", "is_timed", "max_over_time", "records_for",
         "spike_count", "sum_over_time", "timed_in", "van_rossum",
@@ -59,7 +61,7 @@ NAMES = {
         "spike_representation", "stllr",
     },
     "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
-    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool"},
+    "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool", "portable"},
     "safjax.models": {
         "DVSGestureNet", "MSResNet", "SEWResNet", "Spikformer", "SpikingMLP", "SpikingRNN", "SpikingResNet",
         "SpikingVGG", "SpikingVGGF", "cifar_resnet18", "ms_resnet18", "ms_resnet34", "nf_resnet34", "sew_add",
@@ -78,7 +80,14 @@ CONSTRUCTORS = [
 
 OPTIONS = {
     "approx_otpe": [{}, {"online": True}],
-    "bptt": [{}, {"detach_reset": True}, {"layerwise": True}, {"remat": True}, {"segments": 3}],
+    "bptt": [
+        {},
+        {"detach_reset": True},
+        {"layerwise": True},
+        {"remat": True},
+        {"segments": 3},
+        {"layerwise": True, "segments": 3},
+    ],
     "stllr": [
         {},
         {"pre_decay": 0.5},
@@ -88,8 +97,8 @@ OPTIONS = {
         {"readout_decay": 0.9},
         {"first": 1},
     ],
-    "exodus": [{}, {"parallel": True}],
-    "slayer": [{}, {"parallel": True}],
+    "exodus": [{}, {"parallel": True}, {"segments": 3}, {"segments": 3, "remat": True}],
+    "slayer": [{}, {"parallel": True}, {"segments": 3}, {"segments": 3, "remat": True}],
     "ide": [{}, {"iterations": 30}],
     "eventprop": [{}, {"slowest": 0.1}],
     "sltt": [{}, {"sampled": 2}, {"sampled": 3}],
@@ -209,12 +218,13 @@ def fresh(code):
     return result.stdout.split()
 
 
+ALL = "import safjax; [getattr(safjax, name) for name in safjax.__all__]"
 LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
 
 def test_importing_safjax_loads_jax_and_flax_only():
     """Their own dependencies come along (flax brings rich); safjax adds nothing but itself."""
-    loaded, needed = set(fresh(f"import safjax; {LOADED}")), set(fresh(f"import jax; from flax import nnx; {LOADED}"))
+    loaded, needed = set(fresh(f"{ALL}; {LOADED}")), set(fresh(f"import jax; from flax import nnx; {LOADED}"))
     assert loaded - needed - sys.stdlib_module_names == {"safjax"}
     unwanted = {"tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "tyro", "chex", "orbax", "experiments"}
     assert loaded & unwanted == set()
@@ -222,6 +232,6 @@ def test_importing_safjax_loads_jax_and_flax_only():
 
 def test_importing_safjax_computes_nothing():
     """Devices are still unset after the import: a program may yet choose them."""
-    assert fresh("import safjax, jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count('cpu'))") == [
+    assert fresh(f"{ALL}; import jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count('cpu'))") == [
         "3"
     ]

@@ -113,13 +113,13 @@ TABLE = [(name, topology) for name in RULES for topology in TOPOLOGIES if trains
 ALIKE = ("ottt_o", "slayer", "spike_representation", "ide", "bptt, layerwise")
 """Rules whose propagation another one has, or nearly so: of these few rows are tried every time."""
 QUICK = {
-    "convolution": ["ottt_a", "saf_f", "spike_representation", "sltt"],
+    "convolution": ["ottt_a", "saf_f", "spike_representation"],
     "residual": ["saf_e", "exodus"],
     "feedback": ["ottt_a", "saf_f"],
-    "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "sltt", "otpe"],
-    "filter, dropout, decays": ["sltt", "exodus", "slayer", "ostl"],
-    "window": ["sltt", "exodus", "bptt, layerwise"],
-    "refractory": ["sltt", "stllr", "bptt, layerwise"],
+    "recurrent, dropout": ["ottt_a", "approx_otpe", "saf_e", "ide", "otpe"],
+    "filter, dropout, decays": ["sltt", "exodus", "ostl"],
+    "window": ["sltt", "bptt, layerwise"],
+    "refractory": ["stllr", "bptt, layerwise"],
     "two readouts": ["eprop"],
 }
 """Of each net rules of every kind that trains it; the others are among the slow tests."""
@@ -163,7 +163,8 @@ def test_batch_statistics_go_on_from_chunk_to_chunk(name):
 
 
 def total(trees):
-    return jax.tree.map(lambda *leaves: sum(leaves), *trees)
+    """NumPy's sum of trees, which compiles nothing."""
+    return jax.tree.map(lambda *leaves: sum(map(np.asarray, leaves)), *map(nnx.as_pure, trees))
 
 
 def rows(names):
@@ -243,10 +244,9 @@ def test_the_gradient_of_a_chunk_is_autodiffs_and_cuts_can_be_bridged(name):
     (_, aux1, g1), (value, aux2, g2) = chunks(net, rule, x, (0, cut, nets.STEPS))
     nets.assert_fires(aux2.rates)
     zeros = jnp.zeros((nets.BATCH, 9)), jnp.zeros((nets.BATCH, 8)), jnp.zeros((nets.BATCH, nets.CLASSES)), 0.0
-    _, before = by_hand(net, x[:cut], weights_of(net), zeros)
-    expected, (to_weights, to_state) = jax.value_and_grad(lambda w, s: by_hand(net, x[cut:], w, s)[0], argnums=(0, 1))(
-        weights_of(net), before
-    )
+    _, before = jax.jit(lambda w: by_hand(net, x[:cut], w, zeros))(weights_of(net))
+    behind = jax.jit(jax.value_and_grad(lambda w, s: by_hand(net, x[cut:], w, s)[0], argnums=(0, 1)))
+    expected, (to_weights, to_state) = behind(weights_of(net), before)
     np.testing.assert_allclose(value, expected, rtol=1e-12)
     layers = ("first", "second", "last")
     for layer, (kernel, bias) in zip(layers, to_weights, strict=True):

@@ -93,7 +93,10 @@ def test_every_rule_has_its_cell_among_the_parts():
     assert {name for name in safjax.rules.__all__ if name.islower()} <= set(re.findall(r"`(\w+)", section))
 
 
-DOCUMENTED = "safjax.nn safjax.losses safjax.models safjax.surrogate safjax.ops safjax.data safjax.nir safjax.rules"
+DOCUMENTED = (
+    "safjax.nn safjax.linen safjax.losses safjax.models safjax.surrogate safjax.ops safjax.data safjax.nir "
+    "safjax.plots safjax.rules"
+)
 
 
 def public(module):

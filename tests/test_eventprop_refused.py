@@ -20,6 +20,8 @@ from safjax.nn import (
     StepWeights,
     Synapse,
 )
+from safjax.nn.check import verdicts_of
+from safjax.nn.graphs import split_net
 from safjax.surrogate import Sigmoid
 from tests import nets
 from tests.test_eventprop import LOSS, sequence, small
@@ -117,5 +119,6 @@ def test_sequences_and_losses():
 
 def test_check_advises_it_for_such_nets_alone():
     assert "eventprop" in safjax.check(small(), sequence(6)).trained_by
-    report = safjax.check(nets.Dense(), sequence(6))
-    assert "eventprop" not in report.trained_by and "Use CurrentLIF" in report["eventprop"].reasons[0].sentence
+    graph, *arrays = split_net(nets.Dense())
+    (refused,) = verdicts_of(graph, arrays, sequence(6), None, {"eventprop": rules.eventprop()})
+    assert not refused.trains and "Use CurrentLIF" in refused.reasons[0].sentence

@@ -22,6 +22,9 @@ DOCS = README.parent / "docs"
 GOES_ON = ("go on from [the first net](start.md)", "{include} ../README.md")
 """What a page says whose blocks need the first block of the README; all others start from nothing."""
 
+NEEDS = {"nir": ["nir"], "export": ["flatbuffers", "safetensors"], "onnx": ["jax2onnx", "onnxruntime"]}
+"""The packages that a page's code needs beside those of safjax."""
+
 SHOWN = [
     safjax.value_and_grad,
     safjax.train_step,
@@ -93,8 +96,9 @@ def test_readme_and_the_pages_that_go_on_from_it_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", pages(False), ids=lambda path: path.stem)
 def test_pages_that_start_from_nothing_run(page, tmp_path, monkeypatch):
-    if page.stem == "nir" and importlib.util.find_spec("nir") is None:
-        pytest.skip("the package nir is not installed")
+    missing = [name for name in NEEDS.get(page.stem, []) if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {missing}")
     monkeypatch.chdir(tmp_path)
     run_blocks(page)
 

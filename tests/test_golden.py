@@ -19,7 +19,7 @@ from safjax import rules
 from safjax.nn import InstantReadout
 from tests import nets
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.device]
 STEPS = 4
 
 

@@ -16,7 +16,7 @@ from safjax.surrogate import Exponential
 from tests import nets
 from tests.tables import BROAD, rule_by_rule
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.device]
 
 NETS = {"conv": nets.Conv, "residual": nets.Residual, "hybrid": nets.Hybrid}
 INPUTS = {"static": (nets.image, nets.STEPS), "sequence": (nets.video, None)}

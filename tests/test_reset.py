@@ -84,7 +84,7 @@ def alone(net, rule, x, done):
 
 
 QUICK = {
-    "dense": ["saf_e", "saf_f", "ottt_a", "sltt", "ide", "exodus"],
+    "dense": ["saf_e", "ottt_a", "ide", "exodus"],
     "stacked layers": ["saf_e", "exodus"],
     "feedback": ["ottt_a"],
     "recurrent, dropout": ["saf_e", "sltt"],

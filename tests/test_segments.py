@@ -57,8 +57,3 @@ def test_memory_grows_with_the_root_of_time():
 def test_what_is_no_number_of_segments_is_refused(segments):
     with pytest.raises(ValueError, match="expected a whole number ≥ 1, into how many parts"):
         rules.bptt(segments=segments)
-
-
-def test_layer_by_layer_there_are_no_segments():
-    with pytest.raises(ValueError, match=r"layer by layer there is none. Write bptt\(segments=4\)"):
-        rules.bptt(layerwise=True, segments=4)

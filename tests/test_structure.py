@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LONGEST_FILE = 300
 
-FLAX_FACE = ("safjax.models", "safjax.nir", "safjax.nn")
+FLAX_FACE = ("safjax.linen", "safjax.models", "safjax.nir", "safjax.nn")
 """The packages made of Flax modules. All other modules but the data's are the core, which also serves people with plain
 functions."""
 
@@ -27,7 +27,10 @@ NIR_WRITING = {
     f"{NIR}.{name}" for name in ("cells", "delays", "drawing", "drawn", "functions", "scales", "synapses", "writing")
 }
 
-EXPERIMENTS_ONLY = {"matplotlib", "orbax", "rich", "sklearn", "tensorflow", "tensorflow_datasets", "tyro"}
+PLOTS = "safjax.plots"
+"""Pictures of plain arrays, which know nothing else of the library; matplotlib is imported where something is drawn."""
+
+EXPERIMENTS_ONLY = {"orbax", "rich", "sklearn", "tensorflow", "tensorflow_datasets", "tyro"}
 
 
 def dotted(path):
@@ -85,8 +88,12 @@ def is_nir(name):
     return f"{name}.".startswith(f"{NIR}.")
 
 
+def is_plots(name):
+    return f"{name}.".startswith(f"{PLOTS}.")
+
+
 def is_core(name):
-    return name.startswith("safjax.") and not is_flax_face(name) and not is_data(name)
+    return name.startswith("safjax.") and not is_flax_face(name) and not is_data(name) and not is_plots(name)
 
 
 def test_the_files_are_found():
@@ -97,6 +104,7 @@ def test_the_files_are_found():
     )
     assert "safjax.surrogate" in modules("safjax.models.vgg")
     assert is_core("safjax.neurons") and not is_core("safjax.nn.neurons") and not is_core("safjax.nn")
+    assert is_plots("safjax.plots.layers") and not is_core("safjax.plots")
     assert is_data("safjax.data") and is_data("safjax.data.formats.evt3") and not is_core("safjax.data.events")
 
 
@@ -143,6 +151,23 @@ def test_nothing_else_of_the_library_knows_nir(name):
     """`import safjax` does not load it; and the package that reads files is named in one place."""
     assert is_nir(name) or [other for other in modules(name) if is_nir(other)] == []
     assert "nir" not in libraries(name) or name == f"{NIR}.library"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if is_plots(name)])
+def test_plots_know_plain_arrays_only(name):
+    """Types aside, matplotlib is imported in two functions: `from safjax import plots` is free of it."""
+    assert libraries(name) <= {"jax", "matplotlib", "numpy"}
+    assert [other for other in modules(name) if not is_plots(other)] == []
+    inside = [node for node in ast.walk(ast.parse(FILES[name].read_text())) if isinstance(node, ast.FunctionDef)]
+    drawing = {f.name for f in inside for n in ast.walk(f) if any("matplotlib" in t for t in imported(name, n))}
+    assert drawing == ({"axes_of", "whole_numbers"} if name == f"{PLOTS}.library" else set())
+    at_import = [t for node in ast.parse(FILES[name].read_text()).body for t in imported(name, node)]
+    assert not any("matplotlib" in target for target in at_import)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.partition(".")[0] == "safjax" and not is_plots(name)])
+def test_nothing_else_of_the_library_draws(name):
+    assert [other for other in modules(name) if is_plots(other)] == [] and "matplotlib" not in libraries(name)
 
 
 def test_reading_nir_knows_nothing_of_writing_it():
@@ -205,7 +230,7 @@ def normal(name):
 def test_every_library_in_use_is_declared(package):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    allowed = declared(project["dependencies"] + extras["events"] + extras["nir"])
+    allowed = declared(project["dependencies"] + extras["events"] + extras["export"] + extras["nir"] + extras["plots"])
     if package == "experiments":
         allowed |= declared(extras["experiments"] + extras["peers"])
     providers = importlib.metadata.packages_distributions()

@@ -78,3 +78,20 @@ def test_defaults():
     assert surrogate.Arctan() == surrogate.Arctan(2.0)
     assert surrogate.Exponential() == surrogate.Exponential(0.5, 1.0)
     assert surrogate.Gaussian() == surrogate.Gaussian(0.5)
+
+
+def test_slopes_of_few_channels_lie_in_long_rows_and_may_differ_between_channels():
+    """What a time loop keeps for the way back has the shape whose loops run in vectors; the values are the same."""
+
+    class Widths(surrogate.Surrogate):
+        def slope(self, x):
+            return jnp.exp(-jnp.abs(x) / jnp.arange(1.0, 4.0))
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4, 3)))
+    for spike in (surrogate.Sigmoid(), Widths()):
+        s, transpose = jax.vjp(spike, x)
+        kept = [leaf.shape for leaf in jax.tree.leaves(transpose) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        assert kept == [(2, 60)]
+        np.testing.assert_array_equal(transpose(jnp.ones_like(s))[0], spike.slope(x))
+        each = jax.vmap(lambda x, spike=spike: jax.vjp(spike, x)[1](jnp.ones_like(x))[0])(x)
+        np.testing.assert_array_equal(each, spike.slope(x))

@@ -13,7 +13,7 @@ from safjax.nn import LIF, InstantReadout, LeakyReadout
 from tests import nets
 from tests.tables import BROAD, rule_by_rule
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.device]
 
 NETS = {"conv": nets.Conv, "residual": nets.Residual, "hybrid": nets.Hybrid}
 READOUTS = {"leaky": LeakyReadout, "instant": InstantReadout}

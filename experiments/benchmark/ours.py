@@ -17,13 +17,15 @@ from experiments.benchmark import nets
 from experiments.benchmark.work import INPUT_RATE, Prepared, Program, Work
 from experiments.energy.operations import operations
 from experiments.training.losses import mean_loss
-from safjax.rules import RULES, Rule, bptt
+from safjax.rules import RULES, Rule, bptt, exodus
 from safjax.schedules import LayerByLayer
 
 METHODS: dict[str, Callable[[], Rule]] = {
     **RULES,
     "bptt_layerwise": functools.partial(bptt, layerwise=True),
     "bptt_remat": functools.partial(bptt, remat=True),
+    "exodus_segments": functools.partial(exodus, segments=24),
+    "exodus_segments_remat": functools.partial(exodus, segments=12, remat=True),
 }
 
 
@@ -47,8 +49,8 @@ def net_of(work: Work, method: str = "bptt") -> nnx.Module:
 
 
 def over_of(method: str) -> str:
-    """What the statistics of batch normalisation are of: all steps where a rule goes layer by layer, else each."""
-    return "time" if isinstance(METHODS[method]().schedule, LayerByLayer) else "step"
+    """What the statistics of batch normalisation are of: all steps where a rule takes them at once, else each."""
+    return "time" if METHODS[method]().schedule == LayerByLayer() else "step"
 
 
 def optimizer_of(work: Work) -> optax.GradientTransformation:

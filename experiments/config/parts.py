@@ -52,9 +52,12 @@ class Data:
 
     dataset: DatasetName = "cifar10"
     """Data set; the recipe's own unless given."""
-    augmentation: Literal["crop_flip_cutout", "crop_flip", "crop", "resized_crop_flip", "none"] = "crop_flip_cutout"
-    """Random changes of the training images: crop with padding 4, flip, cutout; padding 2, flip; padding 1, of events
-    a twelfth of the height; for imagenet, a part of the image resized, flip; none."""
+    augmentation: Literal["crop_flip_cutout", "crop_flip", "crop", "resized_crop_flip", "sound", "none"] = (
+        "crop_flip_cutout"
+    )
+    """Random changes of the training examples. Of images: crop with padding 4, flip, cutout; padding 2, flip;
+    padding 1, of events a twelfth of the height; for imagenet, a part of the image resized, flip. Of sound: events a
+    band higher or lower, some bands and some time covered. none."""
     image_size: int | None = None
     """Height and width to which imagenet's images are cropped; None is 224, and elsewhere the size as stored."""
     steps: int | None = 6

@@ -39,6 +39,8 @@ class Examples(NamedTuple):
       read: (index, steps, seed) ↦ what is handed to the device for an example, any pytree of arrays. `steps` is to how
         many it is filled up, None without lengths; whatever is drawn depends on `seed` alone. None hands on the index.
       lengths: how many steps each example has, whole numbers [N]; None where all have as many.
+      groups: whole numbers [N]: examples of one are made of the same recording or of what says the same, so that they
+        are held out together; None where each is for itself.
     """
 
     size: int
@@ -46,6 +48,7 @@ class Examples(NamedTuple):
     held: Any = ()
     read: Callable[[int, int | None, tuple[int, ...]], Any] | None = None
     lengths: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
 
 class Shape(NamedTuple):

@@ -23,19 +23,26 @@ class Planned(NamedTuple):
     steps: int | None
 
 
-def held_out(size: int, share: float, seed: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+def held_out(
+    size: int, share: float, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The examples that are trained on, and those that are not but choose the epoch; (None, None) of a share of 0.
 
     Args:
       size: of all training examples.
       share: that is held out, in [0, 1); one example at least, where it is not 0.
       seed: on which it depends who they are.
+      groups: whole numbers [size], of `Examples`. No group is divided: an example in training would tell of one that
+        chooses. So some more or fewer may be held out than the share says, by half a group.
     """
     if not share:
         return None, None
-    order = np.random.default_rng((seed, 2**32)).permutation(size)
-    count = max(1, round(share * size))
-    return np.sort(order[count:]), np.sort(order[:count])
+    of = np.arange(size) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(of)
+    order = np.random.default_rng((seed, 2**32)).permutation(len(sizes))
+    count = 1 + int(np.abs(np.cumsum(sizes[order]) - max(1, round(share * size))).argmin())
+    chosen = np.isin(of, order[:count])
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
 def common_edges(*examples: Examples) -> np.ndarray | None:

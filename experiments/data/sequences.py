@@ -1,6 +1,7 @@
 """Recordings that differ in length: labelled sequences, each with as many steps as it has."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.config import ConfigError, Data
+from experiments.data.events.heard import sound
 from experiments.data.examples import Examples, Made, Parts, Shape, refuse_unused
+from experiments.data.images.augment import Transform, unchanged
 from experiments.data.images.images import check_labels
 
 
@@ -59,6 +62,7 @@ class Sequences:
       name: the name given to `load`.
       train, test: the recordings.
       num_classes: number of classes.
+      paired: whether they are of sound, with units that are OFF and ON of each band in turn.
 
     Raises:
       ValueError: a label is none, or the two parts have other units.
@@ -68,6 +72,7 @@ class Sequences:
     train: Recordings
     test: Recordings
     num_classes: int
+    paired: bool = False
 
     def __post_init__(self):
         for split in ("train", "test"):
@@ -85,10 +90,10 @@ class Sequences:
     def parts(self, data: Data) -> Parts:
         """As of `DataSet`. A batch is read on the host, filled up with zeros, and cast on the device."""
         refuse_unused(data, self.name)
-        if data.augmentation != "none":
+        if data.augmentation not in ("none", *self._augmentations()):
+            possible = " or ".join(f"--augmentation={name}" for name in (*self._augmentations(), "none"))
             raise ConfigError(
-                f"--augmentation={data.augmentation} changes images, but {self.name} holds sequences. Give "
-                "--augmentation=none."
+                f"--augmentation={data.augmentation} is not for the sequences of {self.name}. Give {possible}."
             )
         if data.image_size is not None:
             raise ConfigError(f"--image-size={data.image_size} crops images, but {self.name} has none. Leave it out.")
@@ -99,8 +104,12 @@ class Sequences:
             )
         rate = float(np.mean(self.train.values, dtype=np.float64))
         shape = Shape(self.train.values.shape[1:], self.num_classes, rate)
-        train = _examples(self.train)
-        return Parts(train, _examples(self.test), train, shape, None)
+        plain = _examples(self.train)
+        train = plain if data.augmentation == "none" else plain._replace(make=_maker(sound()))
+        return Parts(train, _examples(self.test), plain, shape, None)
+
+    def _augmentations(self) -> tuple[str, ...]:
+        return ("sound",) if self.paired else ()
 
 
 def _examples(recordings: Recordings) -> Examples:
@@ -117,6 +126,12 @@ def _examples(recordings: Recordings) -> Examples:
     return Examples(len(labels), _batch, read=read, lengths=recordings.lengths)
 
 
-def _batch(key: jax.Array, held: Any, rows: tuple[jax.Array, jax.Array, jax.Array]) -> Made:
-    values, labels, lengths = rows
-    return Made(jnp.moveaxis(values, 0, 1).astype(float), labels, lengths)
+def _maker(transform: Transform) -> Callable[..., Made]:
+    def make(key: jax.Array, held: Any, rows: tuple[jax.Array, jax.Array, jax.Array]) -> Made:
+        values, labels, lengths = rows
+        return Made(jnp.moveaxis(transform(key, values), 0, 1).astype(float), labels, lengths)
+
+    return make
+
+
+_batch = _maker(unchanged)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from experiments.report.drawing import INK, axes, style, svg
 from experiments.report.runs import Run
+from safjax import plots
 
 WIDEST = 6.0
 """What is added at most to the width of a curve."""
@@ -58,14 +59,14 @@ def rates_over_epochs(run: Run) -> Chart:
     """The firing rate of every layer."""
     chart = axes(6.2, 3.6, "epoch", "spikes per neuron and step")
     layers = list(run.records[0]["rates"])
-    for number, layer in enumerate(layers):
-        colour, dashes = style(number)
-        values = [record["rates"].get(layer, float("nan")) for record in run.records]
-        chart.plot(
-            _epochs(run), values, color=colour, linestyle=dashes, marker="o", markersize=3, markevery=_every(run)
-        )
+    values = {layer: [record["rates"].get(layer, float("nan")) for record in run.records] for layer in layers}
+    points = {"marker": "o", "markersize": 3, "markevery": _every(run)}
+
+    def look(number: int) -> dict[str, Any]:
+        return dict(zip(("color", "linestyle"), style(number), strict=True)) | points
+
+    plots.rates(values, chart, over=_epochs(run), look=look)
     _over_epochs(chart)
-    chart.set_ylim(bottom=0)
     description = f"Firing rate of each layer of {run.name} over the epochs; the last values are in the bars beside it."
     return Chart(
         svg(chart, description),
@@ -78,12 +79,16 @@ def last_rates(run: Run) -> Chart:
     """The firing rates of the last epoch, a bar a layer."""
     rates = run.records[-1]["rates"]
     chart = axes(4.2, 3.6, "layer, from the input up", "spikes per neuron and step")
-    chart.bar(range(1, len(rates) + 1), list(rates.values()), color=[style(number)[0] for number in range(len(rates))])
-    chart.xaxis.set_major_locator(FixedLocator(range(1, len(rates) + 1, -(-len(rates) // MARKERS))))
-    chart.set_xlim(0.3, max(len(rates), 3) + 0.7)
+    plots.rates(rates, chart, look=lambda _: {"color": [style(number)[0] for number in range(len(rates))]})
+    marked = range(0, len(rates), -(-len(rates) // MARKERS))
+    chart.set_xticks(marked, [str(number + 1) for number in marked])
+    # Bars of one or two layers stay as narrow as those of three, in the middle.
+    beside = 0.7 + max(0, 3 - len(rates)) / 2
+    chart.set_xlim(-beside, len(rates) - 1 + beside)
+    chart.grid(False, axis="x")
     chart.set_ylim(0, max(0.05, 1.15 * max(rates.values(), default=0)))
     if len(rates) <= MARKERS:
-        for number, rate in enumerate(rates.values(), 1):
+        for number, rate in enumerate(rates.values()):
             chart.annotate(
                 f"{rate:.3f}", (number, rate), (0, 2), textcoords="offset points", ha="center", size=8, color=INK
             )
@@ -113,8 +118,10 @@ def _values(run: Run, name: str) -> list[float]:
     return [record[name] for record in run.records]
 
 
-def _every(run: Run) -> int:
-    return -(-len(run.records) // MARKERS)
+def _every(run: Run) -> list[int]:
+    """The marked points, the last among them: it is what the tables have."""
+    last = len(run.records) - 1
+    return list(range(last, -1, -(last // MARKERS + 1)))
 
 
 def _words(run: Run, quantity: str) -> str:

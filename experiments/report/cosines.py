@@ -9,21 +9,21 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from safjax import plots
+
 Panels = Mapping[str, Mapping[str, np.ndarray]]
 """{title: {rule: cosines}}; every panel has the same rules."""
 
 SAME = 2e-3
 """Curves that are nowhere further apart are drawn once, under all their names."""
-BESIDE = 0.06
-"""Between the bars of two rules, which would hide one another."""
 
 
 def draw_by_part(panels: Panels, parts: Sequence[str], columns: int, path: Path) -> None:
     """The mean over nets and its standard deviation, of each part of a net.
 
     Args:
-      panels: of cosines [nets, parts]. The last part is all of them, to which no line leads.
-      parts: their names.
+      panels: of cosines [nets, parts].
+      parts: their names; to "all", the last, no line leads.
       columns: panels side by side.
       path: of the PNG.
     """
@@ -31,12 +31,7 @@ def draw_by_part(panels: Panels, parts: Sequence[str], columns: int, path: Path)
     figure = Figure(figsize=(5 * columns + 2, 3.5 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     for axes, (title, curves) in zip(grid, panels.items(), strict=True):
-        for number, (name, rule) in enumerate(_shared(panels).items()):
-            places = np.arange(len(parts)) + BESIDE * (number - 2)
-            mean, deviation, look = curves[rule].mean(0), curves[rule].std(0), _look(number)
-            axes.errorbar(places[:-1], mean[:-1], deviation[:-1], label=name, capsize=2, **look)
-            axes.errorbar(places[-1:], mean[-1:], deviation[-1:], capsize=2, **look)
-        axes.set_xticks(range(len(parts)), parts)
+        plots.cosines({name: curves[rule] for name, rule in _shared(panels).items()}, axes, parts=parts, look=_look)
         _finish(axes, title, "weights of layer")
     _save(figure, path)
 
@@ -46,8 +41,7 @@ def draw_over_updates(panels: Panels, updates: Sequence[int], path: Path) -> Non
     figure = Figure(figsize=(5 * len(panels) + 2, 3.8), layout="constrained")
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False).flat
     for axes, (title, curves) in zip(grid, panels.items(), strict=True):
-        for number, (name, rule) in enumerate(_shared(panels).items()):
-            axes.plot(updates, curves[rule], label=name, **_look(number))
+        plots.cosines({name: curves[rule] for name, rule in _shared(panels).items()}, axes, parts=updates, look=_look)
         _finish(axes, title, "updates")
     _save(figure, path)
 
@@ -76,9 +70,7 @@ def _look(number: int) -> dict[str, Any]:
 def _finish(axes: Axes, title: str, below: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(below)
-    axes.set_ylabel("cosine of gradients")
     axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _save(figure: Figure, path: Path) -> None:

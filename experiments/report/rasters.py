@@ -6,6 +6,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from experiments.report.activity import Activity
 from experiments.report.charts import Chart
 from experiments.report.drawing import INK, axes, style, svg
+from safjax import plots
 
 EXAMPLES, NEURONS = 4, 60
 """The most examples and neurons that a raster shows."""
@@ -26,26 +27,14 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
     shown = flat[..., chosen].swapaxes(0, 1).reshape(examples * steps, -1)
     chart = axes(4.2, 2.6, "step of each example", "neuron")
     chart.grid(False)
-    times, neurons = np.nonzero(shown)
-    bars = np.stack([neurons - 0.42, neurons + 0.42, np.full(len(neurons), np.nan)], 1).ravel()
-    width = max(0.8, min(6, 150 / len(shown)))
-    chart.plot(times.repeat(3), bars, color=style(number)[0], linewidth=width, solid_capstyle="butt")
+    apart = (flat.shape[-1] - 1) / max(len(chosen) - 1, 1)
+    times, colour = np.arange(len(shown)), style(number)[0]
+    plots.raster(shown, chart, times=times, rows=chosen, height=0.84 * max(apart, 1), color=colour)
     for border in range(1, examples):
         chart.axvline(border * steps - 0.5, color=INK, linewidth=0.8)
     for example, label in enumerate(seen.classes[:examples]):
-        middle = (example + 0.5) * steps - 0.5
-        chart.annotate(
-            f"class {label}",
-            (middle, 1),
-            (0, 2),
-            ("data", "axes fraction"),
-            "offset points",
-            ha="center",
-            size=8,
-            color=INK,
-        )
-    chart.set_xlim(-0.5, len(shown) - 0.5)
-    chart.set_ylim(-0.7, len(chosen) - 0.3)
+        above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points"}
+        chart.annotate(f"class {label}", ((example + 0.5) * steps - 0.5, 1), **above, ha="center", size=8, color=INK)
     chart.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     _number_steps(chart, steps, examples)
     rate = float(np.mean(flat, dtype=float))

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.data import Shown
+from safjax.plots import raster
 
 # Blue and vermilion of Okabe and Ito's palette, told apart under every common colour-blindness.
 OFF, ON = np.array([0x00, 0x72, 0xB2]) / 255, np.array([0xD5, 0x5E, 0x00]) / 255
@@ -69,11 +70,11 @@ def _strip(row: Sequence[Axes], one: Shown) -> None:
 
 
 def _raster(axes: Axes, one: Shown, last: bool) -> None:
-    """Units upwards, a dot for each step with events; OFF and ON of a channel lie one above the other."""
+    """Units upwards, a bar for each step with events; OFF and ON of a channel lie one above the other."""
     pairs = one.counts.reshape(len(one.counts), -1, 2) if one.paired else one.counts[..., None]
     for polarity, colour in zip(range(pairs.shape[-1]), (OFF, ON) if one.paired else ("black",), strict=True):
-        times, channels = np.nonzero(pairs[..., polarity])
-        axes.scatter(times + 1, channels + 0.4 * polarity, s=2, color=colour, linewidths=0)
+        rows = np.arange(pairs.shape[1]) + 0.4 * polarity
+        raster(pairs[..., polarity], axes, rows=rows, height=0.4 if one.paired else 0.8, color=colour, linewidth=1.5)
     axes.set(ylabel="channel", xlim=(0, len(one.counts) + 1), xlabel="step" if last else None)
     axes.set_title(one.title, fontsize=8)
 

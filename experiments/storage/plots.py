@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from safjax.plots import rates
+
 # Blue and vermilion of Okabe and Ito's palette, told apart under every common colour-blindness.
 STYLES = {"train": {"color": "#0072B2", "linestyle": "--"}, "test": {"color": "#D55E00", "linestyle": "-"}}
 MARKERS = "osD^vP*X"
@@ -47,12 +49,13 @@ def draw_firing_rates(records: Sequence[dict[str, Any]], title: str, path: Path)
     axes = figure.subplots()
     # The end of the map is too pale for a line on white.
     colours = colormaps["viridis"].resampled(len(layers) + 1)
-    for number, layer in enumerate(layers):
-        values = [record["rates"][layer] for record in records]
-        marker = {**_dots(records), "marker": MARKERS[number % len(MARKERS)]}
-        axes.plot(_epochs(records), values, label=f"layer {number + 1}", color=colours(number), **marker)
+    values = {f"layer {n}": [record["rates"][layer] for record in records] for n, layer in enumerate(layers, 1)}
+
+    def look(number: int) -> dict[str, Any]:
+        return {**_dots(records), "marker": MARKERS[number % len(MARKERS)], "color": colours(number)}
+
+    rates(values, axes, over=_epochs(records), look=look)
     axes.set_ylabel("firing rate (spikes per neuron and step)")
-    axes.set_ylim(bottom=0)
     _finish(axes, len(records))
     axes.legend(
         title="from the input up",

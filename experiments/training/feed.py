@@ -97,7 +97,7 @@ class Feed:
     def __init__(self, dataset: DataSet, data: Data, seed: int, devices: Devices):
         parts = dataset.parts(data)
         _refuse_two_choices(parts, data)
-        trained_on, chosen_by = held_out(parts.train.size, data.held_out, seed)
+        trained_on, chosen_by = held_out(parts.train.size, data.held_out, seed, parts.train.groups)
         # The same of all: what is compiled for the test serves those that choose, too.
         edges = common_edges(parts.train, parts.test, *([parts.validation] if parts.validation else []))
         plan = Plan(parts.train, data.batch_size, edges, trained_on)

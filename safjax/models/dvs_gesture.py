@@ -101,11 +101,11 @@ def _max_pool(x: jax.Array) -> jax.Array:
 
 
 def _max_pool_and_flatten(x: jax.Array) -> jax.Array:
-    return _max_pool(x).reshape(len(x), -1)
+    return _max_pool(x).reshape(x.shape[0], -1)
 
 
 def _vote(spikes: jax.Array) -> jax.Array:
-    return spikes.reshape(len(spikes), -1, VOTERS).mean(-1)
+    return spikes.reshape(spikes.shape[0], -1, VOTERS).mean(-1)
 
 
 def _dense(inputs: int, outputs: int, options: dict[str, Any]) -> Synapse:

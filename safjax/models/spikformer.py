@@ -149,7 +149,7 @@ class Attention(nnx.Module):
 
 def tokens(x: jax.Array) -> jax.Array:
     """[B, H, W, C] ↦ [B, H W, C]."""
-    return x.reshape(len(x), -1, x.shape[-1])
+    return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
 def _dense(inputs: int, outputs: int, layers: Layers) -> nnx.Sequential:

@@ -185,7 +185,7 @@ class Between(nnx.Module):
 
 
 def _flattened(x: jax.Array) -> jax.Array:
-    return x.reshape(len(x), -1)
+    return x.reshape(x.shape[0], -1)
 
 
 def _places(size: tuple[int, int], cfg: Sequence[int | str]) -> int:

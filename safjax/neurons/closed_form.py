@@ -28,6 +28,7 @@ from safjax.neurons.cells import LIFCell
 from safjax.neurons.firing import fire, put_together, taken_apart
 from safjax.neurons.resets import after_spikes, slope_after_spikes
 from safjax.precision import widened
+from safjax.segments import dear
 
 
 class _Constants(NamedTuple):
@@ -130,6 +131,8 @@ def _potentials(form: _Form, currents, membrane, constants: _Constants):
 
 def _forward(form, currents, membrane, constants):
     potentials = _potentials(form, currents, membrane, constants)
+    # Of one current for all steps they are had again without its synapse.
+    potentials = dear(potentials) if form.steps is None else potentials
     return potentials, (potentials, membrane, constants)
 
 

@@ -26,7 +26,7 @@ from safjax.nn import (
     Synapse,
     fold_batch_norms,
 )
-from safjax.nn.binding import Bound
+from safjax.nn.bound import Bound
 from safjax.nn.module import Bindable, Binding
 from safjax.nn.refusing import Refusals
 from safjax.nn.shapes import reading

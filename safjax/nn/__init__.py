@@ -3,6 +3,7 @@
 from safjax.neurons import AfterDecay, ResetTo
 from safjax.nn import time_constants
 from safjax.nn.across_time import AcrossTime
+from safjax.nn.arrays import named_arrays, with_arrays
 from safjax.nn.axonal_delay import AxonalDelay
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.concatenation import concatenate
@@ -61,7 +62,9 @@ __all__ = [
     "fixed",
     "fold_batch_norms",
     "lif_init",
+    "named_arrays",
     "scale_to_rate",
     "sinusoidal",
     "time_constants",
+    "with_arrays",
 ]

@@ -13,7 +13,7 @@ from safjax.nn.layout import Layout, laid_out
 from safjax.nn.module import SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 
 
 class AcrossTime(SpikingModule):
@@ -75,7 +75,7 @@ class AcrossTime(SpikingModule):
 
     def _called(self, x: jax.Array) -> jax.Array:
         """y[T, B, ...] of x[T, B, ...]."""
-        binding, layout = self.bound(), Layout(len(x), len(x))
+        binding, layout = self.bound(), Layout(x.shape[0], x.shape[0])
         with laid_out(layout):
             y = self.layer(x) if binding.discovering is None else self._looked_at(x)
         if jnp.shape(y)[:2] != x.shape[:2]:
@@ -92,7 +92,7 @@ class AcrossTime(SpikingModule):
     def _looked_at(self, x: jax.Array) -> jax.Array:
         """f(x), if its call neither reads nor changes what it must not."""
         binding = self.bound()
-        for path, module in nnx.iter_modules(self.layer):
+        for path, module in modules(self.layer):
             if isinstance(module, SpikingModule):
                 binding.refusals.stop(
                     binding.path,
@@ -121,7 +121,12 @@ class AcrossTime(SpikingModule):
                 "trained by exodus() or bptt(layerwise=True)."
             ]
         found = []
-        if binding.course.open:
+        if binding.course.part_of is not None:
+            found.append(
+                f"{here} needs all time steps of a sequence at once, but the rule '{binding.rule}' was told to go in "
+                "segments. Leave segments out."
+            )
+        elif binding.course.open:
             found.append(
                 f"{here} needs all time steps of a sequence at once, so it cannot go on from the state of an earlier "
                 "call. Give the net whole sequences, without state."

@@ -199,8 +199,14 @@ class BatchNorm(StepIndexed):
         """The steps of x; refuses to train where they do not tell the statistics."""
         binding, layout = self.bound(), layout_in_synapse()
         if layout is None:
-            layout = self._layout_outside(len(x))
+            layout = self._layout_outside(x.shape[0])
         rows_of_steps(binding, layout, x, self._kind())
+        if self.over == "time" and binding.course.part_of is not None:
+            binding.refuse(
+                f"{self._name()} is in training, where it takes statistics over all time steps, but the rule "
+                f"'{binding.rule}' was told to go in segments. Leave segments out, write over='step', or call "
+                "net.eval() before to train with the running statistics as they are."
+            )
         if self.over == "time" and layout.meant < binding.course.steps:
             # Right where x is the same at every step, which binding finds out from the whole step.
             enter(binding, x)

@@ -12,7 +12,7 @@ from safjax.nn.entries import name_entries
 from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import ENTERS, READ_OUT, Bindable, NeuronState, Observation
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import flat, join, split
+from safjax.nn.states import flat, join, modules, split
 from safjax.rules import Course, Rule
 
 _SCOPE = "safjax: layer "
@@ -51,7 +51,7 @@ def refuse_behind_readouts(net: nnx.Module, rule: Rule, course: Course, x: Any, 
 
 def _name_layers(net: nnx.Module) -> None:
     """Puts the operations of each plain layer under its path; its class becomes one that does so."""
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         if path and not isinstance(module, Bindable) and callable(module):
             vars(module)["path_in_net"] = join(path)
             object.__setattr__(module, "__class__", _scoped(type(module)))

@@ -6,28 +6,29 @@ and splits it into (params, constants, carry). Every sequence starts from a fres
 that its cells start from: there is nothing to reset.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.extend import core
 
 from safjax.lengths import zeroed
 from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.behind_readouts import refuse_behind_readouts
+from safjax.nn.bound import Bound
 from safjax.nn.changing import changing_variables
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dropout import SequenceKey
 from safjax.nn.dtypes import keep_biases_wide
 from safjax.nn.module import Bindable, Binding, Discovery, NeuronState, Observation, SequenceState, SpikingModule
+from safjax.nn.one_decay import net_decay
 from safjax.nn.past_steps import refuse_delays
 from safjax.nn.readouts import readout_decay
 from safjax.nn.recording import refuse_unknown
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import flat, join, split
+from safjax.nn.states import flat, join, modules, split
 from safjax.nn.statistics import refuse_later_steps, refuse_padding, refuse_unnamed
 from safjax.nn.synapse import Synapse
 from safjax.nn.unlearned import refuse_unlearned
@@ -35,47 +36,10 @@ from safjax.nn.untaught import refuse_untaught
 from safjax.nn.varying import discover_varying
 from safjax.ops import conv_general_dilated
 from safjax.ops.dense import dot_general
-from safjax.rules import Course, Propagation, Rule
+from safjax.rules import Course, Rule
 from safjax.rules.eprop import BroadcastPropagation
 from safjax.state import where_members
 from safjax.task import Reports
-
-
-class Bound(NamedTuple):
-    """A net under a rule, as pure data and one pure function.
-
-    Attributes:
-      step: (params, constants, carry, x[t]) ↦ (carry, output[t], observations[t]); under a rule that goes layer by
-        layer, of all steps at once, see `safjax.task.Task`. The carry is (neuron states, other variables that a step
-        changes).
-      params: the learned parameters.
-      constants: other variables that a step reads and leaves unchanged.
-      changing: other variables that a step changes, with their values before the first step.
-      at_rest: params ↦ the neuron states before the first step of a sequence.
-      own: the paths of variables, changed or not, that belong to a sequence and not to the net.
-      axes: where the neuron states have their axis of members, by path.
-      zeros: whether they start from zeros, by path.
-      course: how the sequence runs.
-      kind: the propagation that the neuron states are of.
-      stacked: the paths of neurons that a map over layers has stacked.
-      order: the paths of neurons and readouts, in the order in which a step calls them.
-      program: what the step was traced to, with the parameters among its inputs; None where no loop could carry what
-        it returns.
-    """
-
-    step: Callable
-    params: nnx.State
-    constants: dict
-    changing: dict
-    at_rest: Callable[[Any], nnx.State]
-    own: tuple
-    axes: dict
-    zeros: dict
-    course: Course
-    kind: Propagation
-    stacked: tuple[str, ...]
-    order: tuple[str, ...]
-    program: core.Jaxpr | None
 
 
 def bind(
@@ -102,18 +66,31 @@ def bind(
       ValueError: the net cannot be trained by the rule; the message names the layer and the way out.
     """
     refusals = Refusals() if refusals is None else refusals
+    part = rule.schedule.part(steps)
+    if part is None:
+        return _bind(net, rule, Course(None, steps, _batch(x), static, going_on, padded), x, record, refusals)
+    # What one part leaves the next one begins with.
+    course = Course(None, part, _batch(x), static, True, padded, part_of=steps)
+    copy, rest = nnx.clone(net), course._replace(steps=steps % part)
+    bound = _bind(net, rule, course, x, record, refusals)
+    return bound._replace(rest=_bind(copy, rule, rest, x, record, refusals).step) if rest.steps else bound
+
+
+def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str, ...], refusals: Refusals) -> Bound:
+    """As `bind`, of this course, whose decays are not known yet."""
+    steps, static, going_on, padded = course.steps, course.static, course.open, course.padded
     _refuse_feedback_to_all_steps(net, rule, refusals)
     refuse_delays(net, rule, refusals)
     refuse_unlearned(net, rule, refusals)
     whole = rule.propagation.whole_sequence
     # A state knows nothing of an input that stays as it is from step to step; a whole sequence keeps none of its input.
-    decay = _net_decay(net, rule, refusals)
+    decay = net_decay(net, rule, refusals)
     readout = readout_decay(net, decay)
-    course = Course(decay, steps, _batch(x), static and (whole or not going_on), going_on, padded, readout)
+    course = course._replace(decay=decay, static=static and (whole or not going_on), readout=readout)
     if whole:
-        x = x if static else jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
+        x = x if static else jax.tree.map(partial(_together, steps), x)
     discovery = Discovery()
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
             # Same values; the stock gradients are slow inside a loop on CPU.
             module.conv_general_dilated = conv_general_dilated
@@ -141,13 +118,13 @@ def bind(
         _refuse_changes(net, rule, paths, refusals)
     constants = {path: value for path, value in flat(rest).items() if path not in paths}
     changing = {path: value for path, value in flat(rest).items() if path in paths}
-    own = tuple(path for kind in (SequenceState, SequenceKey) for path in flat(nnx.state(net, kind)))
-    zeros = zero_starts(program, {path for path, module in nnx.iter_modules(net) if isinstance(module, Delay)})
+    own = tuple(path for state in nnx.state(net, SequenceState, SequenceKey) for path in flat(state))
+    zeros = zero_starts(program, {path for path, module in modules(net) if isinstance(module, Delay)})
     kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
     bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, traced)
     if isinstance(rule.propagation, BroadcastPropagation):
         refuse_untaught(step, params, (at_rest(params), changing), constants, x, rule.name, refusals)
-    if not whole and any(needs_all_steps(module) for _, module in nnx.iter_modules(net)):
+    if not whole and any(needs_all_steps(module) for _, module in modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound
 
@@ -177,9 +154,9 @@ def _refuse_changes(net: nnx.Module, rule: Rule, changing: set, refusals: Refusa
 
 
 def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
-    feedback = [join(path) for path, module in nnx.iter_modules(net) if isinstance(module, Delay)]
-    modules = nnx.iter_modules(net)
-    whole = [f"{type(m).__name__} at '{join(p)}'" for p, m in modules if not getattr(m, "stepwise", True)]
+    found = list(modules(net))
+    feedback = [join(path) for path, module in found if isinstance(module, Delay)]
+    whole = [f"{type(m).__name__} at '{join(p)}'" for p, m in found if not getattr(m, "stepwise", True)]
     if feedback and whole:
         refusals.refuse(
             feedback[0],
@@ -256,40 +233,8 @@ def _of_going(going: jax.Array, parts: dict, own_axes: tuple[int, ...]) -> dict:
     return jax.tree.unflatten(structure, [one(*x) for x in zip(leaves, own_axes, strict=True)])
 
 
-def _net_decay(net: nnx.Module, rule: Rule, refusals: Refusals) -> float | None:
-    """The one decay of the net's neurons and readouts, None where they differ."""
-    modules = [(join(p), m) for p, m in nnx.iter_modules(net) if isinstance(m, SpikingModule)]
-    if not modules:
-        raise ValueError(
-            f"The net, a {type(net).__name__}, holds no spiking layer, so there is nothing for the rule '{rule.name}' "
-            "to train in time. Build it from safjax.nn (Synapse, LIF, IF, LeakyReadout ...), or train it with "
-            "nnx.value_and_grad."
-        )
-    decays = {path: decay for path, m in modules if (decay := getattr(m, "decay", None)) is not None}
-    learned = [path for path, decay in decays.items() if not isinstance(decay, float)]
-    if not learned and len(set(decays.values())) == 1:
-        return next(iter(decays.values()))
-    if rule.propagation.one_decay:
-        _refuse_decays(decays, learned, rule, refusals)
-    return None
-
-
-def _refuse_decays(decays: dict[str, Any], learned: list[str], rule: Rule, refusals: Refusals) -> None:
-    """Where sums over time need one constant decay."""
-    for path in learned:
-        refusals.refuse(
-            path,
-            f"The rule '{rule.name}' accumulates over time with one constant decay for the whole net, but the decay of "
-            f"'{path}' is an array of its own. Give all neurons and readouts one and the same number.",
-        )
-    constant = {path: decay for path, decay in decays.items() if path not in learned}
-    if len(set(constant.values())) > 1 or not decays:
-        listed = ", ".join(f"'{path}' {decay}" for path, decay in constant.items())
-        refusals.refuse(
-            join(()),
-            f"The rule '{rule.name}' accumulates over time with one decay for the whole net, but this net's layers "
-            f"have {listed or 'none'}. Give all neurons and readouts the same decay.",
-        )
+def _together(steps: int, a: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((steps * a.shape[0], *a.shape[1:]), a.dtype)
 
 
 def _batch(x: Any) -> int:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from safjax.nn.binding import Bound
+from safjax.nn.bound import Bound
 from safjax.nn.states import flat, join
 from safjax.rules import RULES, Rule
 from safjax.state import State, is_gain, is_key, of_each_member

@@ -17,7 +17,7 @@ from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import Bindable, Discovery, NeuronState, Observation
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import flat, join, split
+from safjax.nn.states import flat, join, modules, split
 from safjax.rules import Course, Rule
 from safjax.rules.sequences import unfold
 
@@ -128,7 +128,7 @@ def discover_loops(
 
     What it will hold comes later in the step than where it is read, so its shape takes a run of its own.
     """
-    unknown = {path: module for path, module in nnx.iter_modules(net) if isinstance(module, Delay)}
+    unknown = {path: module for path, module in modules(net) if isinstance(module, Delay)}
     for module in unknown.values():
         module.begin_discovery()
     while unknown:
@@ -173,6 +173,6 @@ def _end_without_shapes(output: Any, refusals: Refusals) -> None:
 
 
 def _end_discovery(net: nnx.Module) -> None:
-    for _, module in nnx.iter_modules(net):
+    for _, module in modules(net):
         if isinstance(module, Bindable) and module.binding is not None:
             module.binding = dataclasses.replace(module.binding, discovering=None)

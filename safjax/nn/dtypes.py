@@ -5,6 +5,7 @@ from typing import Any
 from flax import nnx
 from flax.nnx.nn.dtypes import promote_dtype
 
+from safjax.nn.states import modules
 from safjax.precision import widened
 
 WithBias = nnx.Conv | nnx.Linear
@@ -23,6 +24,6 @@ def promote_but_bias(arrays: Any, /, **options: Any) -> Any:
 
 def keep_biases_wide(layer: nnx.Module) -> None:
     """Gives the stock layers in `layer` `promote_but_bias` in place of Flax's own."""
-    for _, module in nnx.iter_modules(layer):
+    for _, module in modules(layer):
         if isinstance(module, WithBias) and module.promote_dtype is promote_dtype:
             module.promote_dtype = promote_but_bias

@@ -9,7 +9,7 @@ from flax import nnx
 from safjax.dependence import EFFECT, Labels, Learned, follow
 from safjax.nn.layer_loops import explained_loops
 from safjax.nn.module import ENTERS, READ_OUT, Bindable, Discovery, NeuronState, Observation
-from safjax.nn.states import flat, join, split
+from safjax.nn.states import flat, join, modules, split
 
 INPUT, CHANGED, READ = "input", "changed", "read"
 """What an array may depend on, besides `Learned` parameters: the net's input, a variable that the net changes, or the
@@ -54,7 +54,7 @@ def name_entries(net: nnx.Module) -> None:
     """Lets a bound net's program name what enters spiking modules and leaves readouts."""
     # A value of its own: what a compiled function inside the net made of other ones is not taken from its cache.
     discovery = Discovery(naming=True)
-    for _, module in nnx.iter_modules(net):
+    for _, module in modules(net):
         if isinstance(module, Bindable):
             module.binding = dataclasses.replace(module.bound(), discovering=discovery)
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from safjax.nn.states import modules
+
 Layer = TypeVar("Layer", bound=nnx.Module)
 
 
@@ -34,7 +36,7 @@ def fixed(layer: Layer) -> Layer:
     """
     if not isinstance(layer, nnx.Module):
         raise TypeError(f"fixed(...): expected a layer, an nnx.Module, but was given a {type(layer).__name__}.")
-    for _, module in nnx.iter_modules(layer):
+    for _, module in modules(layer):
         for name, value in list(vars(module).items()):
             if isinstance(value, nnx.Param):
                 setattr(module, name, nnx.Variable(value.get_value()))

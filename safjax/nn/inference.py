@@ -14,6 +14,7 @@ from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import split_net
 from safjax.nn.module import SpikingModule
 from safjax.nn.recording import check_record
+from safjax.nn.states import modules
 from safjax.nn.task import check_call, check_kept, make_task
 from safjax.rules import Rule, bptt
 from safjax.schedules import WholeSequence
@@ -150,7 +151,7 @@ _NO_STATE = Absent(
 
 def inference_rule(net: nnx.Module) -> Rule:
     """The rule under which a net is simulated: step by step, where its layers can."""
-    whole = any(isinstance(module, SpikingModule) and not module.stepwise for _, module in nnx.iter_modules(net))
+    whole = any(isinstance(module, SpikingModule) and not module.stepwise for _, module in modules(net))
     return bptt(layerwise=whole)
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 
 from safjax.nn.module import SpikingModule
 from safjax.nn.numbers import Interval, narrowed
-from safjax.nn.states import flat
+from safjax.nn.states import flat, modules
 
 
 def kept_within(optimizer: Any, net: nnx.Module) -> Any:
@@ -42,7 +42,7 @@ def _learned(net: nnx.Module) -> dict[tuple, Interval]:
     # By identity: of a parameter that stands in a net several times the path is that of its first place.
     intervals = {
         id(number): narrowed(number, interval)
-        for _, module in nnx.iter_modules(net)
+        for _, module in modules(net)
         if isinstance(module, SpikingModule)
         for name, interval in module.intervals.items()
         if isinstance(number := getattr(module, name, None), nnx.Variable)

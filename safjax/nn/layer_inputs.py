@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from safjax.nn.convolution import WSConv
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 
 Convolution = nnx.Conv | nnx.ConvTranspose | WSConv
 Known = Convolution | nnx.Linear | nnx.LinearGeneral
@@ -48,7 +48,7 @@ class Reached(NamedTuple):
 
 def convolution_ranks(net: nnx.Module) -> set:
     """How many axes the convolutions of a net want."""
-    return {_wants(module)[0] for _, module in nnx.iter_modules(net) if isinstance(module, Convolution)}
+    return {_wants(module)[0] for _, module in modules(net) if isinstance(module, Convolution)}
 
 
 def _wants(module: Any) -> tuple[int | None, int]:
@@ -77,7 +77,7 @@ def recorded(net: nnx.Module) -> Iterator[Calls]:
 
     The net is changed, it and the copies that are made of it alone: its layers become ones that report.
     """
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         if isinstance(module, Known) and getattr(module, "axis", (-1,))[-1] == -1:
             vars(module)["path_in_net"] = join(path)
             object.__setattr__(module, "__class__", _reporting(type(module)))

@@ -30,7 +30,7 @@ def rows_of_steps(binding: Binding, layout: Layout, x: jax.Array, name: str) -> 
       ValueError: its leading axis is another one.
     """
     steps, batch = binding.course.steps, binding.course.batch
-    if len(x) != layout.held * batch:
+    if x.shape[0] != layout.held * batch:
         raise ValueError(
             f"{name} at '{binding.path}' was given an array of shape {list(x.shape)}, but its leading axis must be the "
             f"batch, {batch}" + f", times T = {steps} under this rule" * (layout.held > 1) + ": in another order it "

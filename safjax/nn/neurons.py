@@ -161,7 +161,7 @@ class Neuron(SpikingModule):
 def _member_axes(cell: Any, current: Any) -> tuple[int | None, ...]:
     """Where the parts of a cell's state have their axis of members: where one member more makes them larger."""
     first = current.computed().first() if is_message(current) else current
-    more = (jax.ShapeDtypeStruct((len(first) + n, *first.shape[1:]), first.dtype) for n in (0, 1))
+    more = (jax.ShapeDtypeStruct((first.shape[0] + n, *first.shape[1:]), first.dtype) for n in (0, 1))
     shapes = ([leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(cell.start, x))] for x in more)
     return tuple(
         next((axis for axis, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), None)

@@ -89,12 +89,11 @@ class PSN(Neuron):
         return PSNCell(weight, self.bias[...], self.surrogate)
 
     def _reasons(self, cell: PSNCell, current: Any) -> list[str]:
-        found, binding, steps = super()._reasons(cell, current), self.bound(), len(self.bias[...])
-        if binding.course.steps != steps:
+        found, steps, given = super()._reasons(cell, current), len(self.bias[...]), self.bound().course.all_steps
+        if given != steps:
             found.append(
-                f"PSN at '{binding.path}' is made for sequences of {steps} steps, but this one has T = "
-                f"{binding.course.steps}. Make it with PSN(steps={binding.course.steps}), or take SlidingPSN, whose "
-                "weights fit any length."
+                f"PSN at '{self.bound().path}' is made for sequences of {steps} steps, but this one has T = {given}. "
+                f"Make it with PSN(steps={given}), or take SlidingPSN, whose weights fit any length."
             )
         return found
 

@@ -11,7 +11,7 @@ from safjax.messages import AveragedSequence, Sequence
 from safjax.nn.module import SpikingModule
 from safjax.nn.numbers import THRESHOLDS, Interval, Number, checked_positive
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 from safjax.rules import Rule
 
 
@@ -71,7 +71,7 @@ def refuse_delays(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
     """Refuses delays where no gradient goes back in time: they, or what stands before them, would learn nothing."""
     if rule.schedule.sees_all_steps and not rule.propagation.accumulates:
         return
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         if isinstance(module, Delaying):
             where = f"the {type(module).__name__} at '{join(path)}'"
             reason = _of_means(where) if rule.schedule.of_mean_output else _of_single_steps(where)

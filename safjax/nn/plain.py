@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 
 _OURS = {"binding", "blank"}
 
@@ -14,7 +14,7 @@ _OURS = {"binding", "blank"}
 def plain_attributes(module: nnx.Module) -> dict[tuple[str, str], Any]:
     """{(path, name): value} of all attributes that are no variables and no modules; of containers, a copy."""
     found = {}
-    for path, part in nnx.iter_modules(module):
+    for path, part in modules(module):
         for name, value in vars(part).items():
             if name.startswith(("_pytree", "_object", "_nnx")) or name in _OURS:
                 continue

@@ -9,6 +9,7 @@ from safjax.messages import Silence
 from safjax.nn.calls import layer_call
 from safjax.nn.module import READ_OUT, SpikingModule
 from safjax.nn.numbers import DECAYS, Interval, Number, checked_decay, value_of
+from safjax.nn.states import modules
 
 
 class Readout(SpikingModule):
@@ -67,7 +68,7 @@ def readout_decay(net: nnx.Module, decay: float | None) -> float | None:
     Args:
       decay: of the net's neurons, which a readout takes that is given none.
     """
-    readouts = [module for _, module in nnx.iter_modules(net) if isinstance(module, LeakyReadout)]
+    readouts = [module for _, module in modules(net) if isinstance(module, LeakyReadout)]
     decays = [decay if readout.decay is None else readout.decay for readout in readouts]
     if not decays:
         return 0.0

@@ -10,7 +10,7 @@ from jax.extend import core
 from safjax.hoist import dependents
 from safjax.nn.layout import entries
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import flat, join
+from safjax.nn.states import flat, join, modules
 
 
 class RunningStatistic(nnx.BatchStat):
@@ -26,21 +26,21 @@ def is_unnamed(path: Any, variable: Any) -> bool:
 def refuse_unnamed(net: nnx.Module, changing: set, rule: str, refusals: Refusals) -> None:
     """Refuses layers that change an `nnx.BatchStat` not knowing of time."""
     refused = set()
-    modules = dict(nnx.iter_modules(net))
+    layers = dict(modules(net))
     for path, variable in flat(nnx.state(net, nnx.BatchStat)).items():
         if path not in changing or not is_unnamed(path, variable):
             continue
-        at = next(path[:n] for n in range(len(path) - 1, -1, -1) if path[:n] in modules)
+        at = next(path[:n] for n in range(len(path) - 1, -1, -1) if path[:n] in layers)
         if at in refused:
             continue
         refused.add(at)
-        kind = type(modules[at])
+        kind = type(layers[at])
         refusals.refuse(
             join(at),
             f"The {kind.__module__.partition('.')[0]} layer {kind.__name__} at '{join(at)}' changes its statistics "
             f"'{join(path[len(at) :])}' when called, and does not know of time. Under rules that go step by step they "
             "would be those of one step, changed T times; layer by layer, where time is folded into the batch, those "
-            f"of all steps, changed once. {_replacements(modules[at])} net.eval() before training keeps them as they "
+            f"of all steps, changed once. {_replacements(layers[at])} net.eval() before training keeps them as they "
             f"are, under '{rule}' as under every rule.",
         )
 

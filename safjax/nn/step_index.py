@@ -7,6 +7,7 @@ from flax import nnx
 from safjax.gains import Gain
 from safjax.nn.layout import Layout, layout_in_synapse, rows_of_steps
 from safjax.nn.module import Bindable, NeuronState, owned
+from safjax.nn.states import modules
 
 
 class StepIndexed(Bindable):
@@ -54,10 +55,11 @@ class StepIndexed(Bindable):
                 "spikes, such as bptt(), sltt() or exodus()."
             )
             return None
-        if binding.course.steps > (self.steps or 0):
+        if binding.course.all_steps > (self.steps or 0):
             binding.refuse(
                 f"{name} is made for sequences of {self.steps} steps at most, but this one has T = "
-                f"{binding.course.steps}. Make it with steps={binding.course.steps}, or give it shorter sequences."
+                f"{binding.course.all_steps}. Make it with steps={binding.course.all_steps}, or give it shorter "
+                "sequences."
             )
         return layout
 
@@ -74,4 +76,4 @@ class StepIndexed(Bindable):
 
 def tells_steps(layer: nnx.Module) -> bool:
     """Whether a layer gives other results at other steps of the same input."""
-    return any(isinstance(m, StepIndexed) and m.steps is not None for _, m in nnx.iter_modules(layer))
+    return any(isinstance(m, StepIndexed) and m.steps is not None for _, m in modules(layer))

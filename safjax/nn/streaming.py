@@ -14,7 +14,7 @@ from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
 from safjax.nn.module import SpikingModule
 from safjax.nn.shapes import bound_or_explained, reading
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 from safjax.nn.task import check_arrays, check_net, started
 from safjax.rules import Rule, bptt
 from safjax.schedules import WholeSequence
@@ -120,7 +120,7 @@ def _inference(state: Any) -> Rule:
 
 
 def _refuse_whole_sequences(net: nnx.Module) -> None:
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         if isinstance(module, SpikingModule) and not module.stepwise:
             raise ValueError(
                 f"{type(module).__name__} at '{join(path)}' computes all steps of a sequence at once, so this net "

@@ -18,7 +18,7 @@ from safjax.nn.module import Binding, SpikingModule
 from safjax.nn.outside import refused_outside
 from safjax.nn.plain import plain_attributes, refuse_changed
 from safjax.nn.shared_weights import refuse_batched_weights, refuse_shared_weights
-from safjax.nn.states import join, split
+from safjax.nn.states import join, modules, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
 
@@ -58,7 +58,7 @@ class Synapse(SpikingModule):
       >>> from flax import nnx
       >>> from safjax.nn import LIF, LeakyReadout, Synapse
       >>> pooled = nnx.Sequential(lambda x: safjax.ops.avg_pool(x, (2, 2)), nnx.Conv(1, 3, (3, 3), rngs=nnx.Rngs(0)))
-      >>> net = nnx.Sequential(Synapse(pooled), LIF(), Synapse(lambda x: x.reshape(len(x), -1)), LeakyReadout())
+      >>> net = nnx.Sequential(Synapse(pooled), LIF(), Synapse(lambda x: x.reshape(x.shape[0], -1)), LeakyReadout())
       >>> safjax.predict(net, jnp.ones((5, 8, 8, 1)), steps=4).shape
       (4, 5, 48)
     """
@@ -162,7 +162,7 @@ class Synapse(SpikingModule):
         return message
 
     def _refuse_neurons(self) -> None:
-        for path, module in nnx.iter_modules(self.layer):
+        for path, module in modules(self.layer):
             if isinstance(module, SpikingModule):
                 where = self.bound().path
                 self.bound().refusals.stop(
@@ -199,7 +199,7 @@ class Synapse(SpikingModule):
     def _refuse_statistics(self) -> None:
         """Of a mean they are those of all steps; moved spikes would change them."""
         rule, one_map = self.bound().rule, self.bound().propagation.one_map
-        for _, norm in nnx.iter_modules(self.layer):
+        for _, norm in modules(self.layer):
             if isinstance(norm, BatchNorm) and not norm.use_running_average:
                 where = norm.bound().path
                 norm.bound().refuse(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.losses import is_of_sequence, records_for, timed_in
-from safjax.nn.binding import Bound
+from safjax.nn.bound import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.padding import check_lengths, check_padded
@@ -44,7 +44,7 @@ def make_task(
 
     Where the rule refuses the net, and it is for `training`, the error names the rules that train it.
     """
-    static, length = steps is not None, steps if steps is not None else len(jax.tree.leaves(x)[0])
+    static, length = steps is not None, steps if steps is not None else jax.tree.leaves(x)[0].shape[0]
     _check_targets(targets, length)
     one = one_step(x, static)
     if lengths is not None:
@@ -63,6 +63,7 @@ def make_task(
     task = Task(
         start=lambda params: begun(bound, params, state)[0],
         step=bound.step if rates else _without_rates(bound.step),
+        rest=bound.rest if rates or bound.rest is None else _without_rates(bound.rest),
         loss=explained_loss(loss, read),
         targets=targets,
         constants=constants,
@@ -217,7 +218,7 @@ def check_call(net: Any, x: Any, steps: Any, rule: Rule, key: Any, state: Any = 
     if any(leaf.size == 0 for leaf in jax.tree.leaves(x)):
         shapes = [leaf.shape for leaf in jax.tree.leaves(x)]
         raise ValueError(f"x is empty, {shapes}: expected one example or more, since a mean over none is not defined.")
-    length = steps if steps is not None else len(jax.tree.leaves(x)[0])
+    length = steps if steps is not None else jax.tree.leaves(x)[0].shape[0]
     check_state(state, rule, length)
     if lengths is not None:
         check_lengths(lengths, length, jax.tree.leaves(x)[0].shape[steps is None], state is not None)

@@ -9,7 +9,7 @@ from safjax.neurons import AfterDecay, ResetTo
 from safjax.nn.module import SpikingModule
 from safjax.nn.neurons import Neuron
 from safjax.nn.refusing import Refusals
-from safjax.nn.states import flat, join
+from safjax.nn.states import flat, join, modules
 from safjax.rules import Rule
 
 
@@ -19,7 +19,7 @@ def refuse_unlearned(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
         _refuse_neurons(net, rule, refusals)
     if rule.schedule.sees_all_steps or rule.propagation.accumulates or rule.propagation.whole_sequence:
         return
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         for name, number, effect in _carried(module):
             if isinstance(number, nnx.Param):
                 refusals.refuse(
@@ -31,7 +31,7 @@ def refuse_unlearned(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
 
 
 def _refuse_neurons(net: nnx.Module, rule: Rule, refusals: Refusals) -> None:
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         # What a surrogate learns is refused with the neurons' cell.
         own = flat(nnx.state(module, nnx.Param)) if isinstance(module, Neuron) else {}
         for name in own:

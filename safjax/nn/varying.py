@@ -8,7 +8,7 @@ from flax import nnx
 from safjax.dependence import Labels, Learned
 from safjax.nn.entries import CHANGED, INPUT, READ, entries
 from safjax.nn.module import Binding, SpikingModule
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 from safjax.rules import Course, Rule
 
 
@@ -23,7 +23,7 @@ def discover_varying(net: nnx.Module, rule: Rule, course: Course, x: Any) -> Non
     if not (propagation.whole_sequence or propagation.accumulates):
         return
     entered = entries(net, x, propagation.whole_sequence and not course.static)
-    for path, module in nnx.iter_modules(net):
+    for path, module in modules(net):
         if not isinstance(module, SpikingModule) or join(path) not in entered:
             continue
         where, inputs = f"the {type(module).__name__} at '{join(path)}'", []

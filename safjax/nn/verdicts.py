@@ -10,11 +10,12 @@ from flax import nnx
 
 from safjax.differentiable import surely_differentiable
 from safjax.nn.batch_norm import needs_all_steps
-from safjax.nn.binding import Bound, bind
+from safjax.nn.binding import bind
+from safjax.nn.bound import Bound
 from safjax.nn.carrying import begun
 from safjax.nn.refusing import Reason, Refusals
 from safjax.nn.shapes import Reading, bound_or_explained
-from safjax.nn.states import join
+from safjax.nn.states import join, modules
 from safjax.rules import RULES, Rule, bptt, eventprop, rate_backprop
 from safjax.task import Task
 
@@ -81,6 +82,7 @@ class Trial(NamedTuple):
             task = Task(
                 start=lambda params: begun(bound, params, None)[0],
                 step=bound.step,
+                rest=bound.rest,
                 loss=_some_loss,
                 targets=(),
                 constants=begun(bound, params, None)[1],
@@ -113,7 +115,7 @@ class Enquiry:
     def __init__(self, trial: Trial, collecting: bool = True):
         self._trial, self._collecting = trial, collecting
         # Parameters that change from step to step matter to such layers alone.
-        self._moving = any(needs_all_steps(module) for _, module in nnx.iter_modules(trial.make()))
+        self._moving = any(needs_all_steps(module) for _, module in modules(trial.make()))
         self._found: dict[Any, tuple[Bound | None, tuple[Reason, ...]]] = {}
 
     def like(self, rule: Rule) -> Rule:
@@ -145,7 +147,8 @@ class Enquiry:
 
     def _kind(self, rule: Rule) -> Any:
         moving = self._moving and rule.schedule.updates(self._trial.steps) > 1
-        return rule.propagation.refuses_as, rule.schedule.sees_all_steps, moving
+        part = rule.schedule.part(self._trial.steps)
+        return rule.propagation.refuses_as, rule.schedule.sees_all_steps, moving, part
 
 
 def _surely_differentiable(bound: Bound) -> bool:

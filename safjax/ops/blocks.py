@@ -8,6 +8,7 @@ Image n is in block n mod (number of blocks): of a batch that lies on several de
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,12 @@ BLOCK = 1 << 21
 """Bytes of input and output of a block, about a core's second-level cache."""
 
 
-def by_blocks(function: Callable[[jax.Array], jax.Array], x: jax.Array, count: int) -> jax.Array:
-    """function(x), x[N, ...] ↦ [N, ...], image by image the same, in `count` blocks."""
-    if count == 1:
+def by_blocks(function: Callable[[Any], Any], x: Any, count: int) -> Any:
+    """function(x), x[N, ...] ↦ [N, ...], image by image the same, in `count` blocks; trees of arrays as well.
+
+    All at once where `has_placed_axes`: there a loop's state needs a type that says how it is placed.
+    """
+    if count == 1 or has_placed_axes(*jax.tree.leaves(x)):
         return function(x)
     x = jax.tree.map(lambda a: a.reshape(len(a) // count, count, *a.shape[1:]), x)
 
@@ -49,15 +53,24 @@ def summed_over_blocks(
     return lax.fori_loop(0, count, lambda i, total: total + block(i), jnp.zeros(one.shape, one.dtype))
 
 
+def has_placed_axes(*arrays: jax.Array) -> bool:
+    """Whether types say how values are placed: on a mesh with explicit axes, or in `shard_map` with its check."""
+    types = [jax.typeof(a) for a in arrays]
+    meshes = [jax.sharding.get_abstract_mesh(), *(t.sharding.mesh for t in types)]
+    return any(mesh.explicit_axes for mesh in meshes) or any(t.manual_axis_type.varying for t in types)
+
+
 def blocks_of(images: int, bytes_of_one: int, at_least: int = 1) -> int:
     """Into how many blocks a batch is cut: a divisor of its size, no more than four times the number that would fit.
 
     Args:
-      images: N.
+      images: N; of one that is not known yet, as in a program that is exported for any batch, no blocks are made.
       bytes_of_one: of what goes in and what comes out.
       at_least: blocks. Two keep the compiler from fusing the function into each of its readers, of which every one
         would compute it again: on CPU it does not respect `jax.lax.optimization_barrier`.
     """
+    if not isinstance(images, int) or images == 0:
+        return 1
     wanted = min(images, max(at_least, -(-images * bytes_of_one // BLOCK)))
     count = next(c for c in range(wanted, images + 1) if images % c == 0)
     return count if count <= 4 * wanted else 1

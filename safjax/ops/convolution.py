@@ -21,7 +21,9 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from safjax.ops import convolution_formulas as formulas
+from safjax.ops.blocks import has_placed_axes
 from safjax.ops.convolution_formulas import Window
+from safjax.portable import by_platform, is_portable
 
 
 def conv_general_dilated(
@@ -69,7 +71,7 @@ def conv_general_dilated(
         "preferred_element_type": preferred_element_type,
         "out_sharding": out_sharding,
     }
-    if not _is_covered(lhs, rhs, options):
+    if is_portable() or not _is_covered(lhs, rhs, options):
         return lax.conv_general_dilated(lhs, rhs, **options)
     dilation = (1,) * (lhs.ndim - 2) if rhs_dilation is None else tuple(rhs_dilation)
     if isinstance(padding, str):
@@ -90,7 +92,7 @@ def conv_general_dilated(
 
 def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool:
     """Whether the gradients of this module apply. Raises what the stock function raises for unfit arguments."""
-    if options["out_sharding"] is not None or options["batch_group_count"] != 1 or _has_placed_axes(lhs, rhs):
+    if options["out_sharding"] is not None or options["batch_group_count"] != 1 or has_placed_axes(lhs, rhs):
         return False
     out = jax.eval_shape(partial(lax.conv_general_dilated, **options), lhs, rhs)
     labels = lax.conv_dimension_numbers(lhs.shape, rhs.shape, options["dimension_numbers"])
@@ -102,17 +104,10 @@ def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool
     )
 
 
-def _has_placed_axes(*arrays: jax.Array) -> bool:
-    """Whether types say how values are placed: on a mesh with explicit axes, or in `shard_map` with its check."""
-    types = [jax.typeof(a) for a in arrays]
-    meshes = [jax.sharding.get_abstract_mesh(), *(t.sharding.mesh for t in types)]
-    return any(mesh.explicit_axes for mesh in meshes) or any(t.manual_axis_type.varying for t in types)
-
-
 # Traced once for each window and shape, whatever net, rule or step it stands in; `inline` leaves no trace of the jit.
 @partial(jax.jit, static_argnums=2, inline=True)
 def _value(x, w, window: Window):
-    return lax.platform_dependent(
+    return by_platform(
         x, w, cpu=partial(formulas.forward, window=window), default=partial(formulas.convolve, window=window)
     )
 
@@ -142,7 +137,7 @@ def _input_gradient(w, δ, window):
 
     if window.groups > 1 and w.shape[-1] // window.groups < 8:
         return stock(w, δ)  # The fast path is slow for thin groups: 27 ms against 1.4 ms for 128 groups of one channel.
-    return lax.platform_dependent(w, δ, cpu=ours, default=stock)
+    return by_platform(w, δ, cpu=ours, default=stock)
 
 
 @partial(jax.jit, static_argnums=2, inline=True)
@@ -154,4 +149,4 @@ def _weight_gradient(x, δ, window):
     def ours(x, δ):
         return formulas.weight_gradient(x, δ, window).astype(x.dtype)
 
-    return lax.platform_dependent(x, δ, cpu=ours, default=stock)
+    return by_platform(x, δ, cpu=ours, default=stock)

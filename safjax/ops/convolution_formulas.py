@@ -21,6 +21,14 @@ from jax.typing import DTypeLike
 
 from safjax.ops import winograd
 from safjax.ops.blocks import blocks_of, by_blocks, summed_over_blocks
+from safjax.ops.column_groups import (
+    apart,
+    kernel_gradient,
+    kernel_of_groups,
+    padded_to_groups,
+    together,
+    window_of_groups,
+)
 from safjax.ops.few_channels import one_channel_weight_gradient, scattered_input_gradient, shifted_sum
 
 FEW = 16
@@ -101,7 +109,8 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
 def _as_it_stands_or_in_long_rows(x, w, window):
     batch, *out = jax.eval_shape(lambda: convolve(x, w, window)).shape
-    if not gains_by_long_rows(x.shape[-1], out, window):
+    # Rows as long as a batch that is not known yet would have windows that are not known yet.
+    if not isinstance(batch, int) or not gains_by_long_rows(x.shape[-1], out, window):
         return convolve(x, w, window)
     low, high = window.padding[-1]
     long = replace(
@@ -152,9 +161,22 @@ def input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     x = jax.ShapeDtypeStruct((len(δ), *window.image, window.groups * w.shape[-2]), δ.dtype)
     if window.groups == 1 and (w.shape[-2] < FEW or prod(window.kernel) == 1):
         # A sum of shifted arrays would be fused into its readers as well, see `forward`.
-        at_least = 1 if prod(window.kernel) == 1 else 2
-        return by_blocks(lambda δ: scattered_input_gradient(w, δ, window), δ, _blocks(x, δ, at_least))
+        count = _blocks(x, δ, at_least=1 if prod(window.kernel) == 1 else 2)
+        if gains_by_pairs(δ.shape[-2], window):
+            pairs, kernel = window_of_groups(window, δ.shape[-2], 2), kernel_of_groups(w, 2)
+            return apart(by_blocks(lambda δ: scattered_input_gradient(kernel, δ, pairs), together(δ, 2), count), 2)
+        return by_blocks(lambda δ: scattered_input_gradient(w, δ, window), δ, count)
     return by_blocks(lambda δ: _correlated(w, δ, window), δ, _blocks(x, δ))
+
+
+def gains_by_pairs(out: int, window: Window) -> bool:
+    """Whether pairs of columns are possible and their products quicker to scatter.
+
+    Measured on one core for 12 channels: with 5×5 kernels 0.68 of the time. The zeros in kernels of three columns cost
+    what fewer and longer terms save.
+    """
+    even = all(n % 2 == 0 for n in (out, window.image[-1], window.padding[-1][0]))
+    return even and window.strides[-1] == window.dilation[-1] == 1 and window.kernel[-1] >= 5
 
 
 def _correlated(w, δ, window):
@@ -198,16 +220,30 @@ def weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
 def _blocks(x: Any, y: Any, at_least: int = 1) -> int:
     """How many blocks of images make a convolution's input and output small enough for the cache."""
     one = sum(prod(a.shape[1:]) * a.dtype.itemsize for a in (x, y))
-    return blocks_of(len(x), one, at_least) if len(x) else 1
+    return blocks_of(x.shape[0], one, at_least)
 
 
 def _contracted(x, δ, window):
+    if x.shape[-1] == 1 and (size := columns_together(δ.shape[-2], window)) > 1:
+        x, groups = padded_to_groups(x, δ.shape[-2], window, size)
+        return kernel_gradient(_contracted(x, together(δ, size), groups), window.kernel[-1], size)
     if x.ndim == 4 and x.shape[-1] == 1:
         return one_channel_weight_gradient(x, δ, window)
     # Double precision has no fast 1-D convolution. With one row the convolution becomes a matrix product.
     if x.ndim == 3 or δ.dtype == jnp.float64:
         return weight_gradient_by_rows(x[:, None], δ[:, None], window.with_unit_axis())[0]
     return weight_gradient_by_rows(x, δ, window)
+
+
+def columns_together(out: int, window: Window) -> int:
+    """How many columns of a single channel are quickest taken together, 1 where none can be.
+
+    Measured on one core: pairs take 0.5 to 0.7 of the time of `one_channel_weight_gradient`, with kernels of five
+    columns four together 0.5.
+    """
+    if window.strides[-1] != 1 or window.dilation[-1] != 1 or window.kernel[-1] < 3 or out % 2:
+        return 1
+    return 4 if window.kernel[-1] >= 5 and out % 4 == 0 else 2
 
 
 def weight_gradient_by_rows(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:

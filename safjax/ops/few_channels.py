@@ -28,7 +28,7 @@ def shifted_sum(x: jax.Array, w: jax.Array, window: Any, out: Sequence[int]) -> 
     dtype = jnp.result_type(x, w) if window.dtype is None else window.dtype
     x, w = widened(x), widened(w)
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in window.padding), (0, 0, 0)])
-    total = jnp.zeros((len(x), *out, w.shape[-1]), x.dtype)
+    total = jnp.zeros((x.shape[0], *out, w.shape[-1]), x.dtype)
     for offset in product(*map(range, window.kernel)):
         start = [d * k for d, k in zip(window.dilation, offset, strict=True)]
         entry = x[:, *(slice(a, a + m) for a, m in zip(start, out, strict=True))]

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from safjax.ops.blocks import blocks_of, by_blocks
+from safjax.long_rows import SHORT
+from safjax.ops.blocks import blocks_of, by_blocks, has_placed_axes
 from safjax.ops.pooling import Pads, checked_window
 
 
@@ -89,12 +90,24 @@ def _forward(x, window, strides, pads):
 def _backward(window, strides, pads, residuals, error):
     index, like = residuals
     image = like.shape[1:-1]
-    if strides == window and not any(map(any, pads)):
-        return (_to_tiles(index, error, window, image),)
+    # Where types say how values are placed, the reshape of tiles is refused.
+    if strides == window and not any(map(any, pads)) and not has_placed_axes(index):
+        count = _gradient_blocks(len(index), like)
+        return (by_blocks(lambda kept: _to_tiles(*kept, window, image), (index, error), count),)
     return (_to_windows(index, error, window, strides, pads, image),)
 
 
 _pooled.defvjp(_forward, _backward)
+
+
+def _gradient_blocks(images, like):
+    """In blocks, two at least, the gradient is computed once, and not again for each of its readers.
+
+    Where loops run over many channels, computing it again is quicker than writing and reading it.
+    """
+    if images == 0 or like.shape[-1] >= SHORT:
+        return 1
+    return blocks_of(images, prod(like.shape[1:]) * like.dtype.itemsize, at_least=2)
 
 
 def _with_index(x, window, strides, pads):
@@ -105,7 +118,7 @@ def _with_index(x, window, strides, pads):
     entries = []
     for offset in product(*map(range, window)):
         stops = [o + s * (m - 1) + 1 for o, s, m in zip(offset, strides, out, strict=True)]
-        entries.append(lax.slice(x, (0, *offset, 0), (len(x), *stops, x.shape[-1]), (1, *strides, 1)))
+        entries.append(lax.slice(x, (0, *offset, 0), (x.shape[0], *stops, x.shape[-1]), (1, *strides, 1)))
     largest = functools.reduce(jnp.maximum, entries)
     index = jnp.full(largest.shape, len(entries) - 1, jnp.uint8)
     for place in range(len(entries) - 2, -1, -1):

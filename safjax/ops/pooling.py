@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from safjax.portable import by_platform
 from safjax.precision import widened
 
 Pads = tuple[tuple[int, int], ...]
@@ -47,7 +48,7 @@ def avg_pool(
         tiled = functools.partial(_mean_of_tiles, window=window)
         # The mean of bfloat16 is taken in float32 by both.
         added = functools.partial(_mean_of_windows, window=window, strides=strides, pads=pads)
-        return lax.platform_dependent(x, tpu=lambda x: added(widened(x)).astype(x.dtype), default=tiled)
+        return by_platform(x, tpu=lambda x: added(widened(x)).astype(x.dtype), default=tiled)
     return _mean_of_windows(x, window, strides, pads)
 
 

@@ -97,7 +97,7 @@ def weight_gradient(x: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
 def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding) -> jax.Array:
     """The convolution of x with U, [16, C, O]."""
     x, height, width = _padded(x, padding)
-    batch, rows, columns, features = len(x), -(-height // 2), -(-width // 2), kernels.shape[-1]
+    batch, rows, columns, features = x.shape[0], -(-height // 2), -(-width // 2), kernels.shape[-1]
 
     def block(y, start, count):
         products = jnp.matmul(_on_both_axes(_to_input, _entries(x, start, count, 4), columns), kernels)
@@ -134,7 +134,8 @@ def _padded(x: jax.Array, padding: Padding, zero: Any = 0) -> tuple[jax.Array, i
 
 def _over_blocks(block: Callable[[Any, Any, int], Any], state: Any, rows: int, row_size: int) -> Any:
     """block(state, first row, rows of a block) for one block of rows of tiles after the other."""
-    count = max(c for c in range(1, rows + 1) if rows % c == 0 and (c == 1 or c * row_size <= BLOCK))
+    fits = [c for c in range(2, rows + 1) if isinstance(row_size, int) and c * row_size <= BLOCK]
+    count = max([1, *(c for c in fits if rows % c == 0)])
     if count == rows:
         return block(state, 0, rows)
     return lax.fori_loop(0, rows // count, lambda i, state: block(state, i * count, count), state)

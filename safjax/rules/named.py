@@ -38,22 +38,13 @@ def bptt(
       segments: K, into how many parts of equal length the sequence is divided (the last may be shorter). Only the
         neurons' states at their beginnings are kept, and each part is computed a second time in the backward pass:
         memory of K states and T / K steps, least at K ≈ √T, for a third more computation (Chen, Xu, Zhang & Guestrin,
-        "Training deep nets with sublinear memory cost", 2016, Sec. 4). The gradient is the same. Step by step only.
+        "Training deep nets with sublinear memory cost", 2016, Sec. 4). The gradient is the same. With `layerwise` each
+        part is computed layer by layer, and a net is refused that has to see all steps at once.
 
     Raises:
-      ValueError: `layerwise` together with `remat` or `segments`; or `segments` is no positive whole number.
+      ValueError: `layerwise` together with `remat`; or `segments` is no positive whole number.
     """
-    if segments is not None and (not isinstance(segments, int) or isinstance(segments, bool) or segments < 1):
-        raise ValueError(
-            f"bptt(segments={segments!r}): expected a whole number ≥ 1, into how many parts the sequence is divided, "
-            "for instance 10 for 100 steps. Write segments=None to keep all steps."
-        )
-    if layerwise and segments is not None:
-        raise ValueError(
-            f"bptt(layerwise=True, segments={segments}): segments are parts of a loop over time, and layer by layer "
-            f"there is none. Write bptt(segments={segments}), or exodus(), which has the same gradient and keeps one "
-            "array a layer."
-        )
+    _check_segments("bptt", segments)
     if layerwise and remat:
         raise ValueError(
             "bptt(layerwise=True, remat=True): rematerialisation computes a time step a second time, and layer by "
@@ -61,11 +52,11 @@ def bptt(
             "one array a layer."
         )
     if layerwise:
-        return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer())
+        return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer(segments, remat=True))
     return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat, segments))
 
 
-def exodus(*, parallel: bool = False) -> Rule:
+def exodus(*, parallel: bool = False, segments: int | None = None, remat: bool = False) -> Rule:
     """Layer by layer; the exact gradient of BPTT, reset included, in closed form for each neuron. Memory O(T).
 
         e[t] = σ[t] g[t] + λ (1 − θσ[t]) e[t+1]
@@ -74,16 +65,45 @@ def exodus(*, parallel: bool = False) -> Rule:
 
     Args:
       parallel: solve the recurrence by an associative scan; see `safjax.neurons.lif_sequence`.
+      segments: K, into how many parts of equal length the sequence is divided (the last may be shorter). Each part is
+        computed layer by layer; e at its end comes from the part after it. The gradient is the same. Of all steps only
+        the neurons' potentials are kept, from which spikes and slopes are had again without synapses; all else, such as
+        a layer's currents, errors and pooled maps, is in memory for T / K steps. A net that has to see all steps at
+        once (attention over time, `PSN`, BatchNorm(over="time") in training) is refused.
+      remat: with `segments`, keep the neurons' states at the beginnings of the parts instead of all potentials, and
+        compute each part a second time: memory of K states and T / K steps, for a third more computation.
+
+    Raises:
+      ValueError: `segments` is no positive whole number; `remat` without it.
     """
-    return Rule("exodus", SequencePropagation(closed_form=True, parallel=parallel), LayerByLayer())
+    propagation = SequencePropagation(closed_form=True, parallel=parallel)
+    return Rule("exodus", propagation, _in_segments("exodus", segments, remat))
 
 
-def slayer(*, parallel: bool = False) -> Rule:
+def slayer(*, parallel: bool = False, segments: int | None = None, remat: bool = False) -> Rule:
     """As `exodus`, but the reset is ignored in the gradient: e[t] = σ[t] g[t] + λ e[t+1]. Memory O(T).
 
     Shrestha & Orchard, "SLAYER: spike layer error reassignment in time", 2018.
     """
-    return Rule("slayer", SequencePropagation(True, True, parallel), LayerByLayer())
+    return Rule("slayer", SequencePropagation(True, True, parallel), _in_segments("slayer", segments, remat))
+
+
+def _in_segments(rule: str, segments: int | None, remat: bool) -> LayerByLayer:
+    _check_segments(rule, segments)
+    if remat and segments is None:
+        raise ValueError(
+            f"{rule}(remat=True): the parts of a sequence that are computed a second time are its segments. Write "
+            f"{rule}(segments=10, remat=True) for ten of them."
+        )
+    return LayerByLayer(segments, remat)
+
+
+def _check_segments(rule: str, segments: int | None) -> None:
+    if segments is not None and (not isinstance(segments, int) or isinstance(segments, bool) or segments < 1):
+        raise ValueError(
+            f"{rule}(segments={segments!r}): expected a whole number ≥ 1, into how many parts the sequence is divided, "
+            "for instance 10 for 100 steps. Write segments=None to keep all steps."
+        )
 
 
 def sltt(*, sampled: int | None = None) -> Rule:

@@ -1,7 +1,9 @@
 """The contract between a rule and the layers: what travels, and how synapses, neurons and readouts treat it.
 
-Every method is a pure function. States are None before the first step; a method that meets None starts from zeros, so
-nobody else needs to know shapes. f(w, *x) is a synapse's function of its weights and its inputs, one or several.
+Every method is a pure function. A method that is given None for a state starts from zeros, except `neuron`, whose first
+state is what `start` gives. So shapes are found by one call with None. A loop, whose carry keeps its form, is given
+zeros of these shapes, and of neurons their start. f(w, *x) is a synapse's function of its weights and its inputs, one
+or several.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,6 +41,7 @@ class Course(NamedTuple):
         on.
       padded: whether members of the batch have lengths of their own.
       readout: the one decay of the net's leaky readouts, 0 where it has none; None where they differ or learn it.
+      part_of: the steps of the call of which these are computed together; None where they are all of them.
     """
 
     decay: Any
@@ -48,6 +51,12 @@ class Course(NamedTuple):
     open: bool = False
     padded: bool = False
     readout: Any = None
+    part_of: int | None = None
+
+    @property
+    def all_steps(self) -> int:
+        """The steps of the call."""
+        return self.steps if self.part_of is None else self.part_of
 
 
 class Propagation(Protocol):

@@ -30,6 +30,7 @@ from safjax.precision import widened
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_closed_form
 from safjax.rules.spikes import ReadoutState, SpikePropagation, height, spiking_readout
+from safjax.segments import dear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,11 @@ class SequencePropagation:
 
     def refusal(self, cell: Any, current: Sequence | Kept, course: Course) -> str | None:
         del current
+        if course.part_of is not None and not hasattr(cell, "step"):
+            return (
+                "computes these neurons over all steps of a sequence at once, but was told to go in segments; leave "
+                "segments out, or use neurons that go step by step, such as LIF, ALIF or SlidingPSN"
+            )
         if course.open and not hasattr(cell, "step"):
             return (
                 "computes these neurons over all steps of a sequence at once, so they cannot go on from the state of "
@@ -106,9 +112,9 @@ class SequencePropagation:
         return True
 
     def encode(self, state: Any, x: jax.Array, course: Course) -> tuple[Any, Sequence]:
-        if len(x) == course.batch * course.steps:
+        if x.shape[0] == course.batch * course.steps:
             return state, Sequence(x.reshape(course.steps, course.batch, *x.shape[1:]), course.steps, False)
-        if len(x) == course.batch:
+        if x.shape[0] == course.batch:
             return state, Sequence(x, course.steps, True)
         raise ValueError(
             f"A layer-by-layer rule met an array of shape {x.shape} before a spiking layer. With a batch of "
@@ -173,7 +179,7 @@ class SequencePropagation:
             spikes = cell.fire_sequence(currents)
             return None, spikes, recorded_sequence(pick, cell, currents, spikes)
         steps, recording = current.still_steps, Recording(cell, pick)
-        last, (spikes, records) = run_cell(recording, current.value, steps, self.detach_reset, state)
+        last, (spikes, records) = run_cell(recording, dear(current.value), steps, self.detach_reset, state)
         return None if state is None else last, spikes, records
 
     def _closed_form(self, current: Sequence, cell: LIFCell, membrane: jax.Array | None) -> tuple:
@@ -182,7 +188,7 @@ class SequencePropagation:
 
     def _filter(self, current: Sequence, decay: Any, before: jax.Array | None) -> Sequence:
         """i[t] = α i[t−1] + I[t], linear: autodiff gives its closed form."""
-        currents = widened(current.unrolled())
+        currents = widened(dear(current.unrolled()))
         if before is not None:
             currents = currents.at[0].add(decay * before)
 

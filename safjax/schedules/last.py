@@ -11,7 +11,11 @@ from safjax.schedules.schedule import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class LastStep(Schedule):
-    """L = L[T]: T − 1 steps forward without any gradient, then one step differentiated. Memory O(1)."""
+    """L = L[T]: T − 1 steps forward without any gradient, then one step differentiated. Memory O(1).
+
+    As under every schedule that goes step by step, `task.start` gives the whole state of rest, since the first step of
+    the loop reads arrays too (see `safjax.task.Task`).
+    """
 
     @property
     def last_step_only(self) -> bool:

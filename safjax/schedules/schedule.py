@@ -38,6 +38,11 @@ class Schedule(abc.ABC):
         """Whether the loss is that of the mean output; outputs are then one affine function of readouts for all T."""
         return False
 
+    def part(self, steps: int) -> int | None:
+        """How many of so many steps a net that is called for all of them is called for at once; None for all."""
+        del steps
+        return None
+
     def updates(self, steps: int) -> int:
         """How often `train` applies the optimizer in a sequence of so many steps: what an optax schedule counts."""
         del steps

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from safjax.loops import at_once, forward, prepare, run_of_all
+from safjax.loops import at_once, forward, in_parts, prepare, run_of_all
 from safjax.schedules.schedule import Schedule
 
 
@@ -41,15 +41,32 @@ class WholeSequence(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class LayerByLayer(Schedule):
-    """As `WholeSequence`, the net being called once with time folded into the batch. Memory O(T)."""
+    """As `WholeSequence`, the net being called once with time folded into the batch. Memory O(T).
+
+    Attributes:
+      segments: call it for one of so many parts of the sequence after the other, and compute the parts again in the
+        backward pass, one at a time; None calls it for all steps.
+      remat: compute all of a part again; else what takes synapses to compute is kept.
+    """
+
+    segments: int | None = None
+    remat: bool = False
 
     @property
     def sees_all_steps(self) -> bool:
         return True
 
+    def part(self, steps: int) -> int | None:
+        return None if self.segments is None else -(-steps // self.segments)
+
     def gradients(self, task, params, key):
+        part = self.part(task.steps)
+
         def objective(params):
-            carry, outputs, reports = at_once(task, params)
+            if part is None:
+                carry, outputs, reports = at_once(task, params)
+            else:
+                carry, outputs, reports = in_parts(task, params, part, not self.remat)
             value = task.sequence_loss(outputs, reports.records)
             return value, run_of_all(task, value, carry, outputs, reports)
 

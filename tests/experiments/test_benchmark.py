@@ -68,6 +68,7 @@ def processes(monkeypatch):
     return started
 
 
+@pytest.mark.slow
 def test_two_rows_in_processes_of_their_own(capsys, tmp_path, processes):
     flags = ["--network=dense", "--width=0.03", "--steps=3", "--batch-size=2", "--repeats=2", "--threads=1"]
     assert benchmark.main(["measure", *flags, "--methods", "bptt", "--unrolled", f"--output={tmp_path}"]) == 0

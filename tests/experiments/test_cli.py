@@ -135,6 +135,7 @@ def compiled_by(folder, *flags):
     return {path.name for path in folder.rglob("*update*-cache")}
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_for_the_next_run(tmp_path):
     """A file for the training step, under a folder for machines like this one; no other for the same net again."""
     first = compiled_by(tmp_path)

@@ -13,6 +13,7 @@ from tests import nets
 RULES = ("ottt_a", "saf_e", "slayer", "eprop")
 
 
+@pytest.mark.slow
 def test_a_tiny_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(compare, "SETTINGS", compare.SETTINGS[1:])
     numbers = {"nets": 2, "batch-size": 3, "updates": 3, "every": 2, "turns": 1}

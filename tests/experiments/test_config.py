@@ -138,7 +138,7 @@ BAD = [
         ("dataset", DATASETS),
         ("surrogate", SURROGATES),
         ("readout", READOUTS),
-        ("augmentation", {*AUGMENTATIONS, *CROPS}),
+        ("augmentation", {*AUGMENTATIONS, *CROPS, "sound"}),
         ("network", {"vgg", *RESNETS}),
     ],
 )

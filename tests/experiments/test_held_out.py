@@ -1,5 +1,6 @@
 """Training examples that are held out choose the best epoch, and the test has no part in it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -49,6 +50,16 @@ def test_who_is_held_out_depends_on_the_seed_alone():
     assert len(held_out(100, 1e-9, 0)[1]) == 1
 
 
+def test_groups_are_held_out_whole():
+    groups = np.random.default_rng(0).integers(0, 40, 200)
+    trained, chosen = held_out(200, 0.1, 3, groups)
+    assert sorted([*trained, *chosen]) == list(range(200)) and 17 <= len(chosen) <= 23
+    assert not set(groups[trained]) & set(groups[chosen])
+    assert set(groups[held_out(200, 0.1, 4, groups)[1]]) != set(groups[chosen])
+    for each, alone in zip(held_out(200, 0.1, 3, np.arange(200)), held_out(200, 0.1, 3), strict=True):
+        np.testing.assert_array_equal(each, alone)
+
+
 def test_without_any_nothing_changes():
     fed = images("none")
     assert not fed.chooses and fed.batches == 11 and held_out(COUNT, 0.0, 0) == (None, None)
@@ -75,6 +86,14 @@ def test_examples_published_to_choose_by_are_taken():
     assert set(numbers(fed.test_batches())) == set(range(30, 37))
     with pytest.raises(ConfigError, match="--held-out=0.2 .* has 8 that are published for that. Give --held-out=0"):
         feed_of(binned(True), config.changed(held_out=0.2))
+
+
+def test_of_what_is_made_of_one_recording_nothing_is_trained_on():
+    data = dataclasses.replace(binned(False), groups=np.repeat(np.arange(10), 3))
+    fed = feed_of(data, Config().changed(augmentation="none", batch_size=4, steps=2, held_out=0.2))
+    held = set(numbers(fed.held_out_batches()))
+    assert len(held) == 6 and all({i // 3 * 3 + k for k in range(3)} <= held for i in held)
+    assert not held & set(numbers(fed.train_batches(1)))
 
 
 def test_spike_times_are_held_out_too():

@@ -14,6 +14,8 @@ from experiments.config import ConfigError, Training
 from experiments.training.optimizers import learning_rate, make_optimizer
 from safjax.rules import RULES
 from tests import nets
+from tests.heard import Heard
+from tests.tables import DEEP
 
 CONFIG, STEPS = Training(learning_rate=0.5, momentum=0.0), 3
 BATCHES = 8
@@ -111,10 +113,10 @@ def test_rate_stays_while_batches_are_accumulated():
 
 
 def trained(config, x, labels, size, batches):
-    """The parameters after so many batches of a dense net, `size` examples in each."""
+    """The parameters after so many batches of a dense net, `size` examples in each; one that the rule can train."""
     rule = RULES[config.method]()
     step = safjax.train_step(nets.loss, rule, make_optimizer(config, rule, batches, nets.STEPS), steps=nets.STEPS)
-    net = nets.Dense()
+    net = nets.Dense() if config.method in DEEP else Heard()
     opt_state = step.init(net)
     for first in range(0, batches * size, size):
         rows = slice(first, first + size)

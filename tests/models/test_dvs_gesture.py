@@ -43,15 +43,19 @@ def test_published_parameter_count():
     assert convolutions + norms + dense == 1_698_926 == count - 7
 
 
-def test_layers_and_shapes_and_who_trains_it():
+def test_layers_and_shapes():
     net = SMALL(rngs=nnx.Rngs(0))
     run = jax.eval_shape(lambda: safjax.simulate(net, events()).spikes)
     shapes = [(16, 16, 4), (8, 8, 4), (4, 4, 4), (2, 2, 4)]
     assert [s.shape[2:] for s in run.values()] == [(32, 32, 4), *shapes, (512,), (110,)]
-    published = DVSGestureNet(channels=4, size=32, rngs=nnx.Rngs(0))
-    assert safjax.check(published, events()).trained_by == TRAINED_BY
     by_step = safjax.value_and_grad(lambda o, _: jnp.mean(o), rules.sltt())
     jax.eval_shape(lambda: by_step(SMALL(over="step", rngs=nnx.Rngs(0)), events(), LABELS)[1])
+
+
+@pytest.mark.slow
+def test_who_trains_it():
+    published = DVSGestureNet(channels=4, size=32, rngs=nnx.Rngs(0))
+    assert safjax.check(published, events()).trained_by == TRAINED_BY
 
 
 def test_ten_neurons_vote_for_each_class():

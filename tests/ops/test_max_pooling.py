@@ -50,6 +50,21 @@ def test_the_first_of_several_largest_gets_the_gradient():
     np.testing.assert_array_equal(jax.grad(lambda x: max_pool(x, (2, 2)).sum())(jnp.asarray(x)), expected)
 
 
+@pytest.mark.parametrize("kind", ["explicit", "shard_map"])
+def test_where_types_say_how_values_are_placed(kind):
+    """There the gradient has no loop over blocks of images, whose state would have another type, and no tiles."""
+    axis = jax.sharding.AxisType.Explicit if kind == "explicit" else jax.sharding.AxisType.Auto
+    mesh, x = jax.make_mesh((1,), ("data",), axis_types=(axis,)), jnp.arange(128.0).reshape(4, 4, 4, 2) % 5
+    gradient = jax.grad(lambda x: (max_pool(x, (2, 2)) ** 2).sum())
+    assert "scan" in str(jax.make_jaxpr(gradient)(x))
+    placed = gradient
+    if kind == "shard_map":
+        placed = jax.shard_map(gradient, mesh=mesh, in_specs=jax.P("data"), out_specs=jax.P("data"))
+    with jax.set_mesh(mesh):
+        there = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.P("data")))
+        np.testing.assert_array_equal(jax.jit(placed)(there), gradient(x))
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.int8, jnp.bool_])
 def test_keeps_the_dtype(dtype):
     x = jnp.ones((2, 4, 5, 3), dtype)

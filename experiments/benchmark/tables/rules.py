@@ -22,7 +22,7 @@ class Rules(NetworkOptions):
     steps: tuple[int, ...] = (2, 6, 12, 24, 48)
     """Time steps T, a table for each."""
     methods: tuple[str, ...] = tuple(RULES)
-    """Rules by name, bptt_layerwise, bptt_remat."""
+    """Rules by name, bptt_layerwise, bptt_remat, exodus_segments (24), exodus_segments_remat (12)."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,8 +12,9 @@ import numpy as np
 from experiments.config import ConfigError, Data
 from experiments.data.counts import accuracy_of_sums
 from experiments.data.events.chains import Chains, chains
+from experiments.data.events.heard import sound
 from experiments.data.examples import Examples, Made, Parts, Shape, Shown, refuse_unused
-from experiments.data.images.augment import Transform, compose, random_crop
+from experiments.data.images.augment import Transform, compose, random_crop, unchanged
 from experiments.data.images.images import check_labels, shown_steps
 from safjax.data import Split
 
@@ -38,6 +39,7 @@ class Binned:
       about: what is to be known of them, in lines.
       paired: whether the units are OFF and ON of each channel in turn.
       valid: the recordings published to choose by; None where there are none.
+      groups: whole numbers [N] of the training recordings, as of `Examples`; chains have groups of their own.
 
     Raises:
       ValueError: a label is none, or the parts have other bins or units.
@@ -50,6 +52,7 @@ class Binned:
     about: tuple[str, ...] = ()
     paired: bool = False
     valid: Split | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self):
         for split in ("train", "test", *(["valid"] if self.valid else [])):
@@ -76,8 +79,8 @@ class Binned:
         rate = None if pixels else float(np.clip(some.mean(), 1e-6, 1))
         shape = Shape(self.train.frames.shape[2:], len(train.classes), rate)
         made = functools.partial(_examples, scale=scale)
-        plain = made(self.train, train)
-        augmented = plain if transform is None else made(self.train, train, transform=transform)
+        plain = made(self.train, train)._replace(groups=self.groups if data.chain == 1 else train.groups)
+        augmented = plain if transform is None else plain._replace(make=_maker(scale, transform))
         baseline = functools.partial(_baseline, (self.train.frames, train), (self.test.frames, test))
         about = (*self.about, f"{len(train.classes)} classes: {', '.join(train.classes)}")
         valid = made(self.valid, self._chained("valid", data.chain)) if self.valid else None
@@ -89,14 +92,16 @@ class Binned:
     def _transform(self, data: Data) -> Transform | None:
         if data.image_size is not None:
             raise ConfigError(f"--image-size={data.image_size} crops images; of {self.name} give --pool instead.")
-        if data.augmentation == "none":
-            return None
-        if data.augmentation != "crop" or self.train.frames.ndim != 5:
-            possible = "crop or none" if self.train.frames.ndim == 5 else "none"
-            raise ConfigError(
-                f"--augmentation={data.augmentation} is not for the events of {self.name}. Give {possible}."
-            )
-        return compose(random_crop(max(1, self.train.frames.shape[2] // 12)))
+        pixels = self.train.frames.ndim == 5
+        match data.augmentation:
+            case "none":
+                return None
+            case "crop" if pixels:
+                return functools.partial(_alike, compose(random_crop(max(1, self.train.frames.shape[2] // 12))))
+            case "sound" if self.paired and not pixels:
+                return sound()
+        possible = "crop or none" if pixels else "sound or none" if self.paired else "none"
+        raise ConfigError(f"--augmentation={data.augmentation} is not for the events of {self.name}. Give {possible}.")
 
     def _shown(self, chained: Chains) -> tuple[Shown, ...]:
         # The first of each of some classes.
@@ -138,18 +143,21 @@ def _joined(frames: np.ndarray, members: np.ndarray) -> np.ndarray:
     return np.concatenate([frames[member] for member in members])
 
 
-def _examples(split: Split, chained: Chains, scale: float, transform: Transform | None = None) -> Examples:
-    frames, (members, labels, _) = split.frames, chained
+def _examples(split: Split, chained: Chains, scale: float) -> Examples:
+    frames, members, labels = split.frames, chained.members, chained.labels
 
     def read(index: int, steps: int | None, seed: tuple[int, ...]) -> tuple[np.ndarray, np.int32]:
         return _joined(frames, members[index]), labels[index]
 
+    return Examples(len(labels), _maker(scale), read=read)
+
+
+def _maker(scale: float, transform: Transform = unchanged) -> Callable[..., Made]:
     def make(key: jax.Array, held: Any, rows: tuple[jax.Array, jax.Array]) -> Made:
         counts, labels = rows
-        counts = counts if transform is None else _alike(transform, key, counts)
-        return Made(jnp.moveaxis(counts, 0, 1).astype(float) * scale, labels)
+        return Made(jnp.moveaxis(transform(key, counts), 0, 1).astype(float) * scale, labels)
 
-    return Examples(len(labels), make, read=read)
+    return make
 
 
 def _alike(transform: Transform, key: jax.Array, counts: jax.Array) -> jax.Array:

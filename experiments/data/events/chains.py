@@ -17,11 +17,14 @@ class Chains(NamedTuple):
       members: int64 [N, K], numbers of recordings in the order in which they come.
       labels: int32 [N].
       classes: names of the labels.
+      groups: whole numbers [N], of the recordings or sets of recordings; chains of one set differ in their order alone.
+        None where each example is for itself.
     """
 
     members: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    groups: np.ndarray | None = None
 
 
 def chains(labels: np.ndarray, classes: tuple[str, ...], length: int, seed: int) -> Chains:
@@ -53,4 +56,5 @@ def chains(labels: np.ndarray, classes: tuple[str, ...], length: int, seed: int)
     orders = list(itertools.permutations(range(length)))
     members = np.concatenate([sets[:, order] for order in orders])
     names = tuple(" then ".join(classes[k] for k in order) for order in orders)
-    return Chains(members, np.repeat(np.arange(len(orders), dtype=np.int32), count), names)
+    labels = np.repeat(np.arange(len(orders), dtype=np.int32), count)
+    return Chains(members, labels, names, np.tile(np.arange(count), len(orders)))

@@ -34,6 +34,11 @@ def compose(*transforms: Transform) -> Transform:
     return batch
 
 
+def unchanged(key: jax.Array, batch: jax.Array) -> jax.Array:
+    """The transform that changes nothing."""
+    return batch
+
+
 def random_crop(padding: int) -> Transform:
     """Shifts by up to `padding` pixels along each axis; what comes in at the edge is 0."""
 

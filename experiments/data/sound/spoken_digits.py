@@ -23,7 +23,7 @@ from safjax.data.datasets import Incomplete, Samples, fsdd
 NAME = "spoken_digits"
 HOMEPAGE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 FOLDER = "free-spoken-digit-dataset"
-BANDS, FLOOR = 32, 1e-2
+BANDS, FLOOR = 32, 1e-4
 
 
 class SpokenDigits:
@@ -50,7 +50,7 @@ class SpokenDigits:
             ) from None
         train, test = self._recordings(samples, "train"), self._recordings(samples, "test")
         without = dataclasses.replace(data, leave_out=None)
-        parts = Sequences(NAME, train, test, len(samples.classes)).parts(without)
+        parts = Sequences(NAME, train, test, len(samples.classes), paired=True).parts(without)
         return parts._replace(baseline=functools.partial(accuracy_of_counts, train, test))
 
     def _recordings(self, samples: Samples, split: str) -> Recordings:

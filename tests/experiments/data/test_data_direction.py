@@ -36,6 +36,10 @@ def test_both_directions_of_all_that_are_long_enough(data_dir):
     assert parts.shape[:2] == ((64,), 2) and "in 2 languages" in parts.about[0] and parts.shown[0].paired
     (forward, first), (backward, second) = (parts.train.read(index, None, (0,)) for index in (0, 1))
     assert (first, second) == (0, 1) and forward.shape == (100, 64)
+    # Both directions of what is said are held out together, in both languages.
+    groups = parts.plain.groups
+    assert all(len(set(groups[i : i + 2])) == 1 for i in range(0, parts.plain.size, 2))
+    assert np.bincount(groups).tolist() == [4] * (len(NAMES) - tested) and parts.train.groups is groups
     # What begins after the first step tells the direction: upwards or downwards through the bands.
     for events, sign in ((forward, 1), (backward, -1)):
         on = events[2:].reshape(98, 32, 2)[..., 1]

@@ -88,11 +88,16 @@ def test_a_chain_has_one_of_each_class_in_every_order():
     assert made.classes == ("a then b", "b then a") and made.labels.tolist() == [0, 0, 1, 1]
     assert LABELS[made.members].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0]]
     np.testing.assert_array_equal(made.members[:2], made.members[2:, ::-1])
+    assert made.groups.tolist() == [0, 1, 0, 1], "both orders of two recordings are held out together"
     assert len(chains(LABELS, NAMES, 3, seed=0).classes) == 6
     with pytest.raises(ValueError, match="none of the class 'b'"):
         chains(np.array([0, 0]), NAMES, 2, seed=0)
     whole = chains(LABELS, NAMES, 1, seed=0)
-    assert whole.labels.tolist() == LABELS.tolist() and whole.members[:, 0].tolist() == list(range(6))
+    assert (
+        whole.groups is None
+        and whole.labels.tolist() == LABELS.tolist()
+        and whole.members[:, 0].tolist() == list(range(6))
+    )
 
 
 def test_chains_of_recordings():
@@ -101,7 +106,7 @@ def test_chains_of_recordings():
     members = chains(LABELS, NAMES, 2, seed=0).members
     counts, label = parts.train.read(3, None, (0,))
     np.testing.assert_array_equal(counts, np.concatenate([dataset.train.frames[i] for i in members[3]]))
-    assert label == 1 and parts.shape.num_classes == 2
+    assert label == 1 and parts.shape.num_classes == 2 and parts.train.groups.tolist() == [0, 1, 0, 1]
     assert parts.baseline() == 0.5
 
 

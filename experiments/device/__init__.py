@@ -1,0 +1,1 @@
+"""What an accelerator does with safjax: proofs, times and memory beside what the compiler foretells."""
