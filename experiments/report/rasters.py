@@ -1,5 +1,7 @@
 """Spike rasters: a dot for each spike, neurons upwards, the steps of one example after those of another."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
@@ -33,7 +35,7 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
     for border in range(1, examples):
         chart.axvline(border * steps - 0.5, color=INK, linewidth=0.8)
     for example, label in enumerate(seen.classes[:examples]):
-        above = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points"}
+        above: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points"}
         chart.annotate(f"class {label}", ((example + 0.5) * steps - 0.5, 1), **above, ha="center", size=8, color=INK)
     chart.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     _number_steps(chart, steps, examples)
