@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-slow gpu lint format docs clean
+.PHONY: train test test-slow gpu lint format docs notebooks clean
 
 train: $(VENV)/.train
 	$(BIN)/python -m experiments.digits --method=saf_f
@@ -34,6 +34,13 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
 
+notebooks: $(VENV)/.notebooks
+	$(BIN)/jupyter lab notebooks
+
+$(VENV)/.notebooks: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[notebooks]"
+	touch $@
+
 $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
@@ -51,4 +58,4 @@ $(VENV)/.train: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/notebooks docs/jupyter_execute *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
