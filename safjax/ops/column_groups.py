@@ -11,6 +11,7 @@ makes NaN of all columns that its group's windows meet, of no other image.
 """
 
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import jax
@@ -78,4 +79,4 @@ def kernel_gradient(gradient: jax.Array, columns: int, size: int) -> jax.Array:
     """
     *rows, count, channels, features = gradient.shape
     parts = gradient.reshape(*rows, count * size, channels // size, size, features // size)
-    return sum(parts[..., b : b + columns, :, b, :] for b in range(size))
+    return reduce(jnp.add, (parts[..., b : b + columns, :, b, :] for b in range(size)))

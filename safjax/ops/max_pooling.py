@@ -93,7 +93,7 @@ def _backward(window, strides, pads, residuals, error):
     # Where types say how values are placed, the reshape of tiles is refused.
     if strides == window and not any(map(any, pads)) and not has_placed_axes(index):
         count = _gradient_blocks(index.shape[0], like)
-        return (by_blocks(lambda kept: _to_tiles(*kept, window, image), (index, error), count),)
+        return (by_blocks(lambda kept: _to_tiles(kept[0], kept[1], window, image), (index, error), count),)
     return (_to_windows(index, error, window, strides, pads, image),)
 
 
