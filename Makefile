@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test test-slow gpu lint format docs clean
+.PHONY: train test test-slow gpu lint format docs notebooks clean
 
-train: $(VENV)/.ready
+train: $(VENV)/.train
 	$(BIN)/python -m experiments.digits --method=saf_f
 
 test: $(VENV)/.ready lint
+	@echo "the fast tests: about 20 minutes on two cores"
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.ready
@@ -33,15 +34,28 @@ docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
 
+notebooks: $(VENV)/.notebooks
+	$(BIN)/jupyter lab notebooks
+
+$(VENV)/.notebooks: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --editable ".[notebooks]"
+	touch $@
+
 $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: $(VENV)/.train
+	@echo "installing what the tests need besides ..."
+	$(BIN)/python -m pip install --editable ".[experiments,events,dev]"
+	touch $@
+
+$(VENV)/.train: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'safjax needs Python 3.11 or newer; set PYTHON=')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[experiments,events,dev]"
+	@echo "installing JAX and what the experiments need into $(VENV), more than 1 GB: some minutes ..."
+	$(BIN)/python -m pip install --editable ".[experiments]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/notebooks docs/jupyter_execute *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,7 +21,10 @@ def carries(scan: Any) -> slice:
       scan: an equation whose primitive is `scan`.
     """
     turn = body(scan)
-    rows = sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(scan.invars, turn.invars, strict=True))
-    results = sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(scan.outvars, turn.outvars, strict=True))
+    rows, results = _rows(scan.invars, turn.invars), _rows(scan.outvars, turn.outvars)
     last = len(scan.invars) - rows
     return slice(last - (len(scan.outvars) - results), last)
+
+
+def _rows(outside: Any, inside: Any) -> int:
+    return sum(outer.aval.ndim > inner.aval.ndim for outer, inner in zip(outside, inside, strict=True))

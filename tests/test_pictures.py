@@ -47,13 +47,15 @@ def test_raster_has_a_bar_where_a_neuron_fires(run, ax):
     assert plots.raster(run[0], ax) is ax
     expected = [(t + 1, n - 0.42, n + 0.42) for t, n in zip(*np.nonzero(run[0]), strict=True)]
     np.testing.assert_allclose(bars_of(ax.lines[-1]), sorted(expected))
-    assert ax.get_xlim() == (0.5, T + 0.5) and ax.get_ylim() == (-0.7, N - 0.3)
+    assert ax.get_xlim() == (0.5, T + 0.5) and ax.get_ylim() == pytest.approx((-0.7, N - 0.3))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("time step", "neuron")
+    assert all(tick % 1 == 0 for tick in [*ax.get_xticks(), *ax.get_yticks()])
 
 
 def test_raster_stands_where_it_is_told(ax):
     plots.raster(np.eye(2, dtype=bool), ax, times=[5, 9], rows=[10, 20], height=2)
     np.testing.assert_allclose(bars_of(ax.lines[-1]), [(5, 9, 11), (9, 19, 21)])
+    assert ax.get_ylim()[0] < 9 and ax.get_ylim()[1] > 21, "a bar is cut off"
 
 
 def test_raster_of_silence_and_of_one_step(ax):

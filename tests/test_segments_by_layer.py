@@ -63,30 +63,17 @@ def test_of_a_static_image(segments):
 
 @x64
 def test_from_one_state_to_the_next():
-    """Of members of a sequence that goes on, too; and a derivative by the state goes through all segments."""
+    """The state that is handed on is the same, too."""
     net, x, state = nets.Dense(), vectors(), safjax.start(nets.Dense(), vectors(), rules.exodus())
     state = gradients(net, rules.exodus(), x, state=state)[2]
     found, expected = same(net, "exodus", {"segments": 2}, x, state=state)
     same_state(found[2], expected[2])
 
 
-@x64
-@pytest.mark.slow
-def test_the_results_are_differentiated_once_more():
-    """By the state that the first segment begins with, and by the input."""
-    net, state = nets.Dense(), safjax.start(nets.Dense(), vectors(), rules.exodus())
-
-    def derivatives(rule):
-        compute = safjax.value_and_grad(nets.loss, rule)
-
-        def size(x, start):
-            (value, _), grads = compute(net, x, nets.labels(), state=start)
-            return value + optax.tree.norm(nnx.as_pure(grads), squared=True)
-
-        to_x, to_state = jax.grad(size, argnums=(0, 1))(vectors(), state)
-        return to_x, {path: jax.tree.leaves(value)[0] for path, value in to_state.variables.items()}
-
-    nets.assert_trees_close(derivatives(rules.exodus(segments=2)), derivatives(rules.exodus()), rtol=1e-11)
+def test_the_results_are_not_differentiated_once_more():
+    compute = safjax.value_and_grad(nets.loss, rules.exodus(segments=2))
+    with pytest.raises(TypeError, match=r"'exodus' .* layer by layer within a loop over time.* use bptt\(segments=K\)"):
+        jax.grad(lambda x: compute(nets.Dense(), x, nets.labels())[0][0])(vectors().astype(jnp.float32))
 
 
 @x64

@@ -68,13 +68,16 @@ def _problems(runs: Sequence[Run]) -> list[str]:
 
 
 def _inputs(runs: Sequence[Run]) -> list[str]:
-    """The pictures of what the nets were given, of the runs that have one."""
-    drawn = [run for run in runs if (run.path / "inputs.png").is_file()]
-    return [_section("Inputs", *map(_picture, drawn))] if drawn else []
+    """The pictures of what the nets were given, of the runs that have one; the same picture once."""
+    given: dict[bytes, list[str]] = {}
+    for run in runs:
+        if (run.path / "inputs.png").is_file():
+            given.setdefault((run.path / "inputs.png").read_bytes(), []).append(run.name)
+    return [_section("Inputs", *(_picture(picture, names) for picture, names in given.items()))] if given else []
 
 
-def _picture(run: Run) -> str:
-    name, content = html.escape(run.name), base64.b64encode((run.path / "inputs.png").read_bytes()).decode()
+def _picture(picture: bytes, names: Sequence[str]) -> str:
+    name, content = html.escape(", ".join(names)), base64.b64encode(picture).decode()
     caption = "Test examples of some classes, ON vermilion, OFF blue."
     image = f'<img alt="Events that {name} is given" src="data:image/png;base64,{content}">'
     return f"<h3>{name}</h3><figure>{image}<figcaption>{caption}</figcaption></figure>"
@@ -143,8 +146,8 @@ figure svg,figure img{{max-width:100%;height:auto;display:block}}svg text{{font-
 figcaption,caption{{font-size:.85rem;color:var(--quiet);text-align:left;max-width:36rem}}caption{{padding-bottom:.4rem;
 max-width:none}}
 table{{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}}
-th,td{{padding:.3rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}}
-thead th{{background:var(--soft)}}th:first-child{{text-align:left}}tbody th{{font-weight:600}}
+th,td{{padding:.3rem .55rem;text-align:right;border-bottom:1px solid var(--grid)}}
+thead th{{background:var(--soft);vertical-align:bottom}}th:first-child{{text-align:left}}tbody th{{font-weight:600}}
 .legend{{list-style:none;padding:0;margin:.3rem 0;display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;font-size:.9rem}}
 details{{margin-top:.8rem}}summary{{cursor:pointer}}
 path,line{{stroke-linejoin:round}}

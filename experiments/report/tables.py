@@ -11,8 +11,8 @@ from experiments.report.runs import Run
 
 NONE = "–"
 RESULTS = (
-    *("run", "status", "method", "network", "T", "seed", "test accuracy, %", "test loss", "time, s", "examples/s"),
-    *("parameters", "inference, nJ"),
+    *("run", "status", "method", "network", "T", "seed", "test accuracy, %", "in the chosen epoch", "counts alone"),
+    *("test loss", "time, s", "examples/s", "parameters", "inference, nJ"),
 )
 OPERATIONS = ("run", "AC", "MAC", "inference, nJ", "MAC of a training step", "training step, nJ")
 UNCOMPARED = {"workdir", "resume", "quiet"}
@@ -22,20 +22,26 @@ UNCOMPARED = {"workdir", "resume", "quiet"}
 def results(runs: Sequence[Run], seen: Sequence[Activity | str]) -> str:
     """One row a run."""
     rows = [_result(run, activity) for run, activity in zip(runs, seen, strict=True)]
-    return table(RESULTS, rows, "Results after the last epoch. The energy is that of one example over all steps.")
+    caption = (
+        "Results after the last epoch; beside its test accuracy that of the epoch which held-out examples chose, and "
+        "what counts of events tell without their times. The energy is that of one example over all steps."
+    )
+    return table(RESULTS, rows, caption)
 
 
 def _result(run: Run, seen: Activity | str) -> list[str]:
-    last, config = (run.records[-1] if run.records else {}), run.config
+    last, config, summary = (run.records[-1] if run.records else {}), run.config, run.summary or {}
     return [
         run.name,
         run.status,
         *(_settings(run, config) if config else [NONE] * 4),
         _number(last.get("test_accuracy"), "{:.2f}", 100),
+        _number(summary.get("chosen_test_accuracy"), "{:.2f}", 100),
+        _number(summary.get("baseline_test_accuracy"), "{:.2f}", 100),
         _number(last.get("test_loss"), "{:.4f}"),
         _number(run.seconds if run.records else None, "{:,.1f}"),
         _number(last.get("examples_per_second"), "{:,.0f}"),
-        _number(run.summary and run.summary["parameters"], "{:,}"),
+        _number(summary.get("parameters"), "{:,}"),
         NONE if isinstance(seen, str) else _nanojoules(seen.inference.picojoules),
     ]
 
@@ -97,7 +103,7 @@ def synapses(run: Run, seen: Activity) -> str:
     dense = sum(synapse.dense for synapse in seen.inference.synapses.values())
     total = f"In all {_nanojoules(seen.inference.picojoules)} nJ for one example over all steps"
     same = f"one pass of the same net with real numbers would take {_nanojoules(PICOJOULES['MAC'] * dense)} nJ"
-    return table(columns, rows, f"{run.name}: mean of {seen.examples} test examples. {total}; {same}.")
+    return table(columns, rows, f"{run.name}: mean of {len(seen.classes)} test examples. {total}; {same}.")
 
 
 def configurations(runs: Sequence[Run]) -> str:

@@ -38,7 +38,8 @@ class Message(abc.ABC):
         return TypeError(
             f"{what} met {self.described}, which is no plain array. What spiking layers return may be added, "
             "subtracted and scaled by a Python number; every other function of it stands in a safjax.nn.Synapse, made "
-            f"in the net's __init__: Synapse(nnx.Linear(...)), Synapse(lambda x: x.reshape(len(x), -1)). {self._of_two}"
+            "in the net's __init__: Synapse(nnx.Linear(...)), Synapse(lambda x: x.reshape(x.shape[0], -1)). "
+            f"{self._of_two}"
         )
 
     @property

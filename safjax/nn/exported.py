@@ -80,7 +80,7 @@ class Exported:
 
     @classmethod
     def load(cls, path: Path, arrays: Path | None = None) -> "Exported":
-        """Reads what `save` has written. Without safjax, [ten lines](export.md) do.
+        """Reads what `save` has written. The page on export has the ten lines that do so without safjax.
 
         Args: as of `save`.
 

@@ -164,7 +164,7 @@ def _of_flat(read: Reading, call: Reached) -> str | None:
     if not read.stream and read.static and len(read.shape) > 2 and math.prod(read.shape[2:]) == call.width:
         return NO_STEPS
     if math.prod(read.step[1:]) == call.width and call.shape == read.step:
-        return "Flatten each example before it: safjax.nn.Synapse(lambda x: x.reshape(len(x), -1))."
+        return "Flatten each example before it: safjax.nn.Synapse(lambda x: x.reshape(x.shape[0], -1))."
     return None
 
 

@@ -58,7 +58,7 @@ class Synapse(SpikingModule):
       >>> from flax import nnx
       >>> from safjax.nn import LIF, LeakyReadout, Synapse
       >>> pooled = nnx.Sequential(lambda x: safjax.ops.avg_pool(x, (2, 2)), nnx.Conv(1, 3, (3, 3), rngs=nnx.Rngs(0)))
-      >>> net = nnx.Sequential(Synapse(pooled), LIF(), Synapse(lambda x: x.reshape(len(x), -1)), LeakyReadout())
+      >>> net = nnx.Sequential(Synapse(pooled), LIF(), Synapse(lambda x: x.reshape(x.shape[0], -1)), LeakyReadout())
       >>> safjax.predict(net, jnp.ones((5, 8, 8, 1)), steps=4).shape
       (4, 5, 48)
     """

@@ -18,7 +18,7 @@ from safjax.nn.starting import start
 from safjax.nn.task import check_arguments, check_call, check_optimizer, check_over, task_maker
 from safjax.nn.used_up import mark_used_up, refuse_used_up
 from safjax.rules import Rule
-from safjax.rules.refusals import not_again
+from safjax.rules.refusals import SEGMENTS, SUMS, not_again
 from safjax.state import State
 from safjax.tally import Kept
 
@@ -65,7 +65,7 @@ def value_and_grad(
       0. Variables that the net itself changes (batch statistics, dropout counts) are updated in place; everything else
       of `net` is left as it is. JAX may differentiate the results once more, with respect to the state too: exactly
       under rules of spikes (BPTT, EXODUS, SLTT; under SLAYER with the reset for a constant), not at all under those
-      that accumulate.
+      that accumulate, nor where a net is computed layer by layer in segments.
 
     Raises:
       TypeError, ValueError: bad steps, inputs that do not fit them, a net that the rule cannot train; a rule that
@@ -290,5 +290,7 @@ def train_step(
 
 def _once(rule: Rule, results: Any) -> Any:
     """The results; they may be differentiated once more where that is right."""
-    constants = rule.propagation.accumulates or rule.propagation.one_map is not None
-    return not_again(rule.name, results) if constants else results
+    if rule.propagation.accumulates or rule.propagation.one_map is not None:
+        return not_again(rule.name, SUMS, results)
+    # Whatever the number of steps, a schedule goes in parts or it does not.
+    return results if rule.schedule.part(1) is None else not_again(rule.name, SEGMENTS, results)

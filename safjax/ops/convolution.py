@@ -12,7 +12,7 @@ padded input, strides s, dilation d and δ = ∂L/∂y:
 """
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -94,8 +94,7 @@ def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool
     """Whether the gradients of this module apply. Raises what the stock function raises for unfit arguments."""
     if options["out_sharding"] is not None or options["batch_group_count"] != 1 or has_placed_axes(lhs, rhs):
         return False
-    shapes = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (lhs, rhs))
-    out = _result(*shapes, tuple((name, _frozen(option)) for name, option in options.items()))
+    out = jax.eval_shape(partial(lax.conv_general_dilated, **options), lhs, rhs)
     labels = lax.conv_dimension_numbers(lhs.shape, rhs.shape, options["dimension_numbers"])
     return (
         lhs.ndim > 2
@@ -103,17 +102,6 @@ def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool
         and all(d == 1 for d in options["lhs_dilation"] or ())
         and all(a.size > 0 and jnp.issubdtype(a.dtype, jnp.floating) for a in (lhs, rhs, out))
     )
-
-
-@cache
-def _result(lhs: jax.ShapeDtypeStruct, rhs: jax.ShapeDtypeStruct, options: tuple) -> jax.ShapeDtypeStruct:
-    """The shape of the stock convolution; found out once, as a net is traced several times while a rule meets it."""
-    return jax.eval_shape(partial(lax.conv_general_dilated, **dict(options)), lhs, rhs)
-
-
-def _frozen(option: Any) -> Any:
-    """An option that has a hash."""
-    return tuple(map(_frozen, option)) if type(option) in (list, tuple) else option
 
 
 # Traced once for each window and shape, whatever net, rule or step it stands in; `inline` leaves no trace of the jit.

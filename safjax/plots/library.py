@@ -6,6 +6,7 @@ from typing import Any
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 Look = Callable[[int], dict[str, Any]]
 """Number of a line, from 0 ↦ matplotlib's properties of it: colour, marker, label."""
@@ -45,6 +46,13 @@ def axes_of(ax: "Axes | None", grid: bool = True) -> "Axes":
 def look_of(number: int) -> dict[str, Any]:
     """Of the lines: colours that colour-blind readers can tell apart, each with its marker."""
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)], "markersize": 4}
+
+
+def whole_numbers(axis: "Axis") -> None:
+    """Marks no halves of what is counted."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def finish(ax: "Axes", x: str, y: str, legend: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from safjax.plots.arrays import numbers, same_length, steps
-from safjax.plots.library import COLOURS, axes_of, finish
+from safjax.plots.library import COLOURS, axes_of, finish, whole_numbers
 
 if typing.TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,11 @@ def raster(
     chart.plot(at[step].repeat(3), bars, color=color, linewidth=width, solid_capstyle="butt")
     margin = 0.5 * (at[-1] - at[0]) / max(len(at) - 1, 1) or 0.5
     chart.set_xlim(at[0] - margin, at[-1] + margin)
-    chart.set_ylim(places.min() - 0.7, places.max() + 0.7)
+    chart.set_ylim(places.min() - height / 1.2, places.max() + height / 1.2)
+    if times is None:
+        whole_numbers(chart.xaxis)
+    if rows is None:
+        whole_numbers(chart.yaxis)
     finish(chart, "time step" if times is None else "time", "neuron")
     return chart
 

@@ -133,27 +133,40 @@ def exact(sums: jax.Array, gain: Gain, longest: float | None) -> jax.Array:
     return sums if longest is None else jnp.where(gain.of(sums) > longest, jnp.nan, sums)
 
 
-def not_again(rule: str, results: Any) -> Any:
-    """The results of a rule that accumulates, as they are, but not to be differentiated.
+SUMS = (
+    "this rule's gradient takes sums over time, or times of spikes, for constants, so a derivative of it, or of the "
+    "loss with respect to the input, would lack what they depend on. Use bptt() or sltt(), whose second derivatives "
+    "are exact"
+)
+SEGMENTS = (
+    "in segments it computes gradients layer by layer within a loop over time, through which JAX carries no derivative "
+    "of them. Leave segments out, or use bptt(segments=K)"
+)
 
-    What such a rule holds constant in its gradient, traces and sums, depends on parameters and input all the same. A
-    derivative of its gradient, or of its loss, would need just that.
+
+def not_again(rule: str, why: str, results: Any) -> Any:
+    """The results of a rule as they are, but not to be differentiated.
+
+    What a rule that accumulates holds constant in its gradient, traces and sums, depends on parameters and input all
+    the same. A derivative of its gradient, or of its loss, would need just that.
+
+    Args:
+      rule: its name.
+      why: `SUMS` or `SEGMENTS`.
     """
-    real = functools.partial(_not_again, rule)
+    real = functools.partial(_not_again, rule, why)
     return jax.tree.map(lambda x: real(x) if jnp.issubdtype(jnp.result_type(x), jnp.inexact) else x, results)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _not_again(rule: str, x: jax.Array) -> jax.Array:
-    del rule
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _not_again(rule: str, why: str, x: jax.Array) -> jax.Array:
+    del rule, why
     return x
 
 
 @_not_again.defjvp
-def _refused(rule, primals, tangents):
+def _refused(rule, why, primals, tangents):
     raise TypeError(
-        f"What the rule '{rule}' returned was differentiated by JAX, but this rule's gradient takes sums over time, or "
-        "times of spikes, for constants, so a derivative of it, or of the loss with respect to the input, would lack "
-        "what they depend on. Use bptt() or sltt(), whose second derivatives are exact; or, where no derivative is "
-        "meant, give the rule what has none: jax.lax.stop_gradient((net, x))."
+        f"What the rule '{rule}' returned was differentiated by JAX, but {why}; or, where no derivative is meant, give "
+        "the rule what has none: jax.lax.stop_gradient((net, x))."
     )

@@ -12,7 +12,7 @@ from experiments import digits
 from experiments.data import DataUnavailable, Shape, load
 from experiments.report import charts, drawing, page, tables
 from experiments.report.__main__ import main
-from experiments.report.runs import NotARun, read
+from experiments.report.runs import NotARun, Run, read
 from experiments.storage.workdir import create
 from experiments.training import feed
 from tests.experiments.test_tensorboard import RECORD
@@ -133,7 +133,32 @@ def test_results_are_those_of_the_run(written, runs):
     assert float(cell["test accuracy, %"]) == pytest.approx(100 * summary["test_accuracy"], abs=0.005)
     assert float(cell["test loss"]) == pytest.approx(summary["test_loss"], abs=5e-5)
     assert float(cell["inference, nJ"].replace(",", "")) > 4.6 * 8464 / 1000
+    assert (cell["in the chosen epoch"], cell["counts alone"]) == ("–", "–")
     assert cut[1] == "broken" and broken[1:6] == ["broken", *["–"] * 4] and elsewhere[-1] == "–"
+
+
+def run_of(path, epochs=0, **summary):
+    path.mkdir(exist_ok=True)
+    return Run(path, path.name, None, None, [{"epoch": 1 + epoch} for epoch in range(epochs)], summary or None)
+
+
+def test_beside_the_last_epoch_stand_the_chosen_one_and_the_counts(tmp_path):
+    known = run_of(tmp_path, chosen_test_accuracy=0.9125, baseline_test_accuracy=0.5, parameters=7)
+    (row,) = ElementTree.fromstring(tables.results([known], ["not known"])).iter("tbody")
+    assert [cell.text for cell in row.iter("td")][6:8] == ["91.25", "50.00"]
+
+
+def test_the_same_inputs_are_shown_once(tmp_path):
+    runs = [run_of(tmp_path / name) for name in "abcd"]
+    for run, content in zip(runs, (b"one", b"other", b"one"), strict=False):
+        (run.path / "inputs.png").write_bytes(content)
+    (section,) = page._inputs(runs)
+    assert re.findall("<h3>(.*?)</h3>", section) == ["a, c", "b"] and page._inputs(runs[3:]) == []
+
+
+@pytest.mark.parametrize(("epochs", "marked"), [(1, [0]), (12, [*range(12)]), (13, [*range(0, 13, 2)])])
+def test_the_last_epoch_is_marked(epochs, marked, tmp_path):
+    assert sorted(charts._every(run_of(tmp_path, epochs))) == marked
 
 
 def test_what_is_missing_is_told(parsed):
@@ -242,3 +267,16 @@ def contrast(first, second):
 def test_colours_are_readable(colours, ground):
     assert len(colours) == len(drawing.SERIES)
     assert min(contrast(colour, ground) for colour in colours) > 4.5
+
+
+def test_runs_that_are_equal_are_seen_and_named(runs):
+    """One wider than the other, since the later line would hide the earlier."""
+    whole, _, _, elsewhere = read(runs)
+    chart = charts.curves([whole, elsewhere], "loss")
+    assert f"The same curve: {whole.name}, {elsewhere.name}." in chart.caption
+    assert len(set(re.findall(r"stroke-width: ([\d.]+)", chart.svg))) >= 3
+    assert "The same curve" not in charts.curves([whole], "loss").caption
+
+
+def test_rasters_say_the_classes(parsed):
+    assert len(re.findall(r"\bclass \d", parsed.words)) == 2 * 3

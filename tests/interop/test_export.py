@@ -119,7 +119,7 @@ def test_any_batch_of_images(features):
 def test_evaluation_whichever_mode_it_is_in():
     layers = nnx.Sequential(nnx.Linear(7, 9, param_dtype=nets.DTYPE, rngs=nnx.Rngs(0)), BatchNorm(9, over="step"))
     net = nnx.Sequential(Synapse(layers), LIF(), Dropout(0.4, rngs=nnx.Rngs(1)), LeakyReadout())
-    net.layers[0].layer.layers[1].mean[...] = jnp.linspace(-1.0, 1.0, 9)
+    net.layers[0].layer.layers[1].mean[...] = jnp.linspace(-1.0, 1.0, 9, dtype=jnp.float32)
     exported = safjax.export(net, sequence())
     assert not net.layers[2].deterministic and "layers.0.layer.layers.1.mean" in exported.arrays
     assert not any("rngs" in name or "key" in name for name in exported.arrays)

@@ -85,7 +85,7 @@ IN_THE_NET = {
         DENSE,
         (B, 7, 10),
         T,
-        DENSE_WANTS.format(70) + r"\[5, 7, 10\].* Flatten .*reshape\(len\(x\), -1\)",
+        DENSE_WANTS.format(70) + r"\[5, 7, 10\].* Flatten .*reshape\(x.shape\[0\], -1\)",
     ),
     "other width": (DENSE, (T, B, 69), None, DENSE_WANTS.format(70) + r".*one step of shape \[5, 69\]\.(\n|$)"),
 }
