@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,12 +107,12 @@ def _running(command: list[str], seconds: float) -> Iterator[tuple[Iterable[str]
     env = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONUNBUFFERED": "1"}
     timed_out = threading.Event()
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=env
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=env, start_new_session=True
     ) as process:
 
         def end() -> None:
             timed_out.set()
-            process.terminate()
+            _end(process)
 
         timer = threading.Timer(max(seconds, 1), end)
         timer.start()
@@ -120,4 +121,10 @@ def _running(command: list[str], seconds: float) -> Iterator[tuple[Iterable[str]
         finally:
             timer.cancel()
             if process.poll() is None:
-                process.terminate()
+                _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """With all that it has started: rows of the benchmark are processes of their own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
