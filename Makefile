@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 
 .PHONY: train test test-slow gpu lint format docs notebooks clean
 
-train: $(VENV)/.ready
+train: $(VENV)/.train
 	$(BIN)/python -m experiments.digits --method=saf_f
 
 test: $(VENV)/.ready lint
+	@echo "the fast tests: about 20 minutes on two cores"
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/.ready
@@ -44,10 +45,16 @@ $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: $(VENV)/.train
+	@echo "installing what the tests need besides ..."
+	$(BIN)/python -m pip install --editable ".[experiments,events,dev]"
+	touch $@
+
+$(VENV)/.train: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'safjax needs Python 3.11 or newer; set PYTHON=')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[experiments,events,dev]"
+	@echo "installing JAX and what the experiments need into $(VENV), more than 1 GB: some minutes ..."
+	$(BIN)/python -m pip install --editable ".[experiments]"
 	touch $@
 
 clean:

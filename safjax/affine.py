@@ -111,7 +111,7 @@ def _instantiated(atom: Any, value: Any) -> Any:
     return jnp.zeros(atom.aval.shape, atom.aval.dtype) if value is _ZERO else value
 
 
-def _evaluated(jaxpr: Any, constants: Any, arguments: list) -> list:
+def _evaluated(jaxpr: Any, constants: Any, arguments: list[Any]) -> list[Any]:
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
 
     def of(atom: Any) -> Any:
@@ -122,7 +122,7 @@ def _evaluated(jaxpr: Any, constants: Any, arguments: list) -> list:
     return [of(v) for v in jaxpr.outvars]
 
 
-def _results(jaxpr: Any, eqn: Any, inputs: list) -> list:
+def _results(jaxpr: Any, eqn: Any, inputs: list[Any]) -> list[Any]:
     """Of one operation of a program, whose inputs may be `_ZERO`."""
     name, zero, nothing = eqn.primitive.name, [x is _ZERO for x in inputs], [_ZERO] * len(eqn.outvars)
     if any(zero):

@@ -10,6 +10,7 @@ T = 1. No step sees a later one, NaN or not.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ def shifted(x: jax.Array, delays: jax.Array | int, longest: int) -> jax.Array:
     delays = jnp.asarray(delays)
     # A slice for each delay; what shares one is moved together.
     delays = delays.reshape((1,) * (x.ndim - 2 - delays.ndim) + delays.shape)
-    move: Callable = functools.partial(_moved, longest=longest, steps=steps)
+    move: Callable[..., Any] = functools.partial(_moved, longest=longest, steps=steps)
     for axis, size in enumerate(delays.shape):
         if size > 1:
             move = jax.vmap(move, (2 + axis, axis), 2 + axis)

@@ -25,7 +25,9 @@ from safjax.precision import widened
 _RELABELLING = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"}
 
 
-def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: Any) -> tuple[Callable, Callable]:
+def hoist(
+    function: Callable[..., Any], weights: Any, constants: Any, varying: Any
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Splits `function(weights, constants, varying)` at the border of what depends on `varying`.
 
     Args:
@@ -85,11 +87,11 @@ def hoist(function: Callable[..., Any], weights: Any, constants: Any, varying: A
     return prelude, body
 
 
-def _variables(atoms) -> list:
+def _variables(atoms) -> list[Any]:
     return [a for a in atoms if not isinstance(a, core.Literal)]
 
 
-def dependents(jaxpr, sources) -> set:
+def dependents(jaxpr, sources) -> set[Any]:
     """The variables of `jaxpr` that depend on any of `sources`, themselves included."""
     found = set(sources)
     for eqn in jaxpr.eqns:
@@ -102,7 +104,7 @@ def _relabels(eqn) -> bool:
     return eqn.primitive.name in _RELABELLING
 
 
-def _needed(jaxpr, results, allowed) -> list:
+def _needed(jaxpr, results, allowed) -> list[Any]:
     """The equations, in order, that compute `results`, going back through the allowed ones only."""
     wanted, equations = set(_variables(results)), []
     for eqn in reversed(jaxpr.eqns):
@@ -112,13 +114,13 @@ def _needed(jaxpr, results, allowed) -> list:
     return equations[::-1]
 
 
-def _inputs_of(equations, results) -> set:
+def _inputs_of(equations, results) -> set[Any]:
     made = {v for eqn in equations for v in eqn.outvars}
     read = {v for eqn in equations for v in _variables(eqn.invars)}
     return read.union(_variables(results)) - made
 
 
-def _function(closed, inputs, equations, outputs) -> Callable[..., list]:
+def _function(closed, inputs, equations, outputs) -> Callable[..., list[Any]]:
     effects = frozenset().union(*(eqn.effects for eqn in equations))
     part = closed.jaxpr.replace(
         invars=inputs,

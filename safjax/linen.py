@@ -91,7 +91,7 @@ def value_and_grad(
     compute, task_of = training.value_and_grad(loss, rule, steps, **options), task_maker(loss, rule, steps, *_SILENT)
 
     @jax.jit
-    def compiled(params: Any, rest: Any, x: Any, targets: tuple, given: dict) -> Any:
+    def compiled(params: Any, rest: Any, x: Any, targets: tuple[Any, ...], given: dict[Any, Any]) -> Any:
         values = _state(own, params)
         state, lengths = given.get("state"), given.get("lengths")
         _refuse_changes(

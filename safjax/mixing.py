@@ -160,7 +160,7 @@ def _for_turn(of: Members, turn: _Turn, member: Any) -> Members:
     return members_of(rows, member if of.whole is turn else of.whole, "a loop over them")
 
 
-def _of_all_turns(of: Members, turn: _Turn, row: tuple) -> Members:
+def _of_all_turns(of: Members, turn: _Turn, row: tuple[Any, ...]) -> Members:
     one = _for_turn(of, turn, None)
     along = {axis + 1: entries for axis, entries in one.along.items()}
     return members_of({**along, 0: row} if of.whole is turn else along, one.whole, "a loop over them")

@@ -127,9 +127,9 @@ def _pad(eqn: Any, given: Given) -> Given | None:
     if any(low < 0 or high < 0 for low, high, _ in (sizes[axis] for axis in of.along)):
         return None
 
-    def padded(axis: int, row: Row) -> list:
+    def padded(axis: int, row: Row) -> list[Any]:
         low, high, inner = sizes[axis]
-        apart: list = [None] * ((len(row) - 1) * (inner + 1) + 1)
+        apart: list[Any] = [None] * ((len(row) - 1) * (inner + 1) + 1)
         apart[:: inner + 1] = row
         return [None] * low + apart + [None] * high
 
@@ -138,7 +138,7 @@ def _pad(eqn: Any, given: Given) -> Given | None:
 
 def _concatenate(eqn: Any, given: Given) -> Given:
     axis = eqn.params["dimension"]
-    row: list = []
+    row: list[Any] = []
     for atom, of in zip(eqn.invars, given, strict=True):
         row += of.along.get(axis, (of.whole,) * _shape(atom)[axis])
     return [_pieces(given, axis, row)]
@@ -150,9 +150,9 @@ def _stack(eqn: Any, given: Given) -> Given:
     return [_pieces(behind, axis, [of.whole for of in given])]
 
 
-def _pieces(given: Given, axis: int, row: list) -> Members:
+def _pieces(given: Given, axis: int, row: list[Any]) -> Members:
     """Of pieces one behind the other, each of which depends on what its own part of the row says."""
-    rest: dict[int, tuple] = {}
+    rest: dict[int, tuple[Any, ...]] = {}
     for other, own in ((a, r) for of in given for a, r in of.along.items() if a != axis):
         if rest.setdefault(other, own) != own:
             return UNKNOWN

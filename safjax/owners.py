@@ -38,14 +38,16 @@ def owner_axes(function: Callable[..., jax.Array], weights: Weights, xs: Sequenc
     return [_owner_axis(function, weights, xs, place, shape[1]) for place in range(len(weights))]
 
 
-def _owner_axis(function: Callable, weights: list, xs: list, place: int, neurons: int) -> int | None:
+def _owner_axis(
+    function: Callable[..., Any], weights: list[Any], xs: list[Any], place: int, neurons: int
+) -> int | None:
     shape = weights[place].shape
     axes = [axis for axis in reversed(range(len(shape))) if shape[axis] == neurons]
     # One neuron is driven by all there is.
     return next((axis for axis in axes if neurons == 1 or _drives_its_own(function, weights, xs, place, axis)), None)
 
 
-def _drives_its_own(function: Callable, weights: list, xs: list, place: int, axis: int) -> bool:
+def _drives_its_own(function: Callable[..., Any], weights: list[Any], xs: list[Any], place: int, axis: int) -> bool:
     neurons = weights[place].shape[axis]
     front = (neurons, *(n for a, n in enumerate(weights[place].shape) if a != axis))
 

@@ -41,12 +41,12 @@ def division(over_time: Any, steps: int, length: int) -> Iterator[tuple[Any, int
         yield jax.tree.map(lambda x: x[whole:][None], over_time), 1, steps - whole
 
 
-def joined(parts: list) -> Any:
+def joined(parts: list[Any]) -> Any:
     """What was stacked of segments, each [n, length, ...], as [T, ...]."""
     return jax.tree.map(lambda *ys: jnp.concatenate([y.reshape(-1, *y.shape[2:]) for y in ys]), *parts)
 
 
-def again(segment: Callable, carry: Any, divided: Any, count: int, keep: bool = False) -> tuple[Any, Any]:
+def again(segment: Callable[..., Any], carry: Any, divided: Any, count: int, keep: bool = False) -> tuple[Any, Any]:
     """`lax.scan` of segments, which the backward pass computes a second time; with `keep`, all but what is `dear`."""
     policy = jax.checkpoint_policies.save_only_these_names(DEAR) if keep else None
     # A loop of one iteration the compiler writes out, where it would find that both times the same is computed.

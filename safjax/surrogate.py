@@ -122,7 +122,7 @@ class Sigmoid(Surrogate):
 
     alpha: float = 4.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive(self, alpha=self.alpha)
 
     def slope(self, x: jax.Array) -> jax.Array:
@@ -140,7 +140,7 @@ class Triangle(Surrogate):
 
     width: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive(self, width=self.width)
 
     def slope(self, x: jax.Array) -> jax.Array:
@@ -156,7 +156,7 @@ class Rectangle(Surrogate):
 
     width: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive(self, width=self.width)
 
     def slope(self, x: jax.Array) -> jax.Array:
@@ -172,7 +172,7 @@ class Arctan(Surrogate):
 
     alpha: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive(self, alpha=self.alpha)
 
     def slope(self, x: jax.Array) -> jax.Array:
@@ -189,7 +189,7 @@ class Exponential(Surrogate):
     width: float = 0.5
     scale: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive(self, width=self.width, scale=self.scale)
 
     def slope(self, x: jax.Array) -> jax.Array:
@@ -205,7 +205,7 @@ class Gaussian(Surrogate):
 
     sigma: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require_positive(self, sigma=self.sigma)
 
     def slope(self, x: jax.Array) -> jax.Array:

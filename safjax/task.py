@@ -25,7 +25,7 @@ class At(NamedTuple):
     """
 
     x: Any
-    timed: list
+    timed: list[Any]
     going: jax.Array | None
 
 
@@ -56,7 +56,7 @@ class Task(NamedTuple):
     start: Callable[[Params], Carry]
     step: StepFn
     loss: Callable[..., jax.Array]
-    targets: tuple
+    targets: tuple[Any, ...]
     constants: Any
     inputs: Any
     steps: int
@@ -89,12 +89,12 @@ class Task(NamedTuple):
         """Over how many reports of rates their sum goes."""
         return self.steps if self.lengths is None else jnp.sum(self.lengths)
 
-    def recorded(self, reports: "Reports") -> dict:
+    def recorded(self, reports: "Reports") -> dict[Any, Any]:
         """Of the reports what is kept of every step: all but what only the loss is given."""
         lent = set(records_for(self.loss) or ()) - set(self.record)
         return {name: record for name, record in reports.records.items() if name not in lent}
 
-    def step_loss(self, output: Any, records: dict, at: At) -> jax.Array:
+    def step_loss(self, output: Any, records: dict[Any, Any], at: At) -> jax.Array:
         """The loss of one step, whose sum over the steps is to be divided by `divisor`."""
         if self.lengths is None:
             return self._loss(output, records, at.timed)
@@ -102,13 +102,13 @@ class Task(NamedTuple):
         weight = 1 if self.over is not None else self.steps / jnp.maximum(self.lengths, 1)
         return jnp.mean(weight * self._member_losses(output, records, at))
 
-    def last_loss(self, output: Any, records: dict, at: At) -> jax.Array:
+    def last_loss(self, output: Any, records: dict[Any, Any], at: At) -> jax.Array:
         """The loss of the last step alone, of each member its own."""
         if self.lengths is None:
             return self._loss(output, records, at.timed)
         return jnp.mean(self._member_losses(output, records, at))
 
-    def sequence_loss(self, outputs: Any, records: dict) -> jax.Array:
+    def sequence_loss(self, outputs: Any, records: dict[Any, Any]) -> jax.Array:
         """The loss of all steps: the sum of theirs over `divisor`, or a `SequenceLoss`."""
         at = self.over_time._replace(x=None)
         if is_of_sequence(self.loss):
@@ -116,18 +116,18 @@ class Task(NamedTuple):
         losses = jax.vmap(self.step_loss)(outputs, records, at)
         return jnp.mean(losses) if self.over is None else jnp.sum(losses) / self.over
 
-    def _loss(self, output: Any, records: dict, timed: list) -> jax.Array:
+    def _loss(self, output: Any, records: dict[Any, Any], timed: list[Any]) -> jax.Array:
         return _scalar(self.loss(output, *self._told(records), *self._targets(timed)))
 
-    def _told(self, records: dict) -> tuple:
+    def _told(self, records: dict[Any, Any]) -> tuple[Any, ...]:
         names = records_for(self.loss)
         return () if names is None else ({name: records[name] for name in names},)
 
-    def _targets(self, timed: list) -> tuple:
+    def _targets(self, timed: list[Any]) -> tuple[Any, ...]:
         values = iter(timed)
         return jax.tree.map(lambda t: next(values) if is_timed(t) else t, self.targets, is_leaf=is_timed)
 
-    def _member_losses(self, output: Any, records: dict, at: At) -> jax.Array:
+    def _member_losses(self, output: Any, records: dict[Any, Any], at: At) -> jax.Array:
         """The loss of each member by itself, [B]; 0 of those that do not go on."""
         targets = self._targets(at.timed)
         axes = jax.tree.map(lambda t: 0 if jnp.ndim(t) else None, targets)
@@ -163,8 +163,8 @@ class Reports(NamedTuple):
       records: whatever else was asked for, by name and path; kept of every step.
     """
 
-    rates: dict
-    records: dict
+    rates: dict[Any, Any]
+    records: dict[Any, Any]
 
 
 class Run(NamedTuple):

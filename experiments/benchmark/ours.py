@@ -58,7 +58,7 @@ def optimizer_of(work: Work) -> optax.GradientTransformation:
     return optax.sgd(0.01, momentum=0.9) if work.static else optax.adam(1e-3)
 
 
-def step_of(work: Work, method: str) -> safjax.nn.training.TrainStep:
+def step_of(work: Work, method: str) -> safjax.TrainStep:
     """The training step under a rule."""
     loss = functools.partial(mean_loss, mse_weight=work.mse_weight)
     return safjax.train_step(loss, METHODS[method](), optimizer_of(work), work.steps if work.static else None)

@@ -1,6 +1,8 @@
 """The configuration of a run: one frozen value in four parts, one command-line flag for each of their fields."""
 
 import dataclasses
+import difflib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,6 +72,7 @@ def parse(default: Config, description: str, args: Sequence[str] | None = None) 
       ConfigError: a flag was given that another makes void.
     """
     prog = f"python -m experiments.{default.data.dataset}"
+    _check_names(sys.argv[1:] if args is None else args)
     with NUMBERS:
         config = tyro.cli(
             Config,
@@ -91,6 +94,18 @@ def parse(default: Config, description: str, args: Sequence[str] | None = None) 
                 "out one of the two."
             )
     return config
+
+
+def _check_names(args: Sequence[str]) -> None:
+    """Refuses names of flags that there are not, with the one that is most like them."""
+    known = {f"--{no}{name.replace('_', '-')}" for name in PART_OF for no in ("", "no-")} | {"--help"}
+    for arg in args:
+        name = arg.partition("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in known and not name.startswith("--tyro-"):
+            like = difflib.get_close_matches(name, known, 1)
+            meant = f"Did you mean {like[0]}?" if like else "--help lists those that there are."
+            print(f"error: there is no flag {arg.partition('=')[0]}. {meant}", file=sys.stderr)
+            raise SystemExit(2)
 
 
 def to_json(config: Config) -> dict[str, Any]:

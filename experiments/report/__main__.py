@@ -9,9 +9,10 @@ from pathlib import Path
 import tyro
 
 import experiments.report
-from experiments.report.activity import activity
+from experiments.console.messages import say
+from experiments.report.activity import Activity, activity
 from experiments.report.page import page
-from experiments.report.runs import NotARun, read
+from experiments.report.runs import NotARun, Run, read
 from experiments.storage.folders import replace
 
 
@@ -40,12 +41,21 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         runs = read(options.runs)
-        replace(options.output, page(runs, [activity(run, options.examples) for run in runs]))
+        replace(options.output, page(runs, _seen(runs, options.examples)))
     except (NotARun, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{options.output}: {os.path.getsize(options.output):,} bytes")
     return 0
+
+
+def _seen(runs: Sequence[Run], examples: int) -> list[Activity | str]:
+    """What every run's net does; that takes half a minute or so each, most of it compiling."""
+    seen = []
+    for number, run in enumerate(runs, 1):
+        say(f"run {number} of {len(runs)}, {run.name}: spikes and energy of {examples} examples ...")
+        seen.append(activity(run, examples))
+    return seen
 
 
 def _check(options: Options) -> None:

@@ -23,13 +23,13 @@ class Activity(NamedTuple):
     """What was seen.
 
     Attributes:
-      examples: how many were shown.
+      classes: of the examples that were shown.
       spikes: of the layers from the input up, [T, examples, ...].
       inference: operations and energy of the synapses.
       training: MAC of a training step under the run's rule, an example.
     """
 
-    examples: int
+    classes: list[int]
     spikes: dict[str, np.ndarray]
     inference: energy.Inference
     training: float
@@ -62,4 +62,4 @@ def _seen(run: Run, config: Config, net: nnx.Module, batch: Batch, steps: int | 
     spikes = {layer: np.asarray(fired) for layer, fired in inference.spikes.items()}
     # From the input up, as the records have them.
     order = list(run.records[-1]["rates"]) if run.records else list(spikes)
-    return Activity(len(labels), {layer: spikes[layer] for layer in order}, inference, training)
+    return Activity(np.asarray(labels).tolist(), {layer: spikes[layer] for layer in order}, inference, training)

@@ -10,6 +10,8 @@ from experiments.report.drawing import INK, axes, style, svg
 from experiments.report.runs import Run
 from safjax import plots
 
+WIDEST = 6.0
+"""What is added at most to the width of a curve."""
 MARKERS = 12
 """At most so many points of a curve, or bars, are marked."""
 
@@ -31,15 +33,25 @@ def curves(runs: Sequence[Run], quantity: str) -> Chart:
     chart = axes(6.2, 3.6, "epoch", quantity)
     for number, run in enumerate(runs):
         colour, dashes = style(number)
+        # Runs drawn first are wider, so that equal ones do not hide each other.
+        wide = 1.6 + min(1.2 * (len(runs) - 1 - number), WIDEST)
         test, train = _values(run, f"test_{quantity}"), _values(run, f"train_{quantity}")
         chart.plot(_epochs(run), train, color=colour, linestyle=":", linewidth=1, marker=".", markevery=_every(run))
-        chart.plot(_epochs(run), test, color=colour, linestyle=dashes, marker="o", markersize=4, markevery=_every(run))
+        look: dict[str, Any] = {
+            "color": colour,
+            "linestyle": dashes,
+            "linewidth": wide,
+            "marker": "o",
+            "markersize": 2.5 + wide,
+        }
+        chart.plot(_epochs(run), test, markevery=_every(run), **look)
     _over_epochs(chart)
     if quantity == "accuracy":
         chart.yaxis.set_major_formatter(PercentFormatter(1))
     last = [f"{run.name} {_words(run, quantity)}" for run in runs]
     description = f"{quantity.capitalize()} over the epochs. Test {quantity} after the last epoch: {', '.join(last)}."
     caption = f"{quantity.capitalize()} over the epochs: test with large points, training thin and dotted."
+    caption += _equal(runs, f"test_{quantity}")
     return Chart(svg(chart, description), caption, _legend(runs))
 
 
@@ -84,6 +96,14 @@ def last_rates(run: Run) -> Chart:
     epoch = run.records[-1]["epoch"]
     description = f"Spikes per neuron and step of {run.name} in epoch {epoch}: {values}."
     return Chart(svg(chart, description), f"{run.name}: firing rates in epoch {epoch}.", [])
+
+
+def _equal(runs: Sequence[Run], name: str) -> str:
+    """Which runs have the same curve, in words."""
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for run in runs:
+        groups.setdefault(tuple(_values(run, name)), []).append(run.name)
+    return "".join(f" The same curve: {', '.join(names)}." for names in groups.values() if len(names) > 1)
 
 
 def _legend(runs: Sequence[Run]) -> list[tuple[str, int]]:

@@ -146,8 +146,8 @@ figure svg,figure img{{max-width:100%;height:auto;display:block}}svg text{{font-
 figcaption,caption{{font-size:.85rem;color:var(--quiet);text-align:left;max-width:36rem}}caption{{padding-bottom:.4rem;
 max-width:none}}
 table{{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}}
-th,td{{padding:.3rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}}
-thead th{{background:var(--soft)}}th:first-child{{text-align:left}}tbody th{{font-weight:600}}
+th,td{{padding:.3rem .55rem;text-align:right;border-bottom:1px solid var(--grid)}}
+thead th{{background:var(--soft);vertical-align:bottom}}th:first-child{{text-align:left}}tbody th{{font-weight:600}}
 .legend{{list-style:none;padding:0;margin:.3rem 0;display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;font-size:.9rem}}
 details{{margin-top:.8rem}}summary{{cursor:pointer}}
 path,line{{stroke-linejoin:round}}

@@ -1,5 +1,7 @@
 """Spike rasters: a dot for each spike, neurons upwards, the steps of one example after those of another."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
@@ -20,7 +22,7 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
       number: of the layer, counted from 0 at the input.
     """
     spikes = seen.spikes[layer]
-    steps, examples = len(spikes), min(EXAMPLES, seen.examples)
+    steps, examples = len(spikes), min(EXAMPLES, len(seen.classes))
     flat = spikes[:, :examples].reshape(steps, examples, -1)
     chosen = np.unique(np.linspace(0, flat.shape[-1] - 1, NEURONS).round().astype(int))
     # [examples * steps, neurons]
@@ -32,6 +34,9 @@ def raster(name: str, layer: str, number: int, seen: Activity) -> Chart:
     plots.raster(shown, chart, times=times, rows=chosen, height=0.84 * max(apart, 1), color=colour)
     for border in range(1, examples):
         chart.axvline(border * steps - 0.5, color=INK, linewidth=0.8)
+    for example, label in enumerate(seen.classes[:examples]):
+        above: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (0, 2), "textcoords": "offset points"}
+        chart.annotate(f"class {label}", ((example + 0.5) * steps - 0.5, 1), **above, ha="center", size=8, color=INK)
     chart.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     _number_steps(chart, steps, examples)
     rate = float(np.mean(flat, dtype=float))

@@ -103,7 +103,7 @@ def synapses(run: Run, seen: Activity) -> str:
     dense = sum(synapse.dense for synapse in seen.inference.synapses.values())
     total = f"In all {_nanojoules(seen.inference.picojoules)} nJ for one example over all steps"
     same = f"one pass of the same net with real numbers would take {_nanojoules(PICOJOULES['MAC'] * dense)} nJ"
-    return table(columns, rows, f"{run.name}: mean of {seen.examples} test examples. {total}; {same}.")
+    return table(columns, rows, f"{run.name}: mean of {len(seen.classes)} test examples. {total}; {same}.")
 
 
 def configurations(runs: Sequence[Run]) -> str:

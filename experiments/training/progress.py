@@ -62,14 +62,13 @@ class ProgressReport:
 
 
 def line(record: Mapping[str, Any], epochs: int) -> str:
-    """One epoch in words."""
+    """One epoch: losses, accuracies, speed and time, in at most 120 columns; `metrics.jsonl` has more."""
     held_out = ""
     if "held_out_accuracy" in record:
-        held_out = f"  held out loss {record['held_out_loss']:.4f} accuracy {record['held_out_accuracy']:7.2%}"
+        held_out = f"  held out {record['held_out_loss']:.4f} {record['held_out_accuracy']:7.2%}"
     return (
         f"epoch {record['epoch']:{len(str(epochs))}d}/{epochs}"
-        f"  train loss {record['train_loss']:.4f} accuracy {record['train_accuracy']:7.2%}"
-        f"{held_out}  test loss {record['test_loss']:.4f} accuracy {record['test_accuracy']:7.2%}"
-        f"  learning rate {record['learning_rate']:.2e}"
+        f"  train loss {record['train_loss']:.4f} {record['train_accuracy']:7.2%}"
+        f"{held_out}  test {record['test_loss']:.4f} {record['test_accuracy']:7.2%}"
         f"  {record['examples_per_second']:,.0f} examples/s  {record['seconds']:.1f} s"
     )

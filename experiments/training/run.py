@@ -63,7 +63,15 @@ def train(config: Config) -> dict[str, Any]:
         run_epochs(trainer, folder, interrupt, position, config.run.quiet)
         summary = summarise(config, trainer.parameters, folder, interrupt, position.seconds, baseline)
         folder.finish(summary)
+    tell_of_pictures(folder)
     return summary
+
+
+def tell_of_pictures(folder: Workdir | NoWorkdir) -> None:
+    """Says where the figures of a run are."""
+    pictures = sorted(folder.path.glob("*.png")) if folder.path is not None else []
+    if pictures:
+        say(f"pictures: {', '.join(map(str, pictures))}")
 
 
 def open_folder(config: Config, feed: Feed) -> Workdir | NoWorkdir:

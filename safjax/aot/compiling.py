@@ -30,7 +30,7 @@ class Call(NamedTuple):
     """A compiled function's call: `jitted(*arguments)`, where shapes may stand for arrays."""
 
     jitted: Any
-    arguments: tuple
+    arguments: tuple[Any, ...]
 
 
 class Memory(NamedTuple):
@@ -137,7 +137,7 @@ def _exported(call: Call, platform: str) -> tuple[Any, list[int]]:
     )
 
 
-def _key(exported: Any, donated: list[int], target: dict, known: dict[str, str]) -> str:
+def _key(exported: Any, donated: list[int], target: dict[Any, Any], known: dict[str, str]) -> str:
     told = json.dumps([donated, target, known, hashlib.sha256(Path(worker.__file__).read_bytes()).hexdigest()])
     return hashlib.sha256(f"{exported.mlir_module()}{told}".encode()).hexdigest()[:32]
 
@@ -166,7 +166,7 @@ def _keep(path: Path, memory: Memory, text: str) -> None:
         return
 
 
-def _compile(exports: dict[str, Any], target: dict, announce: Callable[[str], None]) -> dict[str, Any]:
+def _compile(exports: dict[str, Any], target: dict[Any, Any], announce: Callable[[str], None]) -> dict[str, Any]:
     numbers = {str(number): name for number, name in enumerate(exports)}
     with tempfile.TemporaryDirectory(prefix="safjax-aot-") as place:
         folder = Path(place)

@@ -7,7 +7,7 @@ for each pair of factors that is no padding; what is done to each number by itse
 
 import re
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safjax.aot.hlo import Array, Module, Operation, arrays
 
@@ -84,7 +84,7 @@ def _fused_bytes(inner: list[Operation]) -> int:
     return read + sum(_written(op, by_name) for op in inner if op.root)
 
 
-def _read(parameter: Operation, users: dict, by_name: dict[str, Operation]) -> int:
+def _read(parameter: Operation, users: dict[Any, Any], by_name: dict[str, Operation]) -> int:
     uses, waiting = [], [parameter.name]
     while waiting:
         for op, place in users.get(waiting.pop(), []):

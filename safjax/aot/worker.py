@@ -15,7 +15,7 @@ import jax
 from jax.experimental import topologies
 
 
-def compiled(blob: bytes, donated: list[int], devices: list) -> Any:
+def compiled(blob: bytes, donated: list[int], devices: list[Any]) -> Any:
     """The program of a serialised `jax.export.Exported` that takes arrays and gives arrays."""
     exported = jax.export.deserialize(bytearray(blob))
     shardings = _shardings(exported, devices[: exported.nr_devices])
@@ -27,7 +27,7 @@ def compiled(blob: bytes, donated: list[int], devices: list) -> Any:
     return jax.jit(exported.call, donate_argnums=donated).lower(*arguments).compile()
 
 
-def _shardings(exported: Any, devices: list) -> list:
+def _shardings(exported: Any, devices: list[Any]) -> list[Any]:
     if len(devices) == 1:
         return [jax.sharding.SingleDeviceSharding(devices[0])] * len(exported.in_avals)
     mesh = jax.sharding.Mesh(devices, ("data",))

@@ -114,7 +114,7 @@ def _key(samples: Samples, recipe: Recipe) -> dict[str, Any]:
             f"cached: the recipe {recipe!r} is no data class, so the cache could not be named by its settings."
         )
     kind = type(recipe)
-    names: dict[str, list] = {}
+    names: dict[str, list[Any]] = {}
     sizes: dict[Path, int] = {}
     for split, chosen in samples.splits.items():
         for sample in chosen:

@@ -77,7 +77,7 @@ class Message(abc.ABC):
             "out of an nnx.vmap may come what a readout returns."
         )
 
-    def __jax_array__(self):
+    def __jax_array__(self) -> Any:
         raise self._outside("A jax function")
 
     def __array__(self, *args, **kwargs):
@@ -158,7 +158,7 @@ class Silence(Message):
         return "So does a function of it and something else, both = Synapse(lambda a, b: a * b)."
 
     @property
-    def __jax_array__(self):
+    def __jax_array__(self) -> Any:
         # An array that finds no such method leaves a sum to `__radd__`.
         raise AttributeError
 

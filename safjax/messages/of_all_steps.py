@@ -120,6 +120,6 @@ class Kept(Message):
         return Sequence(self.release(self.constants, self.kept), len(self.kept), False)
 
 
-def _as_it_is(constants: tuple, kept: jax.Array) -> jax.Array:
+def _as_it_is(constants: tuple[Any, ...], kept: jax.Array) -> jax.Array:
     del constants
     return kept

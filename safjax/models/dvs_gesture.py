@@ -113,7 +113,7 @@ def _dense(inputs: int, outputs: int, options: dict[str, Any]) -> Synapse:
     return Synapse(nnx.Linear(inputs, outputs, kernel_init=init, bias_init=init, **options))
 
 
-def _uniform(inputs: int) -> Callable:
+def _uniform(inputs: int) -> Callable[..., Any]:
     """U(−1/√n, 1/√n) for n inputs, PyTorch's default."""
     bound = inputs**-0.5
     return lambda key, shape, dtype, **_: jax.random.uniform(key, shape, dtype, -bound, bound)

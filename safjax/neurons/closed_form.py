@@ -44,7 +44,7 @@ class _Constants(NamedTuple):
 class _Form:
     """What is fixed when the program is made: a neuron without its numbers, and how to differentiate it."""
 
-    surrogate: tuple[Any, tuple]
+    surrogate: tuple[Any, tuple[Any, ...]]
     floor: float | None
     max_spikes: int | None
     steps: int | None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 Surrogate = Callable[[jax.Array], jax.Array]
 
 
-def taken_apart(surrogate: Surrogate) -> tuple[list[jax.Array], tuple[Any, tuple]]:
+def taken_apart(surrogate: Surrogate) -> tuple[list[jax.Array], tuple[Any, tuple[Any, ...]]]:
     """The real-valued arrays that a spike function holds as a pytree, which may be learned, and all else of it."""
     leaves, structure = jax.tree.flatten(surrogate)
     learned = [isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
@@ -17,7 +17,7 @@ def taken_apart(surrogate: Surrogate) -> tuple[list[jax.Array], tuple[Any, tuple
     return [leaf for leaf, at in zip(leaves, learned, strict=True) if at], (structure, kept)
 
 
-def put_together(arrays: Sequence[jax.Array], rest: tuple[Any, tuple]) -> Surrogate:
+def put_together(arrays: Sequence[jax.Array], rest: tuple[Any, tuple[Any, ...]]) -> Surrogate:
     """The spike function that `taken_apart` took apart, with these arrays."""
     (structure, kept), values = rest, iter(arrays)
     return jax.tree.unflatten(structure, [next(values) if leaf is None else leaf for leaf in kept])

@@ -72,7 +72,7 @@ def with_arrays(net: Net, arrays: Mapping[str, Any]) -> Net:
         )
     graphdef, state = nnx.split(net)
     variables = flat(nnx.as_pure(state))
-    found: dict[tuple, list] = {}
+    found: dict[tuple[Any, ...], list[Any]] = {}
     for path, name, array in _leaves(net):
         found.setdefault(path, []).append(None if array is None else jnp.asarray(arrays[name]))
     for path, leaves in found.items():
@@ -88,9 +88,9 @@ def _check(net: Any, call: str) -> None:
     split_net(net)  # Refuses one that a training step has used up.
 
 
-def _leaves(net: nnx.Module) -> list[tuple[tuple, str, jax.Array | None]]:
+def _leaves(net: nnx.Module) -> list[tuple[tuple[Any, ...], str, jax.Array | None]]:
     """(path of the variable, name, array) of every array of the net; None for those that are random."""
-    found: list[tuple[tuple, str, jax.Array | None]] = []
+    found: list[tuple[tuple[Any, ...], str, jax.Array | None]] = []
     for path, variable in flat(nnx.state(net)).items():
         leaves = jax.tree.leaves_with_path(variable.get_value())
         for inner, leaf in leaves:

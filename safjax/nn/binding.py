@@ -141,7 +141,7 @@ def _refuse_later_steps(bound: Bound, rule: Rule, x: Any, static: bool, refusals
     refuse_later_steps(one_step, changing, x, static, rule.name, refusals)
 
 
-def _refuse_changes(net: nnx.Module, rule: Rule, changing: set, refusals: Refusals) -> None:
+def _refuse_changes(net: nnx.Module, rule: Rule, changing: set[Any], refusals: Refusals) -> None:
     """A net that is called once for all steps changes a count once, where it would have to T times."""
     for path, variable in flat(nnx.state(net)).items():
         if path in changing and not isinstance(variable, nnx.RngState | nnx.BatchStat):
@@ -166,13 +166,15 @@ def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule, refusals: Refusal
         )
 
 
-def rest_of(bound: Bound, carry: tuple[nnx.State, dict]) -> nnx.State:
+def rest_of(bound: Bound, carry: tuple[nnx.State, dict[Any, Any]]) -> nnx.State:
     """The net's variables that are neither parameters nor neuron states, after a run that ended with `carry`."""
     anew = {path: bound.changing[path] for path in bound.own if path in bound.changing}
     return nnx.from_flat_state({**bound.constants, **carry[1], **anew})
 
 
-def _step_function(graphdef, rule: Rule, course: Course, axes: dict, own: dict, record: tuple[str, ...]):
+def _step_function(
+    graphdef, rule: Rule, course: Course, axes: dict[Any, Any], own: dict[Any, Any], record: tuple[str, ...]
+):
     whole = rule.propagation.whole_sequence
 
     def step(params, constants, carry, x, going=None):
@@ -195,18 +197,18 @@ def _step_function(graphdef, rule: Rule, course: Course, axes: dict, own: dict, 
     return step
 
 
-def _sequence_axes(net: nnx.Module) -> dict:
+def _sequence_axes(net: nnx.Module) -> dict[Any, Any]:
     """Where layers of one's own have the members' axis in the state that lives as long as a sequence."""
     states = flat(nnx.as_pure(nnx.state(net, SequenceState)))
     return {path: tuple(0 for _ in jax.tree.leaves(value)) for path, value in states.items()}
 
 
-def _kept(going: jax.Array, new: dict, old: dict, axes: dict) -> dict:
+def _kept(going: jax.Array, new: dict[Any, Any], old: dict[Any, Any], axes: dict[Any, Any]) -> dict[Any, Any]:
     """The new states of members that go on, the old ones of others."""
     return {path: where_members(join(path), going, new[path], old[path], where) for path, where in axes.items()}
 
 
-def _reports(observed: dict, whole: bool, going: jax.Array | None, record: tuple[str, ...]) -> Reports:
+def _reports(observed: dict[Any, Any], whole: bool, going: jax.Array | None, record: tuple[str, ...]) -> Reports:
     rates: dict[str, Any] = {}
     records: dict[str, dict[str, Any]] = {name: {} for name in record}
     for path, observation in observed.items():
@@ -221,7 +223,7 @@ def _reports(observed: dict, whole: bool, going: jax.Array | None, record: tuple
     return Reports(rates, records)
 
 
-def _of_going(going: jax.Array, parts: dict, own_axes: tuple[int, ...]) -> dict:
+def _of_going(going: jax.Array, parts: dict[Any, Any], own_axes: tuple[int, ...]) -> dict[Any, Any]:
     """Reports with 0 where a member does not go on; axes of stacked layers stand between those of time and members."""
 
     def one(part: jax.Array, own: int) -> jax.Array:

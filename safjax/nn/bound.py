@@ -32,17 +32,17 @@ class Bound(NamedTuple):
       rest: where a part of the steps is computed at once, the step of a last part that is shorter; else None.
     """
 
-    step: Callable
+    step: Callable[..., Any]
     params: nnx.State
-    constants: dict
-    changing: dict
+    constants: dict[Any, Any]
+    changing: dict[Any, Any]
     at_rest: Callable[[Any], nnx.State]
-    own: tuple
-    axes: dict
-    zeros: dict
+    own: tuple[Any, ...]
+    axes: dict[Any, Any]
+    zeros: dict[Any, Any]
     course: Course
     kind: Propagation
     stacked: tuple[str, ...]
     order: tuple[str, ...]
     program: core.Jaxpr | None
-    rest: Callable | None = None
+    rest: Callable[..., Any] | None = None

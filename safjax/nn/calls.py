@@ -46,16 +46,18 @@ class NotYet(Silence):
     def __len__(self) -> int:
         return 0
 
-    def tree_flatten(self) -> tuple[tuple, None]:
+    def tree_flatten(self) -> tuple[tuple[Any, ...], None]:
         return (), None
 
     @classmethod
-    def tree_unflatten(cls, aux: None, children: tuple) -> "NotYet":
+    def tree_unflatten(cls, aux: None, children: tuple[Any, ...]) -> "NotYet":
         del aux, children
         return cls()
 
 
-def layer_call(method: Callable | None = None, *, prepare: Callable[..., Any] = lambda *_: None) -> Callable:
+def layer_call(
+    method: Callable[..., Any] | None = None, *, prepare: Callable[..., Any] = lambda *_: None
+) -> Callable[..., Any]:
     """Makes a method of a module that is told of the rule and of time, such as one that takes messages.
 
     Args:
@@ -85,7 +87,7 @@ def layer_call(method: Callable | None = None, *, prepare: Callable[..., Any] = 
 
 
 @contextlib.contextmanager
-def _named(module: Bindable, args: tuple) -> Iterator[None]:
+def _named(module: Bindable, args: tuple[Any, ...]) -> Iterator[None]:
     """Errors that do not say where they happen, as those of JAX, are given a note; of nested layers the inner one's."""
     try:
         yield
@@ -105,7 +107,7 @@ def _given(x: Any) -> str:
     return f"given an array of shape {list(x.shape)}" if hasattr(x, "shape") else f"given a {type(x).__name__}"
 
 
-def _bind(module: Bindable, args: tuple) -> None:
+def _bind(module: Bindable, args: tuple[Any, ...]) -> None:
     """Binds a module of a table; its other methods are called as they are and make no rows."""
     vars(module).update({name: types.MethodType(method, module) for name, method in wrapped_methods(type(module))})
     batch = next((len(x) for x in jax.tree.leaves(args) if jnp.ndim(x)), 1)

@@ -12,7 +12,7 @@ from safjax.rules import RULES, Rule
 from safjax.state import State, is_gain, is_key, of_each_member
 
 
-def begun(bound: Bound, params: Any, state: State | None) -> tuple[Any, dict]:
+def begun(bound: Bound, params: Any, state: State | None) -> tuple[Any, dict[Any, Any]]:
     """(carry, constants) of a run that goes on from a state; None is the start of a sequence."""
     if state is None:
         return (_members_apart(bound, bound.at_rest(params)), bound.changing), bound.constants
@@ -35,7 +35,9 @@ def _members_apart(bound: Bound, neurons: Any) -> Any:
     return nnx.from_flat_state(each)
 
 
-def handed_on(bound: Bound, carry: tuple[Any, dict], params: Any, before: State | None, running: bool = False) -> State:
+def handed_on(
+    bound: Bound, carry: tuple[Any, dict[Any, Any]], params: Any, before: State | None, running: bool = False
+) -> State:
     """The state after a run that ended with this carry, and with these parameters.
 
     Args:
@@ -61,7 +63,7 @@ def handed_on(bound: Bound, carry: tuple[Any, dict], params: Any, before: State 
     )
 
 
-def _rest(begin: Any, zeros: list[bool]) -> list:
+def _rest(begin: Any, zeros: list[bool]) -> list[Any]:
     """What a member begins with, 0 for zeros; of a gain always."""
     parts, zero = jax.tree.leaves(begin, is_leaf=is_gain), iter(zeros)
     return [0.0 if next(zero) or is_gain(part) else part for part in parts]
@@ -78,7 +80,7 @@ def _own_axes(value: Any, bound: Bound) -> tuple[int | None, ...]:
     return tuple(axis(leaf) for leaf in jax.tree.leaves(value))
 
 
-def _longest(bound: Bound, neurons: dict) -> float | None:
+def _longest(bound: Bound, neurons: dict[Any, Any]) -> float | None:
     gains = [part for part in jax.tree.leaves(neurons, is_leaf=is_gain) if is_gain(part)]
     return bound.kind.longest(bound.course.decay, gains[0].value.dtype) if gains else None
 
@@ -164,7 +166,7 @@ def check_form(state: State, expected: State, x: Any) -> None:
         )
 
 
-def _form(value: Any) -> list:
+def _form(value: Any) -> list[Any]:
     parts = jax.tree.leaves(value, is_leaf=is_gain)
     return [("gain" if is_gain(p) else "array", jnp.shape(p.value if is_gain(p) else p), _dtype(p)) for p in parts]
 
@@ -173,7 +175,7 @@ def _dtype(part: Any) -> Any:
     return (part.value if is_gain(part) else part).dtype
 
 
-def _apart(now: list, wanted: list) -> bool:
+def _apart(now: list[Any], wanted: list[Any]) -> bool:
     """Whether two forms differ by the members' own gains and keys alone."""
     return len(now) == len(wanted) and all(
         a == b
@@ -182,5 +184,5 @@ def _apart(now: list, wanted: list) -> bool:
     )
 
 
-def _words(form: list) -> str:
+def _words(form: list[Any]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for _, shape, dtype in form) or "nothing"

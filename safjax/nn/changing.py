@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jax.extend import core
 
 
-def changing_variables(step: Callable, params: Any, rest: dict, states: Any, x: Any) -> tuple[set, core.Jaxpr | None]:
+def changing_variables(
+    step: Callable[..., Any], params: Any, rest: dict[Any, Any], states: Any, x: Any
+) -> tuple[set[Any], core.Jaxpr | None]:
     """(the paths of those variables in `rest` that a step returns as other values than it was given, its program).
 
     The program is (values of the variables, states, parameters) ↦ (the same two after the step, output, reports); None
@@ -32,6 +34,6 @@ def changing_variables(step: Callable, params: Any, rest: dict, states: Any, x: 
     return {path for path, moved in zip(paths, changed, strict=True) if moved}, jaxpr if steady else None
 
 
-def _form(tree: Any) -> tuple[Any, list]:
+def _form(tree: Any) -> tuple[Any, list[Any]]:
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -135,7 +135,7 @@ def _groups(ann: nnx.Sequential, x: jax.Array) -> Iterator[_Group]:
     yield _checked(found, path, False)
 
 
-def _flattened(layers: Any, path: tuple) -> Iterator[tuple[str, Any]]:
+def _flattened(layers: Any, path: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     for i, layer in enumerate(layers):
         if isinstance(layer, nnx.Sequential):
             yield from _flattened(layer.layers, (*path, i, "layers"))

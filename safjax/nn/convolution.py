@@ -1,6 +1,7 @@
 """Convolution with scaled weight standardisation."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ class WSConv(nnx.Module):
         *,
         padding: str | Sequence[tuple[int, int]] = "SAME",
         use_bias: bool = True,
-        kernel_init: Callable = nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),  # noqa: B008
+        kernel_init: Callable[..., Any] = nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),  # noqa: B008
         dtype: jax.typing.DTypeLike | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,

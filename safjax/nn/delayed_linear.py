@@ -63,8 +63,8 @@ class DelayedLinear(Delaying):
         width: Number | None = None,
         learn_delays: bool = True,
         use_bias: bool = True,
-        kernel_init: Callable = nnx.initializers.lecun_normal(),  # noqa: B008
-        delay_init: Callable | None = None,
+        kernel_init: Callable[..., Any] = nnx.initializers.lecun_normal(),  # noqa: B008
+        delay_init: Callable[..., Any] | None = None,
         param_dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):

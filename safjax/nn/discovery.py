@@ -24,7 +24,7 @@ from safjax.rules.sequences import unfold
 
 def discover(
     net: nnx.Module, rule: Rule, course: Course, x: Any, discovery: Discovery, refusals: Refusals, blank: bool = False
-) -> tuple[Any, Any, dict]:
+) -> tuple[Any, Any, dict[Any, Any]]:
     """Runs the net once on shapes alone: (its graph after the first step, the program of where sequences start, axes).
 
     The program is (params, others, x) ↦ the neuron states before the first step; see `start_of`. `blank` says that not
@@ -82,7 +82,7 @@ def start_of(program: tuple[Any, Any], rest: Any, x: Any, refusals: Refusals) ->
     return start
 
 
-def zero_starts(program: tuple[Any, Any], delays: set[tuple]) -> dict:
+def zero_starts(program: tuple[Any, Any], delays: set[tuple[Any, ...]]) -> dict[Any, Any]:
     """{path: for each array of a neuron state whether it starts from zeros, as the program says; delays always do}."""
     closed, shapes = program
     made = {v: eqn for eqn in closed.jaxpr.eqns for v in eqn.outvars}
@@ -97,7 +97,7 @@ def zero_starts(program: tuple[Any, Any], delays: set[tuple]) -> dict:
     return {path: [z or path[:-1] in delays for z in jax.tree.leaves(zeros)] for path, zeros in found.items()}
 
 
-def _needed_for(closed: core.ClosedJaxpr, results: list[bool]) -> tuple[Callable, list[bool]]:
+def _needed_for(closed: core.ClosedJaxpr, results: list[bool]) -> tuple[Callable[..., Any], list[bool]]:
     """The part of a program that some of its results need, and which inputs those need."""
     whole, count = closed.jaxpr, len(closed.consts)
     inputs, unknown = [*whole.constvars, *whole.invars], whole.debug_info.with_unknown_names()
@@ -139,7 +139,7 @@ def discover_loops(
             unknown.pop(path).end_discovery(found.get(path))
 
 
-def _at(states: Any, path: tuple) -> Any:
+def _at(states: Any, path: tuple[Any, ...]) -> Any:
     for part in (*path, "state"):
         if part not in states:
             return None

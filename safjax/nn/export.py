@@ -105,7 +105,7 @@ def _evaluating(net: nnx.Module) -> nnx.Module:
     return net
 
 
-def _lowered(function: Callable, arguments: tuple, platforms: Sequence[str]) -> jax_export.Exported:
+def _lowered(function: Callable[..., Any], arguments: tuple[Any, ...], platforms: Sequence[str]) -> jax_export.Exported:
     return jax_export.export(jax.jit(function), platforms=tuple(platforms))(*arguments)
 
 

@@ -107,10 +107,10 @@ class Exported:
         return cls(programs, stored, about)
 
     @functools.cached_property
-    def _compiled(self) -> dict[str, Callable]:
+    def _compiled(self) -> dict[str, Callable[..., Any]]:
         return {name: jax.jit(program.call) for name, program in self.programs.items()}
 
-    def _stepwise(self, name: str) -> Callable:
+    def _stepwise(self, name: str) -> Callable[..., Any]:
         if name not in self.programs:
             raise ValueError(
                 "A layer of the exported net computes all steps of a sequence at once, so it cannot go one step at a "

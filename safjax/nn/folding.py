@@ -59,7 +59,7 @@ def fold_batch_norms(net: Net) -> Net:
         )
     split_net(net)  # Refuses one that a training step has used up.
     folded = copy.deepcopy(net)
-    reasons: dict[tuple, str] = {}
+    reasons: dict[tuple[Any, ...], str] = {}
     for path, module in list(nnx.iter_modules(folded)):
         if type(module) is nnx.Sequential:
             reasons.update(_fold_within(module, (*path, "layers")))
@@ -86,7 +86,7 @@ def passed_on(x: Any) -> Any:
     return x
 
 
-def _fold_within(sequential: nnx.Sequential, path: tuple) -> Iterator[tuple[tuple, str]]:
+def _fold_within(sequential: nnx.Sequential, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:
     """Folds what can be; (path, why not) of the others."""
     layers: list[Any] = []
     for i, layer in enumerate(sequential.layers):

@@ -93,7 +93,9 @@ def fptt(
         average = jax.tree.map(lambda w: jnp.array(widened(w)), params)
         return FPTTState(inner.init(params), average, jax.tree.map(jnp.zeros_like, average))
 
-    def update(grads: Any, state: FPTTState, params: Any = None, *, within: Any = None, **extra: Any) -> tuple:
+    def update(
+        grads: Any, state: FPTTState, params: Any = None, *, within: Any = None, **extra: Any
+    ) -> tuple[Any, ...]:
         if params is None:
             raise ValueError("fptt draws weights to their average: call update(grads, state, params) with the weights.")
         grads = jax.tree.map(lambda g, p: (g + p).astype(g.dtype), grads, pulls.slope(params, state))
@@ -135,7 +137,7 @@ class _Pulls(NamedTuple):
         return state._replace(average=jax.tree.map(of_leaf, state.average, new, multiplier), multiplier=multiplier)
 
 
-def _told(extra: dict, grads: Any, pull: Callable[[Any], jax.Array], params: Any) -> dict:
+def _told(extra: dict[Any, Any], grads: Any, pull: Callable[[Any], jax.Array], params: Any) -> dict[Any, Any]:
     """What an optimizer may ask for beside the gradient, of the loss together with what draws the weights."""
     loss, told = extra.get("value_fn"), dict(extra)
     if "value" in extra:

@@ -121,7 +121,9 @@ def simulate(
     return _run(net, x, steps, check_record(record), state, "all", lengths)
 
 
-def _run(net: Any, x: Any, steps: int | None, record: tuple, state: Any, keep: Any, lengths: Any) -> Simulation:
+def _run(
+    net: Any, x: Any, steps: int | None, record: tuple[Any, ...], state: Any, keep: Any, lengths: Any
+) -> Simulation:
     rule = bptt() if not isinstance(state, State) else Rule("inference", state.kind, WholeSequence())
     check_call(net, x, steps, rule, None, state, lengths)
     return _simulate(*evaluating(net), x, steps, record, state, check_kept(keep, rule), lengths)
@@ -155,7 +157,7 @@ def inference_rule(net: nnx.Module) -> Rule:
     return bptt(layerwise=whole)
 
 
-def evaluating(net: nnx.Module) -> tuple:
+def evaluating(net: nnx.Module) -> tuple[Any, ...]:
     """(graph, parameters, other variables) of a copy of the net with dropout off."""
     net = nnx.clone(net)
     net.eval()

@@ -22,7 +22,7 @@ def kept_within(optimizer: Any, net: nnx.Module) -> Any:
         return optimizer
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def inside(path: tuple, update: jax.Array, param: jax.Array) -> jax.Array:
+    def inside(path: tuple[Any, ...], update: jax.Array, param: jax.Array) -> jax.Array:
         interval = intervals.get(tuple(getattr(key, "key", getattr(key, "idx", None)) for key in path))
         return update if interval is None else jnp.clip(param + update, *interval) - param
 
@@ -37,7 +37,7 @@ def kept_within(optimizer: Any, net: nnx.Module) -> Any:
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
-def _learned(net: nnx.Module) -> dict[tuple, Interval]:
+def _learned(net: nnx.Module) -> dict[tuple[Any, ...], Interval]:
     """The intervals of the net's learned numbers, by their paths among its parameters."""
     # By identity: of a parameter that stands in a net several times the path is that of its first place.
     intervals = {

@@ -46,7 +46,7 @@ class Reached(NamedTuple):
         return self.rank in (None, len(self.shape)) and self.shape[-1:] == (self.width,) and len(self.shape) > 1
 
 
-def convolution_ranks(net: nnx.Module) -> set:
+def convolution_ranks(net: nnx.Module) -> set[Any]:
     """How many axes the convolutions of a net want."""
     return {_wants(module)[0] for _, module in modules(net) if isinstance(module, Convolution)}
 

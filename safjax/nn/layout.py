@@ -40,7 +40,7 @@ def rows_of_steps(binding: Binding, layout: Layout, x: jax.Array, name: str) -> 
 
 
 _IN_SYNAPSE: ContextVar[Layout | None] = ContextVar("_IN_SYNAPSE", default=None)
-_ENTERED: ContextVar[tuple[list, Any] | None] = ContextVar("_ENTERED", default=None)
+_ENTERED: ContextVar[tuple[list[Any], Any] | None] = ContextVar("_ENTERED", default=None)
 
 
 def layout_of(*messages: Any) -> Layout:

@@ -16,7 +16,7 @@ from safjax.nn.states import split
 from safjax.nn.statistics import is_unnamed
 
 
-def refuse_mixing(binding: Binding, layer: nnx.Module, called: Callable, messages: Sequence[Any]) -> None:
+def refuse_mixing(binding: Binding, layer: nnx.Module, called: Callable[..., Any], messages: Sequence[Any]) -> None:
     """Refuses the layer of the Synapse so bound if it mixes time steps, or members that end with others that go on.
 
     Args:
@@ -31,7 +31,7 @@ def refuse_mixing(binding: Binding, layer: nnx.Module, called: Callable, message
         return
     graphdef, params, rest = split(layer, nnx.Param)
 
-    def function(variables: tuple, xs: list) -> tuple:
+    def function(variables: tuple[Any, ...], xs: list[Any]) -> tuple[Any, ...]:
         copied = nnx.merge(graphdef, *variables, copy=True)
         return called(copied, *xs), split(copied, is_unnamed)[1]
 

@@ -220,7 +220,7 @@ def checked_shape(owner: object, shape: Any) -> tuple[int, ...]:
     return sizes
 
 
-def checked_surrogate(owner: object, surrogate: Any) -> Callable:
+def checked_surrogate(owner: object, surrogate: Any) -> Callable[..., Any]:
     """A spike function, as it was given.
 
     Raises:

@@ -52,7 +52,7 @@ def check_lengths(lengths: Any, steps: int, batch: int, goes_on: bool) -> None:
         )
 
 
-def check_padded(rule: Rule, loss: Any, targets: tuple, x: Any, state: State | None) -> None:
+def check_padded(rule: Rule, loss: Any, targets: tuple[Any, ...], x: Any, state: State | None) -> None:
     """Refuses what cannot be told member by member.
 
     Args:

@@ -29,7 +29,7 @@ class Program(NamedTuple):
 class Programs:
     """The compiled gradient of each rule, on one net and batch."""
 
-    def __init__(self, net: Any, x: Any, targets: tuple, loss: Loss, steps: int | None, key: Any):
+    def __init__(self, net: Any, x: Any, targets: tuple[Any, ...], loss: Loss, steps: int | None, key: Any):
         self._graph, *arrays = split_net(net)
         # A copy that nothing else uses up, on the device already.
         self._arrays = *arrays, *jax.device_put((x, targets)), key
@@ -94,7 +94,7 @@ def _gradient(loss: Loss, rule: Rule, steps: int | None) -> Any:
     """Kept, so that nets of one form share what is compiled."""
     compute = value_and_grad(loss, rule, steps)
 
-    def gradient(graph: Graph, params: Any, rest: Any, x: Any, targets: tuple, key: Any) -> tuple:
+    def gradient(graph: Graph, params: Any, rest: Any, x: Any, targets: tuple[Any, ...], key: Any) -> tuple[Any, ...]:
         net = graph.merge(params, rest)
         (value, _), grads = compute(net, x, *targets, key=key)
         # What the net changes in itself belongs to the cost.
@@ -104,7 +104,9 @@ def _gradient(loss: Loss, rule: Rule, steps: int | None) -> Any:
 
 
 @functools.lru_cache(maxsize=128)
-def _verdicts(graph: Graph, structure: Any, leaves: tuple, steps: int | None, asked: tuple, x64: bool) -> tuple:
+def _verdicts(
+    graph: Graph, structure: Any, leaves: tuple[Any, ...], steps: int | None, asked: tuple[Any, ...], x64: bool
+) -> tuple[Any, ...]:
     params, rest, x = jax.tree.unflatten(structure, leaves)
     return verdicts_of(graph, (params, rest), x, steps, dict(asked))
 

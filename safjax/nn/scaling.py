@@ -105,7 +105,7 @@ class _Layer(NamedTuple):
     """A layer of neurons: the kernels that are scaled for it, and whether others, scaled before, lead to it too."""
 
     path: str
-    own: tuple[tuple, ...]
+    own: tuple[tuple[Any, ...], ...]
     others: bool
 
 
@@ -122,7 +122,9 @@ class _Scaling:
         self.layers = _layers(nnx.clone(net), x, steps)
         self.factors = {path: 1.0 for layer in self.layers for path in layer.own}
 
-    def measured(self, factors: Mapping[tuple, float] | None = None) -> tuple[dict[str, float], dict[str, float]]:
+    def measured(
+        self, factors: Mapping[tuple[Any, ...], float] | None = None
+    ) -> tuple[dict[str, float], dict[str, float]]:
         """(rates, deviations of the currents) with some kernels multiplied besides."""
         tried = {path: _times(self.params[path], factor) for path, factor in (factors or {}).items()}
         params = nnx.from_flat_state({**self.params, **tried})
@@ -199,7 +201,7 @@ def _times(array: jax.Array, factor: float) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
-def _measured(graph: Graph, params: Any, rest: Any, x: Any, steps: int | None) -> tuple[dict, dict]:
+def _measured(graph: Graph, params: Any, rest: Any, x: Any, steps: int | None) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """(firing rates, standard deviations of the currents over all members, steps and neurons), by neurons' paths."""
     rule = inference_rule(graph.merge(params, rest))
     options: dict[str, Any] = {"keep": "last", "record": ("current",), "training": False}
@@ -216,7 +218,7 @@ def _layers(net: nnx.Module, x: Any, steps: int | None) -> list[_Layer]:
     kernels, synapses = _kernels(net)
     static = steps is not None
     length = steps if steps is not None else len(jax.tree.leaves(x)[0])
-    taken: set[tuple] = set()
+    taken: set[tuple[Any, ...]] = set()
     layers = []
     for path, weights in direct_weights(net, one_step(x, static), length, static).items():
         reached = [kernel for kernel in kernels if join(kernel) in weights]
@@ -228,7 +230,7 @@ def _layers(net: nnx.Module, x: Any, steps: int | None) -> list[_Layer]:
     return layers
 
 
-def _kernels(net: nnx.Module) -> tuple[list[tuple], set[tuple]]:
+def _kernels(net: nnx.Module) -> tuple[list[tuple[Any, ...]], set[tuple[Any, ...]]]:
     """The paths of what can be scaled, and which of them stand in synapses."""
     kernels, synapses = [], set()
     inside = [path for path, module in nnx.iter_modules(net) if isinstance(module, Synapse | DelayedLinear)]

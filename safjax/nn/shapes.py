@@ -186,7 +186,7 @@ def _told(read: Reading, call: Reached, cure: str | None) -> str:
     return f"{given}. {read}. {cure or ''}".rstrip()
 
 
-def check_labels(targets: tuple, read: Reading | None) -> None:
+def check_labels(targets: tuple[Any, ...], read: Reading | None) -> None:
     """Refuses labels of which there are as many as x has steps, not examples: its axes are not what they were read as.
 
     Raises:

@@ -11,7 +11,9 @@ from safjax.owners import owner_axes
 from safjax.precision import wide_dtype
 
 
-def refuse_shared_weights(binding: Binding, function: Callable, weights: list, messages: Sequence[Any]) -> None:
+def refuse_shared_weights(
+    binding: Binding, function: Callable[..., Any], weights: list[Any], messages: Sequence[Any]
+) -> None:
     """Refuses the Synapse so bound if its weights drive several neurons, or its input is a current itself.
 
     Args:
@@ -53,7 +55,7 @@ def refuse_batched_weights(binding: Binding) -> NoReturn:
     )
 
 
-def _bytes(weights: list, shape: tuple[int, ...]) -> int:
+def _bytes(weights: list[Any], shape: tuple[int, ...]) -> int:
     """Of a derivative for each weight at every place of a map, as of a convolution."""
     each_place = math.prod(shape[1:-1]) if len(shape) > 2 else shape[-1]
     return shape[0] * each_place * sum(math.prod(w.shape) * wide_dtype(w).itemsize for w in weights)

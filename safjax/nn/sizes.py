@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
         names += ["b" if self.batch is None else str(self.batch)]
         leading = jax_export.symbolic_shape(", ".join(names))
 
-        def shaped(axes: Sequence) -> Any:
+        def shaped(axes: Sequence[Any]) -> Any:
             return jax.tree.map(lambda a: jax.ShapeDtypeStruct((*axes, *a.shape[len(leading) :]), a.dtype), self.x)
 
         return shaped(leading), shaped(leading[-1:])

@@ -11,13 +11,13 @@ from flax import nnx
 _HOLDS_NONE = {str, int, float, bool, complex, type(None), type, types.FunctionType, types.MethodType}
 
 
-def split(module: nnx.Module, *types: Any) -> tuple:
+def split(module: nnx.Module, *types: Any) -> tuple[Any, ...]:
     """(graphdef, state of each type, state of all others), the states as plain arrays."""
     graphdef, *states = nnx.split(module, *types, ...)
     return graphdef, *nnx.as_pure(tuple(states))
 
 
-def flat(state: nnx.State) -> dict:
+def flat(state: nnx.State) -> dict[Any, Any]:
     """{path: value} of every variable."""
     return dict(nnx.to_flat_state(state))
 
@@ -27,7 +27,7 @@ def join(path: Iterable[Any]) -> str:
     return ".".join(str(part) for part in path) or "the net itself"
 
 
-def modules(net: nnx.Module) -> Iterator[tuple[tuple, nnx.Module]]:
+def modules(net: nnx.Module) -> Iterator[tuple[tuple[Any, ...], nnx.Module]]:
     """(path, module) of each module, as `nnx.iter_modules` has them and in its order, in a third of the time.
 
     Binding looks through a net a dozen times, and most of what its modules hold are numbers, names and arrays.
@@ -35,7 +35,7 @@ def modules(net: nnx.Module) -> Iterator[tuple[tuple, nnx.Module]]:
     return _modules_in((), net, set())
 
 
-def _modules_in(path: tuple, value: Any, seen: set[int]) -> Iterator[tuple[tuple, nnx.Module]]:
+def _modules_in(path: tuple[Any, ...], value: Any, seen: set[int]) -> Iterator[tuple[tuple[Any, ...], nnx.Module]]:
     if id(value) in seen:
         return
     seen.add(id(value))

@@ -23,7 +23,7 @@ def is_unnamed(path: Any, variable: Any) -> bool:
     return isinstance(variable, nnx.BatchStat) and not isinstance(variable, RunningStatistic)
 
 
-def refuse_unnamed(net: nnx.Module, changing: set, rule: str, refusals: Refusals) -> None:
+def refuse_unnamed(net: nnx.Module, changing: set[Any], rule: str, refusals: Refusals) -> None:
     """Refuses layers that change an `nnx.BatchStat` not knowing of time."""
     refused = set()
     layers = dict(modules(net))
@@ -55,7 +55,9 @@ def _replacements(layer: Any) -> str:
     )
 
 
-def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule: str, refusals: Refusals) -> None:
+def refuse_later_steps(
+    step: Callable[..., Any], changing: Any, x: Any, static: bool, rule: str, refusals: Refusals
+) -> None:
     """Refuses, step by step, layers that need the statistics of all steps of an input that changes with time.
 
     Args:
@@ -66,7 +68,7 @@ def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule
       rule: the rule's name.
       refusals: where they are refused.
     """
-    seen: list[list] = []
+    seen: list[list[Any]] = []
 
     def entered(changing, x):
         with entries() as found:
@@ -88,7 +90,7 @@ def refuse_later_steps(step: Callable, changing: Any, x: Any, static: bool, rule
             )
 
 
-def refuse_padding(net: nnx.Module, changing: set, refusals: Refusals) -> None:
+def refuse_padding(net: nnx.Module, changing: set[Any], refusals: Refusals) -> None:
     """Refuses layers that would take statistics of what stands in the padding of a batch."""
     for path, _ in flat(nnx.state(net, nnx.BatchStat)).items():
         if path in changing:

@@ -90,7 +90,7 @@ def stream(net: nnx.Module) -> Stream:
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(graph: Graph) -> tuple[Callable, Callable]:
+def _compiled(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`start` and `advance` of all nets of one structure; looked up once, since that takes longer than a small step."""
 
     def bound(params, rest, x, rule):

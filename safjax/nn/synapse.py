@@ -101,7 +101,7 @@ class Synapse(SpikingModule):
             return binding.propagation.synapse(lambda params, *xs: function(params, rest, *xs), params, *messages)
         return self._accumulated(lambda params, rest, xs: function(params, rest, *xs), params, rest, messages)
 
-    def _messages(self, inputs: tuple) -> list | None:
+    def _messages(self, inputs: tuple[Any, ...]) -> list[Any] | None:
         """The inputs as messages; None where one of them is not known yet."""
         binding = self.bound()
         if binding.discovering is not None:
@@ -114,7 +114,7 @@ class Synapse(SpikingModule):
             refuse_batches(messages, binding.path)
         return messages
 
-    def _accumulated(self, function: Callable, params: Any, rest: Any, messages: list) -> Any:
+    def _accumulated(self, function: Callable[..., Any], params: Any, rest: Any, messages: list[Any]) -> Any:
         """function(params, rest, inputs) of messages that are sums over time."""
         binding, values = self.bound(), tuple(message.value for message in messages)
         anew = self.read("traces") is not None
@@ -141,7 +141,12 @@ class Synapse(SpikingModule):
         self.write("traces", state)
         return made.traced_as(fresh)
 
-    def _for_each_weight(self, bodies: tuple[Callable, Callable], made: tuple[list, list], messages: list) -> Any:
+    def _for_each_weight(
+        self,
+        bodies: tuple[Callable[..., Any], Callable[..., Any]],
+        made: tuple[list[Any], list[Any]],
+        messages: list[Any],
+    ) -> Any:
         """body(*made, inputs), of the batch or of one member, where each learned weight has its own derivative."""
         binding, batch, (learned, fixed) = self.bound(), messages[0].step_shape[0], made
 
@@ -171,7 +176,7 @@ class Synapse(SpikingModule):
                     "synapse is what stands between neurons; put neurons, readouts and dropout beside it, not inside.",
                 )
 
-    def _refuse_other_maps(self, params: Any, rest: Any, messages: list) -> None:
+    def _refuse_other_maps(self, params: Any, rest: Any, messages: list[Any]) -> None:
         """Where only one affine map for all steps does to means, or to moved spikes, what it does to spikes."""
         binding, graphdef = self.bound(), nnx.graphdef(self.layer)
         if tells_steps(self.layer) or nnx.state(self.layer, nnx.RngState):

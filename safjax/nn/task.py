@@ -28,7 +28,7 @@ def make_task(
     rest: Any,
     rule: Rule,
     loss: Any,
-    targets: tuple,
+    targets: tuple[Any, ...],
     x: Any,
     steps: int | None,
     *,
@@ -177,7 +177,7 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
-def _check_targets(targets: tuple, steps: int) -> None:
+def _check_targets(targets: tuple[Any, ...], steps: int) -> None:
     for target in timed_in(targets):
         for leaf in jax.tree.leaves(target.value):
             if not leaf.ndim or leaf.shape[0] != steps:

@@ -13,7 +13,7 @@ from safjax.nn.states import flat, join
 
 
 def refuse_untaught(
-    step: Callable, params: Any, carry: Any, constants: dict, x: Any, name: str, refusals: Refusals
+    step: Callable[..., Any], params: Any, carry: Any, constants: dict[Any, Any], x: Any, name: str, refusals: Refusals
 ) -> None:
     """Refuses parameters on which a step's output and records depend, but not their derivatives.
 

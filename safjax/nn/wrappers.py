@@ -40,7 +40,7 @@ def unwrapped(method: Any) -> Any:
     return method
 
 
-def wrapped_methods(owner: type) -> Iterator[tuple[str, Callable]]:
+def wrapped_methods(owner: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     """(name, method without wrapper) of the methods of a class that have one."""
     for name, method in inspect.getmembers(owner, inspect.isfunction):
         if unwrapped(method) is not method:

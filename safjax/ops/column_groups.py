@@ -10,6 +10,7 @@ zeros, so that ⌈(g + k − 1) / g⌉ g / k times as much is multiplied: of fiv
 makes NaN of all columns that its group's windows meet, of no other image.
 """
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -78,4 +79,4 @@ def kernel_gradient(gradient: jax.Array, columns: int, size: int) -> jax.Array:
     """
     *rows, count, channels, features = gradient.shape
     parts = gradient.reshape(*rows, count * size, channels // size, size, features // size)
-    return sum(parts[..., b : b + columns, :, b, :] for b in range(size))
+    return functools.reduce(jnp.add, (parts[..., b : b + columns, :, b, :] for b in range(size)))

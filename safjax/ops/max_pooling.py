@@ -92,8 +92,8 @@ def _backward(window, strides, pads, residuals, error):
     image = like.shape[1:-1]
     # Where types say how values are placed, the reshape of tiles is refused.
     if strides == window and not any(map(any, pads)) and not has_placed_axes(index):
-        count = _gradient_blocks(len(index), like)
-        return (by_blocks(lambda kept: _to_tiles(*kept, window, image), (index, error), count),)
+        count = _gradient_blocks(index.shape[0], like)
+        return (by_blocks(lambda kept: _to_tiles(kept[0], kept[1], window, image), (index, error), count),)
     return (_to_windows(index, error, window, strides, pads, image),)
 
 
@@ -105,7 +105,7 @@ def _gradient_blocks(images, like):
 
     Where loops run over many channels, computing it again is quicker than writing and reading it.
     """
-    if images == 0 or like.shape[-1] >= SHORT:
+    if like.shape[-1] >= SHORT:
         return 1
     return blocks_of(images, prod(like.shape[1:]) * like.dtype.itemsize, at_least=2)
 

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ def global_avg_pool(x: jax.Array) -> jax.Array:
 
 
 def checked_window(
-    name: str, x: jax.Array, window: Sequence[int], strides: Sequence[int] | None, padding: str | Sequence
+    name: str, x: jax.Array, window: Sequence[int], strides: Sequence[int] | None, padding: str | Sequence[Any]
 ) -> tuple[tuple[int, ...], tuple[int, ...], Pads]:
     """window, strides and padding of each spatial axis, as pooling takes them.
 

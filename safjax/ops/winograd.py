@@ -147,7 +147,7 @@ def _entries(x: jax.Array, start: Any, count: int, size: int) -> list[jax.Array]
     return [strip[:, i : i + 2 * count - 1 : 2] for i in range(size)]
 
 
-def _on_both_axes(function: Callable[..., Sequence], rows: Sequence[jax.Array], columns: int) -> jax.Array:
+def _on_both_axes(function: Callable[..., Sequence[Any]], rows: Sequence[jax.Array], columns: int) -> jax.Array:
     """F d Fᵀ for the linear map F that `function` applies to a sequence of arrays, [16, tiles, C]."""
     half = jnp.stack(function(*rows))
     both = jnp.stack(function(*(half[:, :, :, j : j + 2 * columns - 1 : 2] for j in range(len(rows)))))

@@ -118,7 +118,7 @@ def _of_comparison(compared: Any, reference: str | None, parts: Any) -> tuple[di
     return curves, [*next(iter(rows.values())).layers[beside], "all"]
 
 
-def _draw(chart: "Axes", curves: dict[str, np.ndarray], parts: list, look: Look) -> None:
+def _draw(chart: "Axes", curves: dict[str, np.ndarray], parts: list[Any], look: Look) -> None:
     words = any(isinstance(part, str) for part in parts)
     joined = len(parts) - (words and parts[-1] == "all")
     for number, (rule, curve) in enumerate(curves.items()):

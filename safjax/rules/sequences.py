@@ -44,10 +44,10 @@ class Release:
       max_spikes: as of `fire`.
     """
 
-    surrogate: tuple[Any, tuple]
+    surrogate: tuple[Any, tuple[Any, ...]]
     max_spikes: int | None
 
-    def __call__(self, constants: tuple[Any, Any, list], potentials: jax.Array) -> jax.Array:
+    def __call__(self, constants: tuple[Any, Any, list[Any]], potentials: jax.Array) -> jax.Array:
         threshold, drop, learned = constants
         spikes = fire(potentials, threshold, put_together(learned, self.surrogate), self.max_spikes)
         return spikes if drop is None else drop * spikes
@@ -168,12 +168,14 @@ class SequencePropagation:
         travelling = Sequence(spikes if drop is None else drop * spikes, current.steps, False)
         return Fired(state, travelling, spikes, records)
 
-    def _records(self, current: Sequence, cell: LIFCell, potentials: jax.Array, spikes: jax.Array) -> dict:
+    def _records(self, current: Sequence, cell: LIFCell, potentials: jax.Array, spikes: jax.Array) -> dict[Any, Any]:
         reset = jax.lax.stop_gradient(spikes) if self.detach_reset else spikes
         membranes = after_spikes(potentials, reset, cell.release)
         return {"spikes": spikes, "current": current.unrolled(), "potential": potentials, "membrane": membranes}
 
-    def _spikes(self, state: Any, current: Sequence, cell: Any, pick: Pick | None) -> tuple[Any, jax.Array, dict]:
+    def _spikes(
+        self, state: Any, current: Sequence, cell: Any, pick: Pick | None
+    ) -> tuple[Any, jax.Array, dict[Any, Any]]:
         if state is None and hasattr(cell, "fire_sequence"):
             currents = current.unrolled()
             spikes = cell.fire_sequence(currents)
@@ -182,7 +184,7 @@ class SequencePropagation:
         last, (spikes, records) = run_cell(recording, dear(current.value), steps, self.detach_reset, state)
         return None if state is None else last, spikes, records
 
-    def _closed_form(self, current: Sequence, cell: LIFCell, membrane: jax.Array | None) -> tuple:
+    def _closed_form(self, current: Sequence, cell: LIFCell, membrane: jax.Array | None) -> tuple[Any, ...]:
         options = {"through_reset": not self.detach_reset, "parallel": self.parallel}
         return lif_sequence(current.value, cell, membrane, steps=current.still_steps, **options)
 
@@ -246,7 +248,7 @@ def _released_backward(function, releases, residuals, error):
 _released_synapse.defvjp(_released_forward, _released_backward)
 
 
-def _released(releases: tuple, constants: list, kept: list) -> list[jax.Array]:
+def _released(releases: tuple[Any, ...], constants: list[Any], kept: list[Any]) -> list[jax.Array]:
     return [release(c, u) for release, c, u in zip(releases, constants, kept, strict=True)]
 
 

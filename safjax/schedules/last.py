@@ -1,6 +1,7 @@
 """Schedules that run T − 1 steps without any gradient and differentiate at the last."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,7 @@ class Equilibrium(Schedule):
         return ended(task, before, value, *last), *pull_back(pull((one, error))[0])
 
 
-def _fixed_point(transposed, source: list, iterations: int) -> list:
+def _fixed_point(transposed, source: list[Any], iterations: int) -> list[Any]:
     """β = source + transposed(β), by damped iteration until it moves by rounding error only."""
 
     def going_on(state):

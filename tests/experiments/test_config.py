@@ -217,6 +217,21 @@ def test_bad_value_ends_with_2_before_anything_is_written(flag, capsys, empty_fo
     assert not list(empty_folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--methd=saf_f", "Did you mean --method?"),
+        ("--lerning_rate=1", "Did you mean --learning-rate?"),
+        ("--zzz", "--help lists those that there are"),
+    ],
+)
+def test_a_flag_that_there_is_not(flag, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(digits.CONFIG, "", [flag])
+    err = capsys.readouterr().err
+    assert end.value.code == 2 and err.startswith("error: there is no flag ") and words in err and err.count("\n") == 1
+
+
 def test_weight_decay_is_for_the_optimizers_that_have_it():
     for optimizer in ("sgd", "adamw"):
         assert Config().changed(optimizer=optimizer, weight_decay=0.1).training.weight_decay == 0.1

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from experiments.training.metrics import Means
-from experiments.training.progress import ProgressReport
+from experiments.training.progress import ProgressReport, line
 
 MEANS = Means(loss=0.5, accuracy=0.75, rates={}, examples_per_second=1234.5)
 RECORD = {
@@ -50,7 +50,12 @@ def test_elsewhere_there_is_nothing_but_the_line(monkeypatch, capsys, variable):
     report()
     out, err = capsys.readouterr()
     assert err == ""
-    assert out == (
-        "epoch  1/10  train loss 0.5000 accuracy  75.00%  test loss 0.6000 accuracy  70.00%  learning rate 1.00e-01"
-        "  1,234 examples/s  2.0 s\n"
-    )
+    assert out == ("epoch  1/10  train loss 0.5000  75.00%  test 0.6000  70.00%  1,234 examples/s  2.0 s\n")
+
+
+def test_a_line_fits_into_120_columns():
+    """Of the longest run, with held-out examples, at loss and speed as high as they come."""
+    held_out = {"held_out_loss": 12.3456, "held_out_accuracy": 1.0}
+    losses = {"train_loss": 12.3456, "test_loss": 12.3456, "train_accuracy": 1.0, "test_accuracy": 1.0}
+    longest = {**RECORD, **held_out, **losses, "epoch": 300, "examples_per_second": 123456.0, "seconds": 12345.6}
+    assert len(line(longest, 300)) <= 120

@@ -267,3 +267,16 @@ def contrast(first, second):
 def test_colours_are_readable(colours, ground):
     assert len(colours) == len(drawing.SERIES)
     assert min(contrast(colour, ground) for colour in colours) > 4.5
+
+
+def test_runs_that_are_equal_are_seen_and_named(runs):
+    """One wider than the other, since the later line would hide the earlier."""
+    whole, _, _, elsewhere = read(runs)
+    chart = charts.curves([whole, elsewhere], "loss")
+    assert f"The same curve: {whole.name}, {elsewhere.name}." in chart.caption
+    assert len(set(re.findall(r"stroke-width: ([\d.]+)", chart.svg))) >= 3
+    assert "The same curve" not in charts.curves([whole], "loss").caption
+
+
+def test_rasters_say_the_classes(parsed):
+    assert len(re.findall(r"\bclass \d", parsed.words)) == 2 * 3

@@ -8,6 +8,8 @@ from safjax.nn import LIF, BatchNorm, Dropout, LeakyReadout, Synapse
 from safjax.nn.states import modules
 from tests import nets
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 
 class Odd(nnx.Module):
     """Modules in lists, dicts, tuples and in each other, one of them in three places."""

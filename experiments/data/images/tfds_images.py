@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from experiments.data.errors import DataUnavailable
 from experiments.data.images import imagenet
 from experiments.data.images.image_files import Encoded
-from experiments.data.images.tfds_builders import Imagenet2012
+from experiments.data.images.tfds_builders import Imagenet2012, is_prepared
 
 OPEN_FILES = 4096
 """More than the parts of the prepared data set, about a thousand, which all stay open; the usual limit is 1,024."""
@@ -45,7 +45,7 @@ def read(data_dir: Path) -> tuple[Source, Source]:
     """
     _allow_open_files()
     builder = Imagenet2012(data_dir=data_dir)
-    if not builder.is_prepared():
+    if not is_prepared(builder):
         imagenet.find_archives(data_dir / "downloads" / "manual")
         # Its progress goes to stderr, some of its messages to stdout.
         with contextlib.redirect_stdout(sys.stderr):

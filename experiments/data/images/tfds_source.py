@@ -16,7 +16,7 @@ from tensorflow_datasets.core.hashing import Hasher
 
 from experiments.data.errors import ByHand, DataCorrupt, DataUnavailable, unavailable
 from experiments.data.images.images import Splits
-from experiments.data.images.tfds_builders import BUILDERS
+from experiments.data.images.tfds_builders import BUILDERS, is_prepared
 from experiments.data.probe import why_unreachable
 
 
@@ -36,7 +36,7 @@ def read(name: str, data_dir: Path) -> Splits:
       DataCorrupt: an archive has another checksum than the published one.
     """
     builder = BUILDERS[name](data_dir=data_dir)
-    if not builder.is_prepared():
+    if not is_prepared(builder):
         _prepare(builder, data_dir / "downloads")
     train_images, train_labels = _read_split(builder, "train")
     test_images, test_labels = _read_split(builder, "test")
