@@ -27,7 +27,7 @@ class Simulation(NamedTuple):
 
     Attributes:
       outputs: the net's, [T, B, ...].
-      records: what was asked for, {name: {path of the layer: [T, B, ...]}}.
+      records: what was asked for, {name: {path of the layer: [T, B, ...]}}, in the order in which it was.
       state: that after the last step, if the run was given one.
     """
 
@@ -126,7 +126,9 @@ def _run(
 ) -> Simulation:
     rule = bptt() if not isinstance(state, State) else Rule("inference", state.kind, WholeSequence())
     check_call(net, x, steps, rule, None, state, lengths)
-    return _simulate(*evaluating(net), x, steps, record, state, check_kept(keep, rule), lengths)
+    run = _simulate(*evaluating(net), x, steps, record, state, check_kept(keep, rule), lengths)
+    # JAX hands dictionaries back sorted by their keys; whoever unpacks the values means the order of the names.
+    return run._replace(records={name: run.records[name] for name in record if name in run.records})
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 7))

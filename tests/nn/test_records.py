@@ -225,6 +225,7 @@ def own(**options):
 def test_a_cell_of_ones_own_names_its_records():
     x = inputs()
     records = safjax.simulate(own(), x, record=("twice", "spikes")).records
+    assert list(records) == ["twice", "spikes"], "in the order in which they were asked for"
     membrane = safjax.simulate(nnx.Sequential(LIF(), LeakyReadout()), x, record=("membrane",)).records["membrane"]
     expected = 2 * np.concatenate([np.zeros_like(x[:1]), membrane["layers.0"][:-1]])
     np.testing.assert_allclose(records["twice"]["layers.0"], expected, rtol=1e-12)
