@@ -128,7 +128,8 @@ def _run(
     check_call(net, x, steps, rule, None, state, lengths)
     run = _simulate(*evaluating(net), x, steps, record, state, check_kept(keep, rule), lengths)
     # JAX hands dictionaries back sorted by their keys; whoever unpacks the values means the order of the names.
-    return run._replace(records={name: run.records[name] for name in record if name in run.records})
+    named = {name: run.records[name] for name in record if name in run.records}
+    return run._replace(records={**named, **run.records})
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 7))
