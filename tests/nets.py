@@ -33,16 +33,20 @@ def labels():
     return jnp.arange(BATCH) % CLASSES
 
 
-def image(seed=0, size=6, channels=2):
-    """A batch of images with power at low frequencies: pooling leaves their variance, so deep layers fire."""
+def _image(seed, size, channels):
     rng = np.random.default_rng(seed)
     coarse = rng.uniform(-1.0, 3.0, (BATCH, size // 2, size // 2, channels))
-    return jnp.asarray(coarse.repeat(2, 1).repeat(2, 2) + rng.normal(0, 0.2, (BATCH, size, size, channels)), DTYPE)
+    return coarse.repeat(2, 1).repeat(2, 2) + rng.normal(0, 0.2, (BATCH, size, size, channels))
+
+
+def image(seed=0, size=6, channels=2):
+    """A batch of images with power at low frequencies: pooling leaves their variance, so deep layers fire."""
+    return jnp.asarray(_image(seed, size, channels), DTYPE)
 
 
 def video(seed=0, steps=STEPS, size=6, channels=2):
     """A batch of image sequences x[T, B, H, W, C]."""
-    return jnp.asarray(np.stack([image(seed + 100 * t, size, channels) for t in range(steps)]))
+    return jnp.asarray(np.stack([_image(seed + 100 * t, size, channels) for t in range(steps)]), DTYPE)
 
 
 class Dense(nnx.Module):

@@ -50,7 +50,8 @@ def net_of(work: Work, method: str = "bptt") -> nnx.Module:
 
 def over_of(method: str) -> str:
     """What the statistics of batch normalisation are of: all steps where a rule takes them at once, else each."""
-    return "time" if METHODS[method]().schedule == LayerByLayer() else "step"
+    schedule = METHODS[method]().schedule
+    return "time" if isinstance(schedule, LayerByLayer) and schedule.segments is None else "step"
 
 
 def optimizer_of(work: Work) -> optax.GradientTransformation:

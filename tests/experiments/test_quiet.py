@@ -51,7 +51,8 @@ def test_quiet_leaves_the_summary_alone_even_on_a_terminal(on_a_terminal, finish
 
 def test_without_a_terminal_there_are_plain_lines(finished):
     ended = finished("--method=saf_f")
-    assert len(ended.err.splitlines()) == 1 and ended.err.startswith("digits, saf_f, 438 parameters: ")
+    begun, pictures = ended.err.splitlines()
+    assert begun.startswith("digits, saf_f, 438 parameters: ") and pictures.startswith("pictures: ")
     assert len(ended.out.splitlines()) == 3 and "\r" not in ended.out + ended.err
 
 

@@ -94,7 +94,7 @@ def test_it_learns_and_is_tested_as_one_by_one(method, tmp_path, of_all_lengths)
     seen = activity(one, 5)
     own = test.lengths[np.linspace(0, len(test.lengths) - 1, 5).astype(int)]
     assert [synapse.steps for synapse in seen.inference.synapses.values()] == [own.mean()] * 2
-    assert (seen.examples, len(seen.inference.outputs)) == (5, own.max()) and seen.training > 0
+    assert (len(seen.classes), len(seen.inference.outputs)) == (5, own.max()) and seen.training > 0
 
 
 def test_stopped_and_resumed_it_is_the_same_run(tmp_path, of_all_lengths, monkeypatch):
