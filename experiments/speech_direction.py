@@ -16,10 +16,10 @@ examples, so that one is 0.2 %:
 
     method                      last epoch   chosen epoch   counts alone
     exodus                      98.1 ± 0.3   98.3 ± 0.3     52.9
-    slayer                      97.8 ± 0.7   97.8 ± 1.0     52.9   (two seeds)
+    slayer                      97.8 ± 0.5   97.8 ± 0.7     52.9
     ottt_a                      98.1 ± 0.5   98.6 ± 0.1     52.9
-    sltt                        91.5         91.7           52.9   (one seed)
-    saf_f                       69.0         66.7           52.9   (one seed)
+    sltt                        92.8 ± 1.1   93.0 ± 1.1     52.9
+    saf_f                       69.4 ± 0.5   69.4 ± 2.9     52.9
 
 Floor, decay and learning rate were chosen on a fifth of the training recordings, held out, over two seeds. Floor 1e-2,
 decay 0.9, rate 5e-3: exodus 93.0, ottt_a 91.4. Floor 1e-4: exodus 95.7, ottt_a 91.3. Then decay 0.8 and rate 3e-3, as
