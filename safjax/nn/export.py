@@ -10,7 +10,7 @@ from jax import export as jax_export
 
 from safjax.nn.arrays import named_arrays, with_arrays
 from safjax.nn.exported import Exported, about
-from safjax.nn.inference import predict
+from safjax.nn.inference import evaluated, predict
 from safjax.nn.module import SpikingModule
 from safjax.nn.sizes import Sizes
 from safjax.nn.streaming import stream
@@ -71,15 +71,15 @@ def export(
     _check_sizes(batch, length, steps)
     _check_platforms(platforms)
     jax.eval_shape(lambda x: predict(net, x, steps), x)
-    arrays, evaluated = named_arrays(net), _evaluating(net)
+    arrays, net = named_arrays(net), evaluated(net)
 
     def whole(arrays: Any, x: Any) -> Any:
-        return predict(with_arrays(evaluated, arrays), x, steps, outputs=outputs)
+        return predict(with_arrays(net, arrays), x, steps, outputs=outputs)
 
     def programs(x: Any, one: Any) -> dict[str, jax_export.Exported]:
         made = {"predict": _lowered(whole, (arrays, x), platforms)}
         stepwise = all(m.stepwise for _, m in nnx.iter_modules(net) if isinstance(m, SpikingModule))
-        return {**made, **(_streaming(evaluated, arrays, one, platforms) if stepwise else {})}
+        return {**made, **(_streaming(net, arrays, one, platforms) if stepwise else {})}
 
     sizes = Sizes(x, steps is None, batch, length)
     return Exported(sizes.tried(programs), arrays, about(steps, outputs, sizes.shapes()[0]))
@@ -97,12 +97,6 @@ def _check_platforms(platforms: Any) -> None:
     unknown = [name for name in platforms if name not in KNOWN]
     if isinstance(platforms, str) or not platforms or unknown:
         raise ValueError(f"export(platforms={platforms!r}): expected names among {KNOWN}, such as {PLATFORMS}.")
-
-
-def _evaluating(net: nnx.Module) -> nnx.Module:
-    net = nnx.clone(net)
-    net.eval()
-    return net
 
 
 def _lowered(function: Callable[..., Any], arguments: tuple[Any, ...], platforms: Sequence[str]) -> jax_export.Exported:

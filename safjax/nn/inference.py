@@ -161,7 +161,12 @@ def inference_rule(net: nnx.Module) -> Rule:
 
 
 def evaluating(net: nnx.Module) -> tuple[Any, ...]:
-    """(graph, parameters, other variables) of a copy of the net with dropout off."""
+    """(graph, parameters, other variables) of `evaluated`."""
+    return split_net(evaluated(net))
+
+
+def evaluated(net: nnx.Module) -> nnx.Module:
+    """A copy of the net with dropout off."""
     net = nnx.clone(net)
     net.eval()
-    return split_net(net)
+    return net
