@@ -11,7 +11,7 @@ from flax import nnx
 from safjax import loops
 from safjax.nn.absent import Absent
 from safjax.nn.carrying import handed_on
-from safjax.nn.graphs import split_net
+from safjax.nn.graphs import Graph, split_net
 from safjax.nn.module import SpikingModule
 from safjax.nn.recording import check_record
 from safjax.nn.states import modules
@@ -33,7 +33,7 @@ class Simulation(NamedTuple):
 
     outputs: Any
     records: dict[str, dict[str, jax.Array]]
-    state: Any
+    state: State
 
     @property
     def spikes(self) -> dict[str, jax.Array]:
@@ -133,12 +133,22 @@ def _run(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 7))
-def _simulate(graph, params, rest, x, steps, record, state, keep, lengths):
+def _simulate(
+    graph: Graph,
+    params: Any,
+    rest: Any,
+    x: Any,
+    steps: int | None,
+    record: tuple[str, ...],
+    state: State | None,
+    keep: Kept,
+    lengths: jax.Array | None,
+) -> Simulation:
     if state is None:
         rule = inference_rule(graph.merge(params, rest))
     else:
         rule = Rule("inference", state.kind, WholeSequence())
-    options = {"keep": keep, "record": record, "state": state, "lengths": lengths, "training": False}
+    options: dict[str, Any] = {"keep": keep, "record": record, "state": state, "lengths": lengths, "training": False}
     bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **options)
     if rule.propagation.whole_sequence:
         run = loops.run_of_all(task, jnp.zeros(()), *loops.at_once(task, bound.params))
@@ -148,7 +158,7 @@ def _simulate(graph, params, rest, x, steps, record, state, keep, lengths):
     return Simulation(run.outputs, run.records, after)
 
 
-_NO_STATE = Absent(
+_NO_STATE: Any = Absent(
     "This run began a sequence at rest and did not keep its state. To go on from run to run, begin with "
     "state = safjax.start(net, x), and hand it to every run: safjax.simulate(net, x, state=state)."
 )

@@ -14,7 +14,8 @@ from safjax.neurons import AfterDecay, ResetTo
 from safjax.neurons.resets import SMALLEST_DECAY, Reset
 from safjax.standing_in import with_gradient_of
 
-Number = float | nnx.Variable
+Held = nnx.Variable[Any]
+Number = float | Held
 Interval = tuple[float, float]
 
 DECAYS: Interval = (0.0, 1.0)
@@ -40,7 +41,7 @@ def value_of(number: Number, interval: Interval) -> Any:
     return with_gradient_of(jnp.clip(value, *narrowed(number, interval)), value)
 
 
-def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: Interval) -> nnx.Variable:
+def _check_variable(owner: object, name: str, variable: Held, interval: Interval) -> Held:
     """Refuses a variable that starts outside the interval, or whose own interval lies outside."""
     own = variable.get_metadata("interval", interval)
     if narrowed(variable, interval) != own:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from safjax.nn.binding import bind
+from safjax.nn.bound import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
@@ -93,7 +94,7 @@ def stream(net: nnx.Module) -> Stream:
 def _compiled(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`start` and `advance` of all nets of one structure; looked up once, since that takes longer than a small step."""
 
-    def bound(params, rest, x, rule):
+    def bound(params: Any, rest: Any, x: Any, rule: Rule) -> Bound:
         # A rule that goes from step to step neither knows nor needs the length of the sequence.
         return bound_or_explained(
             lambda net: bind(net, rule, x, steps=1, static=False, going_on=True),
@@ -101,11 +102,11 @@ def _compiled(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:
             reading(x, None, stream=True),
         )
 
-    def start(params, rest, x):
+    def start(params: Any, rest: Any, x: Any) -> State:
         net = bound(params, rest, x, bptt())
         return handed_on(net, begun(net, net.params, None)[0], net.params, None, running=True)
 
-    def advance(params, rest, state, x):
+    def advance(params: Any, rest: Any, state: State, x: Any) -> tuple[State, Any]:
         net = bound(params, rest, x, _inference(state))
         check_form(state, jax.eval_shape(lambda: started(net)), x)
         carry, constants = begun(net, net.params, state)

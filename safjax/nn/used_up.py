@@ -60,7 +60,7 @@ def refuse_used_up(arrays: Any) -> None:
         raise RuntimeError(MESSAGE)
 
 
-def mark_used_up(state: nnx.State) -> None:
+def mark_used_up(state: nnx.State[Any, Any]) -> None:
     """Leaves `UsedUp` in each `nnx.Variable` of the state whose array is gone."""
     # By hand: a walk over JAX's trees would take ten times as long, which is felt where a step is small.
     inner: list[Any] = [state.raw_mapping]

@@ -107,7 +107,7 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     return by_blocks(lambda x: _as_it_stands_or_in_long_rows(x, w, window), x, _blocks(x, y))
 
 
-def _as_it_stands_or_in_long_rows(x, w, window):
+def _as_it_stands_or_in_long_rows(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     batch, *out = jax.eval_shape(lambda: convolve(x, w, window)).shape
     # Rows as long as a batch that is not known yet would have windows that are not known yet.
     if not isinstance(batch, int) or not gains_by_long_rows(x.shape[-1], out, window):
@@ -179,7 +179,7 @@ def gains_by_pairs(out: int, window: Window) -> bool:
     return even and window.strides[-1] == window.dilation[-1] == 1 and window.kernel[-1] >= 5
 
 
-def _correlated(w, δ, window):
+def _correlated(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     """δ, spread by the strides, convolved with the flipped kernel."""
     groups, spatial = window.groups, δ.ndim - 2
     flipped = lax.rev(w, range(spatial)).astype(δ.dtype)
@@ -223,7 +223,7 @@ def _blocks(x: Any, y: Any, at_least: int = 1) -> int:
     return blocks_of(x.shape[0], one, at_least)
 
 
-def _contracted(x, δ, window):
+def _contracted(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     if x.shape[-1] == 1 and (size := columns_together(δ.shape[-2], window)) > 1:
         x, groups = padded_to_groups(x, δ.shape[-2], window, size)
         return kernel_gradient(_contracted(x, together(δ, size), groups), window.kernel[-1], size)

@@ -9,7 +9,7 @@ import jax
 from safjax.messages import Kept, Sequence
 from safjax.neurons import CurrentCell, run_cell
 from safjax.neurons.firing import taken_apart
-from safjax.neurons.recording import Pick, Recording
+from safjax.neurons.recording import Pick, Recording, Records
 from safjax.neurons.resets import AfterDecay, ResetTo
 from safjax.neurons.spike_times import Dynamics, rises_at_spikes, with_spike_times
 from safjax.rules.propagation import Course, Fired
@@ -43,7 +43,7 @@ class SpikeTimePropagation(SequencePropagation):
     def neuron(self, state: Any, current: Sequence | Kept, cell: CurrentCell, pick: Pick | None = None) -> Fired:
         currents = current.computed().unrolled()
 
-        def picked(records):
+        def picked(records: Records) -> dict[str, jax.Array]:
             return {**({} if pick is None else pick(records)), _FILTERED: records["synaptic_current"]}
 
         _, fired = run_cell(Recording(cell, picked), jax.lax.stop_gradient(currents))
