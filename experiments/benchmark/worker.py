@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.rows import STREAM, Job
+from experiments.benchmark.rows import INFERENCE, STREAM, Job
 from experiments.benchmark.work import Prepared
 
 
@@ -63,6 +63,8 @@ def prepare(job: Job) -> Prepared:
         return importlib.import_module("experiments.benchmark.ours").prepare(job.work, method, job.unrolled)
     if origin == STREAM:
         return importlib.import_module("experiments.benchmark.ours").prepare_stream(job.work, method)
+    if origin == INFERENCE:
+        return importlib.import_module("experiments.benchmark.inference").prepare(job.work, method)
     if job.library is None:
         return importlib.import_module("experiments.benchmark.pipeline").prepare(job.work, method)
     if "torch" in importlib.import_module("experiments.benchmark.peers").PEERS[origin].needs:
