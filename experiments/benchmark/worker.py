@@ -59,6 +59,8 @@ def serve(job: Job, say: Callable[..., None]) -> None:
 def prepare(job: Job) -> Prepared:
     """The step of a job; imports the one library that it needs."""
     origin, _, method = job.method.rpartition(":")
+    if job.library is None:
+        importlib.import_module("safjax").keep_memory()
     if not origin:
         return importlib.import_module("experiments.benchmark.ours").prepare(job.work, method, job.unrolled)
     if origin == STREAM:

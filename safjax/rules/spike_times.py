@@ -105,6 +105,8 @@ def _of_one_kind(cell: CurrentCell) -> str | None:
     lif = cell.lif
     if lif.reset is None:
         return "needs a reset, without which a membrane stays above its threshold; write reset=1.0"
+    if isinstance(lif.reset, ResetTo) and lif.reset.through is not None:
+        return "has the derivative of spike times, and none to put through a reset; write ResetTo without 'through'"
     if lif.floor is not None:
         return "follows a membrane between spikes by its leak alone, which a floor breaks; write floor=None"
     if lif.max_spikes != 1:

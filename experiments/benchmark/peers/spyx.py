@@ -16,6 +16,8 @@ from experiments.benchmark.work import RECURRENT_WEIGHT, Prepared, Program, Work
 
 def prepare(work: Work, method: str) -> Prepared:
     """The training step under bptt, or inference under predict."""
+    # As in safjax's rows: a step then has its memory from the heap that keeps it.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     inputs, labels = map(jnp.asarray, work.batch())
     if work.static:
         inputs = jnp.broadcast_to(inputs, (work.steps, *inputs.shape))
