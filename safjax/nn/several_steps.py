@@ -14,19 +14,18 @@ from flax import nnx
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from safjax.nn.binding import tell
 from safjax.nn.bound import Bound
-from safjax.nn.carrying import begun
 from safjax.nn.delay import Delay
+from safjax.nn.discovery import finished
 from safjax.nn.graphs import Graph
 from safjax.nn.module import SpikingModule
-from safjax.nn.refusing import Refusals
 from safjax.nn.states import modules
 from safjax.nn.task import make_task, one_step
-from safjax.nn.verdicts import Trial
 from safjax.ops.blocks import has_placed_axes
 from safjax.portable import is_portable
 from safjax.rows import by_rows, largest_row, telling_numbers
-from safjax.rules import Rule, bptt
+from safjax.rules import Course, bptt
 from safjax.same_program import same_program
 from safjax.tally import Kept
 from safjax.task import Task
@@ -51,11 +50,11 @@ def in_parts(
     if stepwise.changing or stepwise.program is None:
         return None
     try:
-        parts = _parts(graph, params, rest, x, steps)
+        parts = _parts(graph, params, rest, x, steps, stepwise.course)
         if parts is None:
             return None
         options: dict[str, Any] = {"keep": keep, "rates": False, "training": False}
-        rule = _rule(parts)
+        rule = bptt(layerwise=True, segments=parts)
         bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **options)
     except Exception:
         # Refused, or code of the net's own that cannot do with another batch: step by step it is as its author ran it.
@@ -73,11 +72,7 @@ def _results(bound: Bound, shape: Callable[[Any], tuple[int, ...]]) -> list[Any]
     return [(shape(a), a.dtype) for a in results]
 
 
-def _rule(parts: int) -> Rule:
-    return bptt(layerwise=True, segments=parts)
-
-
-def _parts(graph: Graph, params: Any, rest: Any, x: Any, steps: int | None) -> int | None:
+def _parts(graph: Graph, params: Any, rest: Any, x: Any, steps: int | None, course: Course) -> int | None:
     """In how many parts the steps are taken; None for step by step."""
     one = one_step(x, steps is not None)
     length = steps if steps is not None else jax.tree.leaves(x)[0].shape[0]
@@ -87,7 +82,7 @@ def _parts(graph: Graph, params: Any, rest: Any, x: Any, steps: int | None) -> i
         return None
     if is_portable() or has_placed_axes(*jax.tree.leaves(x)) or _one_by_one(graph.merge(params, rest)):
         return None
-    size = _bytes_of_a_row(graph, params, rest, one)
+    size = _bytes_of_a_row(graph, params, rest, one, course)
     at_once = 0 if not size else LARGEST // (size * batch)
     return None if at_once < 2 else _divided(length, at_once)
 
@@ -106,38 +101,33 @@ def _divided(steps: int, most: int) -> int:
     return next((parts for parts in range(least, 2 * least + 1) if steps % parts == 0), least)
 
 
-def _bytes_of_a_row(graph: Graph, params: Any, rest: Any, one: Any) -> int | None:
+def _bytes_of_a_row(graph: Graph, params: Any, rest: Any, one: Any, course: Course) -> int | None:
     """Of the largest array that a step computes for an example; None where examples are not computed each by itself."""
     leaves = jax.tree.leaves((params, rest))
     rows = telling_numbers([*(leaf.shape for leaf in leaves), *(leaf.shape[1:] for leaf in jax.tree.leaves(one))])
     if len(rows) < 2:
         return None
-    (program, axes), (other, _) = (_program(graph, params, rest, one, count) for count in rows)
+    program, other = (_program(graph, params, rest, one, course, count) for count in rows)
+    axes = [None] * len(leaves) + [0] * len(jax.tree.leaves(one))
     apart = by_rows(program, axes, rows[0]) and same_program(program, other, (rows[0], rows[1]))
     return largest_row(program.jaxpr, rows[0]) if apart else None
 
 
-def _program(graph: Graph, params: Any, rest: Any, one: Any, rows: int) -> tuple[core.ClosedJaxpr, list[int | None]]:
-    """A step with so many examples, (parameters, states, x) ↦ outputs [rows, ...]; along which axes its inputs lie."""
+def _program(graph: Graph, params: Any, rest: Any, one: Any, course: Course, rows: int) -> core.ClosedJaxpr:
+    """The first step of so many examples, (parameters, other variables, x) ↦ outputs [rows, ...], layer by layer.
+
+    What a net's own code makes of arrays does not depend on the states of its neurons.
+    """
+    rule, course = bptt(layerwise=True), course._replace(steps=1, batch=rows, static=False, open=True)
+
+    def run(params: Any, rest: Any, x: Any) -> list[jax.Array]:
+        net = graph.merge(params, rest)
+        tell(net, rule, course)
+        outputs = jax.tree.leaves(finished(net(x), rule, course))
+        return [o.reshape(rows, math.prod(o.shape[2:])) for o in outputs]
+
     many = jax.tree.map(lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), one)
-    trial = Trial(lambda: graph.merge(params, rest), many, steps=1, static=False)
-    bound = trial.bound(_rule(1), Refusals(), trial.make())
-    carry = jax.eval_shape(lambda: begun(bound, bound.params, None)[0])
-    held = bound.params, list(bound.constants.values()), carry
-    axes = [*_axes(held, rows), *(0 for _ in jax.tree.leaves(many))]
-    closed = jax.make_jaxpr(lambda *given: _outputs(bound, rows, *given))(*held, many)
+    closed = jax.make_jaxpr(run)(params, rest, many)
     # Without what only firing rates need, which are of all examples.
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
-    return core.ClosedJaxpr(jaxpr, closed.consts), axes
-
-
-def _outputs(bound: Bound, rows: int, params: Any, constants: list[Any], carry: Any, x: Any) -> list[jax.Array]:
-    """The outputs of a single step, [rows, ...]."""
-    named = dict(zip(bound.constants, constants, strict=True))
-    found = jax.tree.leaves(bound.step(params, named, carry, x)[1])
-    return [o.reshape(rows, math.prod(o.shape[2:])) for o in found]
-
-
-def _axes(tree: Any, rows: int) -> list[int | None]:
-    """Along which axis arrays have rows."""
-    return [next((a for a, size in enumerate(leaf.shape) if size == rows), None) for leaf in jax.tree.leaves(tree)]
+    return core.ClosedJaxpr(jaxpr, closed.consts)
