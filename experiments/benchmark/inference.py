@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 import safjax
@@ -32,7 +33,7 @@ def _call(work: Work, net: nnx.Module, inputs: jax.Array) -> Prepared:
         seconds = time.perf_counter() - began
         return Program(compiled.memory_analysis().temp_size_in_bytes, None, seconds, jax.default_backend())
 
-    return Prepared(lambda: float(jnp.mean(predict(net, inputs))), program)
+    return Prepared(lambda: float(np.mean(predict(net, inputs))), program)
 
 
 def _stream(work: Work, net: nnx.Module, inputs: jax.Array) -> Prepared:
@@ -45,7 +46,7 @@ def _stream(work: Work, net: nnx.Module, inputs: jax.Array) -> Prepared:
         for x in sequence:
             state, output = stream(state, x)
             # Whoever streams has use for every output when it is there.
-            total += float(jnp.mean(output))
+            total += float(np.mean(output))
         return total / work.steps
 
     return Prepared(turn, lambda: Program(device=jax.default_backend()))

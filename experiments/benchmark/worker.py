@@ -39,7 +39,8 @@ def main(text: str) -> None:
         serve(Job.from_json(text), say)
     except Exception as error:
         traceback.print_exc()
-        say(error=traceback.format_exception_only(error)[-1].strip().splitlines()[-1])
+        # Without the notes that JAX adds behind.
+        say(error=f"{type(error).__name__}: {error}".strip().splitlines()[-1])
 
 
 def serve(job: Job, say: Callable[..., None]) -> None:

@@ -100,7 +100,7 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     window and again for its place. In blocks, two at least, it is computed once.
     """
     y = jax.eval_shape(lambda: convolve(x, w, window))
-    if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window) and not has_few_tiles(y.shape):
+    if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window) and not winograd.has_few_tiles(y.shape):
         return winograd.convolve(x, w, window.padding)
     if x.shape[-1] == 1 and all(s == 1 for s in window.strides):
         return by_blocks(lambda x: shifted_sum(x, w, window, y.shape[1:-1]), x, _blocks(x, y, at_least=2))
@@ -133,18 +133,6 @@ def gains_by_winograd(channels: int, features: int, dtype: DTypeLike, window: Wi
     plain = all(s == d == 1 for s, d in zip(window.strides, window.dilation, strict=True)) and window.groups == 1
     exact = dtype in (jnp.float32, jnp.float64) and window.dtype in (None, dtype)
     return window.kernel == (3, 3) and plain and exact and channels * features >= 64 * 128
-
-
-def has_few_tiles(out: Sequence[int]) -> bool:
-    """Whether maps of this shape [N, H, W, O] have so few tiles of 2×2 that `winograd` gains nothing forwards.
-
-    Its kernel is transformed whatever the number of tiles. Measured on two cores for 512 features: 4 tiles take it 1.8
-    times as long as the product by the kernel as it is, 24 1.4 times, 32 as long. On maps of 2×2 the compiler has a
-    slow convolution, which takes up to 20 times as long.
-    """
-    images, *sizes = out[:-1]
-    known = all(isinstance(size, int) for size in (images, *sizes))
-    return known and min(sizes) >= 4 and images * prod(-(-size // 2) for size in sizes) < 32
 
 
 def gains_by_long_rows(channels: int, out: Sequence[int], window: Window) -> bool:
