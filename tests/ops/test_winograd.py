@@ -65,7 +65,7 @@ def test_tiles_are_worked_through_in_blocks(monkeypatch):
 
 @pytest.fixture(scope="module")
 def wide():
-    return normal(0, 2, 6, 6, 64, dtype=np.float32), normal(1, 3, 3, 64, 128, dtype=np.float32)
+    return normal(0, 4, 6, 6, 64, dtype=np.float32), normal(1, 3, 3, 64, 128, dtype=np.float32)
 
 
 def uses(text):
@@ -92,6 +92,15 @@ def test_the_convolution_takes_it_where_it_pays(wide):
         text(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)),
     ):
         assert not uses(other)
+
+
+def test_few_tiles_are_left_to_the_product_itself(wide):
+    """Of three images of 6×6 there are 27 tiles, of four 36; on the smallest maps the compiler's own is slow."""
+    x, w = (a.astype(jnp.float64) for a in wide)
+    ours = jax.jit(lambda x, w: conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=NHWC))
+    used = [uses(ours.lower(a, w).as_text()) for a in (x[:3], x, x[:1, :4, :4], x[:1, :3, :3], x[:, :2, :2])]
+    assert used == [False, True, False, True, True]
+    np.testing.assert_allclose(ours(x[:3], w), stock(x[:3], w, "SAME"), rtol=1e-12, atol=1e-12)
 
 
 def test_single_precision_is_rounded_two_to_three_times_as_much_at_most(wide):
