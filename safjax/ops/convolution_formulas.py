@@ -127,7 +127,7 @@ def _as_it_stands_or_in_long_rows(x: jax.Array, w: jax.Array, window: Window) ->
 def gains_by_winograd(channels: int, features: int, dtype: DTypeLike, window: Window) -> bool:
     """Whether `safjax.ops.winograd` computes the same, and faster.
 
-    Measured on two cores with a batch of 16: from 64 × 128 channels on most of forward and gradients take 0.4 to 0.9
+    Measured on two cores with a batch of 16: from 64 × 128 channels on most of forward and gradients take 0.3 to 0.9
     of the direct time; below that the transformations of the tiles cost more than the multiplications they save.
     """
     plain = all(s == d == 1 for s, d in zip(window.strides, window.dilation, strict=True)) and window.groups == 1
