@@ -84,5 +84,5 @@ def _same_constant(one: Any, other: Any) -> bool:
         return False
     if not hasattr(one, "tobytes"):
         return bool(one == other) or (one != one and other != other)  # NaN
-    plain = not jax.dtypes.issubdtype(one.dtype, jax.dtypes.extended)
+    plain = not jnp.issubdtype(one.dtype, jax.dtypes.extended)
     return plain and (one.dtype, one.shape) == (other.dtype, other.shape) and one.tobytes() == other.tobytes()

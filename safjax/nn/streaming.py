@@ -134,11 +134,11 @@ def _compiled(graph: Graph) -> tuple[Callable[..., Any], ...]:
         return handed_on(net, carry, net.params, state, running=True), output
 
     @functools.lru_cache(maxsize=128)
-    def parts(form, types, portable):
+    def parts(form: Any, types: Any, portable: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
         del portable
         states, *given = jax.tree.unflatten(form, [jax.ShapeDtypeStruct(*t) for t in types])
 
-        def hoisted(*given):
+        def hoisted(*given: Any) -> Any:
             # As constants: of weights wider copies would be made, for sums of their gradients.
             return hoist(lambda _, states, given: advance(*states, *given), (), states, given)
 

@@ -116,6 +116,12 @@ class _Tiling(NamedTuple):
         height, width = self.sizes
         return self.rows * self.forms[0].size - height, self.columns * self.forms[1].size - width
 
+
+def _tiling(x: jax.Array, padding: Padding) -> _Tiling:
+    height, width = (size + low + high - 2 for size, (low, high) in zip(x.shape[1:3], padding, strict=True))
+    return _Tiling(cheapest(height, width), (height, width))
+
+
 def has_few_tiles(out: Sequence[int]) -> bool:
     """Whether maps of this shape [N, H, W, O] have so few tiles of 2×2 that nothing is gained forwards.
 
@@ -126,16 +132,6 @@ def has_few_tiles(out: Sequence[int]) -> bool:
     images, *sizes = out[:-1]
     known = all(isinstance(size, int) for size in (images, *sizes))
     return known and min(sizes) >= 4 and images * math.prod(-(-size // 2) for size in sizes) < 32
-
-
-def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding) -> jax.Array:
-    """The convolution of x with U, [16, C, O]."""
-    x, height, width = _padded(x, padding)
-    batch, rows, columns, features = x.shape[0], -(-height // 2), -(-width // 2), kernels.shape[-1]
-
-def _tiling(x: jax.Array, padding: Padding) -> _Tiling:
-    height, width = (size + low + high - 2 for size, (low, high) in zip(x.shape[1:3], padding, strict=True))
-    return _Tiling(cheapest(height, width), (height, width))
 
 
 def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding, tiling: _Tiling) -> jax.Array:

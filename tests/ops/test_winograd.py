@@ -130,8 +130,6 @@ def test_few_tiles_are_left_to_the_product_itself(wide):
     np.testing.assert_allclose(ours(x[:3], w), stock(x[:3], w, "SAME"), rtol=1e-12, atol=1e-12)
 
 
-def test_single_precision_is_rounded_two_to_three_times_as_much_at_most(wide):
-    x, w = wide
 # In units of 2⁻²⁴ times the root mean square of what is exact, of value, input gradient and weight gradient.
 ROUNDING = {"2×2": 8.0, "4×2": 14.0, "4×4": 24.0}
 
