@@ -90,18 +90,7 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
     if whole:
         x = x if static else jax.tree.map(partial(_together, steps), x)
     discovery = Discovery()
-    for path, module in modules(net):
-        if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
-            # Same values; the stock gradients are slow inside a loop on CPU.
-            module.conv_general_dilated = conv_general_dilated
-        if isinstance(module, nnx.Linear) and module.dot_general is jax.lax.dot_general:
-            module.dot_general = dot_general
-        if isinstance(module, Synapse):
-            keep_biases_wide(module)
-        if isinstance(module, Bindable):
-            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery, refusals)
-        if isinstance(module, SpikingModule):
-            module.start_sequence()
+    tell(net, rule, course, record, discovery, refusals)
     discover_loops(net, rule, course, x, discovery, refusals)
     discover_varying(net, rule, course, x)
     refuse_behind_readouts(net, rule, course, x, refusals)
@@ -127,6 +116,30 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
     if not whole and any(needs_all_steps(module) for _, module in modules(net)):
         _refuse_later_steps(bound, rule, x, static, refusals)
     return bound
+
+
+def tell(
+    net: nnx.Module,
+    rule: Rule,
+    course: Course,
+    record: tuple[str, ...] = (),
+    discovery: Discovery | None = None,
+    refusals: Refusals | None = None,
+) -> None:
+    """Tells the modules of a net of the rule, and begins a sequence; arguments as of `Binding`."""
+    refusals = Refusals() if refusals is None else refusals
+    for path, module in modules(net):
+        if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
+            # Same values; the stock gradients are slow inside a loop on CPU.
+            module.conv_general_dilated = conv_general_dilated
+        if isinstance(module, nnx.Linear) and module.dot_general is jax.lax.dot_general:
+            module.dot_general = dot_general
+        if isinstance(module, Synapse):
+            keep_biases_wide(module)
+        if isinstance(module, Bindable):
+            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery, refusals)
+        if isinstance(module, SpikingModule):
+            module.start_sequence()
 
 
 def _refuse_later_steps(bound: Bound, rule: Rule, x: Any, static: bool, refusals: Refusals) -> None:

@@ -14,8 +14,10 @@ from safjax.nn.carrying import handed_on
 from safjax.nn.graphs import Graph, split_net
 from safjax.nn.module import SpikingModule
 from safjax.nn.recording import check_record
+from safjax.nn.several_steps import in_parts
 from safjax.nn.states import modules
 from safjax.nn.task import check_call, check_kept, make_task
+from safjax.parts import simulate_in_parts
 from safjax.rules import Rule, bptt
 from safjax.schedules import WholeSequence
 from safjax.state import State
@@ -150,7 +152,11 @@ def _simulate(
         rule = Rule("inference", state.kind, WholeSequence())
     options: dict[str, Any] = {"keep": keep, "record": record, "state": state, "lengths": lengths, "training": False}
     bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **options)
-    if rule.propagation.whole_sequence:
+    alone = state is None and lengths is None and not record
+    parts = in_parts(graph, params, rest, x, steps, keep, bound) if alone else None
+    if parts is not None:
+        run = simulate_in_parts(parts[1], *parts[::2])
+    elif rule.propagation.whole_sequence:
         run = loops.run_of_all(task, jnp.zeros(()), *loops.at_once(task, bound.params))
     else:
         run = loops.simulate(task, bound.params)
@@ -172,7 +178,25 @@ def inference_rule(net: nnx.Module) -> Rule:
 
 def evaluating(net: nnx.Module) -> tuple[Any, ...]:
     """(graph, parameters, other variables) of `evaluated`."""
-    return split_net(evaluated(net))
+    graph, *variables = split_net(net)
+    if graph not in _GRAPHS:
+        own, *after = split_net(evaluated(net))
+        while len(_GRAPHS) >= 128:
+            _GRAPHS.pop(next(iter(_GRAPHS)))
+        # Of a net whose own `eval` changes variables there is no other way than to copy it at every call.
+        _GRAPHS[graph] = own if _identical(variables, after) else None
+    found = _GRAPHS[graph]
+    return split_net(evaluated(net)) if found is None else (found, *variables)
+
+
+_GRAPHS: dict[Graph, Graph | None] = {}
+"""Of nets in evaluation, by those of nets as they are: to copy a net takes longer than to run a small one."""
+
+
+def _identical(one: Any, other: Any) -> bool:
+    forms: list[Any] = [jax.tree.structure(tree) for tree in (one, other)]
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=False)
+    return forms[0] == forms[1] and all(a is b for a, b in leaves)
 
 
 def evaluated(net: nnx.Module) -> nnx.Module:

@@ -171,6 +171,12 @@ def check_rule(rule: Any) -> None:
 
 def check_optimizer(optimizer: Any) -> None:
     """Refuses what is no optax optimizer."""
+    if isinstance(optimizer, nnx.Optimizer):
+        raise TypeError(
+            "optimizer must be an optax.GradientTransformation such as optax.adam(1e-3), but was an nnx.Optimizer. "
+            "Write train_step(loss, rule, optax.adam(1e-3)), whose state is opt_state = step.init(net); an "
+            "nnx.Optimizer goes with safjax.value_and_grad: optimizer.update(net, grads)."
+        )
     if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
         raise TypeError(
             f"optimizer must be an optax.GradientTransformation such as optax.adam(1e-3), but was {optimizer!r}."

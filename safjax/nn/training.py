@@ -16,7 +16,7 @@ from safjax.nn.intervals import kept_within
 from safjax.nn.results import Aux, Gradient, made_aux, once
 from safjax.nn.starting import start
 from safjax.nn.task import check_arguments, check_call, check_optimizer, check_over, task_maker
-from safjax.nn.used_up import mark_used_up, refuse_used_up
+from safjax.nn.used_up import mark_used_up, refuse_used_up, told_untaken
 from safjax.rules import Rule
 from safjax.state import State
 from safjax.tally import Kept
@@ -164,6 +164,7 @@ class TrainStep:
 
         self._update = update
         self._made: dict[int, weakref.ref[jax.Array]] = {}
+        self._before: list[weakref.ref[Any]] = []
 
     def init(self, net: nnx.Module) -> Any:
         """The optimizer's state for `net`."""
@@ -222,7 +223,9 @@ class TrainStep:
         """
         check_call(net, x, self._steps, self._rule, key, state, lengths)
         graph, variables, arrays = split_variables(net)
+        made = len(self._made)
         used_up = jax.tree.map(self._ours, (*arrays, opt_state))
+        self._before = told_untaken(arrays[0], self._before, self._made, made) if self._made else []
         params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key, state, lengths)
         for used in variables:
             mark_used_up(used)
