@@ -65,7 +65,7 @@ def refuse_used_up(arrays: Any) -> None:
         raise RuntimeError(MESSAGE)
 
 
-def mark_used_up(state: nnx.State) -> None:
+def mark_used_up(state: nnx.State[Any, Any]) -> None:
     """Leaves `UsedUp` in each `nnx.Variable` of the state whose array is gone."""
     # By hand: a walk over JAX's trees would take ten times as long, which is felt where a step is small.
     inner: list[Any] = [state.raw_mapping]
@@ -88,8 +88,8 @@ UNTAKEN = (
 
 
 def told_untaken(
-    params: Any, before: Sequence[weakref.ref], left: Mapping[int, weakref.ref], made: int
-) -> list[weakref.ref]:
+    params: Any, before: Sequence[weakref.ref[Any]], left: Mapping[int, weakref.ref[Any]], made: int
+) -> list[weakref.ref[Any]]:
     """Warns of a net that is trained in vain: given a second time, while what came of the first was dropped.
 
     Args:

@@ -1,5 +1,7 @@
 """The published learning rules, each a composition of one propagation and one schedule."""
 
+from collections.abc import Callable
+
 from safjax.rules.accumulation import RatePropagation
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
@@ -275,7 +277,7 @@ def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule
     return Rule("rate_backprop", MeanPropagation(detach_reset), MeanOutput())
 
 
-RULES = {
+RULES: dict[str, Callable[..., Rule]] = {
     "saf_f": saf_f,
     "saf_e": saf_e,
     "ottt_a": ottt_a,

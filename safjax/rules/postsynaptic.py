@@ -19,7 +19,7 @@ from safjax.gains import Gain
 from safjax.messages import Driven
 from safjax.neurons import LIFCell
 from safjax.precision import wide_zeros
-from safjax.rules.eligibilities import MESSAGE
+from safjax.rules.eligibilities import MESSAGE, Step
 from safjax.rules.per_weight import EligibilityPropagation, EligibilityState, filtered
 from safjax.rules.propagation import Course
 
@@ -58,13 +58,15 @@ class EstimatingPropagation(EligibilityPropagation):
         estimates = Estimates(zeros, wide_zeros(current.value), Gain.start(current.value))
         return dataclasses.replace(state, ahead=estimates)
 
-    def ahead(self, state, step, cell):
+    def ahead(self, state: EligibilityState, step: Step, cell: LIFCell) -> tuple[Any, Any]:
         before = state.ahead
         gain, slope = before.gain.step(cell.decay), step.slopes[MESSAGE]
         estimates = filtered(before.filtered, cell.decay, step)
         mean = before.slope + (slope - before.slope) / gain.of(slope)
         return Estimates(estimates, mean, gain), (estimates, mean)
 
-    def handed_on(self, step, onward, by, below, read):
+    def handed_on(
+        self, step: Step, onward: Any, by: list[jax.Array], below: list[jax.Array], read: jax.Array
+    ) -> Driven:
         message = super().handed_on(step, onward, by, below, read)
         return Driven.of(message.onward) if self.everywhere else message
