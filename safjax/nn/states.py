@@ -35,7 +35,7 @@ def modules(net: nnx.Module) -> Iterator[tuple[tuple[Any, ...], nnx.Module]]:
     return ((path, node) for path, node, is_module in _nodes_in((), net, set()) if is_module)
 
 
-def variables(net: nnx.Module) -> Iterator[nnx.Variable]:
+def variables(net: nnx.Module) -> Iterator[nnx.Variable[Any]]:
     """Each variable of a net, found as quickly; one that stands in several places several times."""
     return (node for _, node, is_module in _nodes_in((), net, set()) if not is_module)
 
