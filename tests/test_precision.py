@@ -182,13 +182,10 @@ def test_readouts_give_float32(method, readout):
     assert floats(jax.tree.leaves(grads)) == {"bfloat16"}
 
 
-@pytest.mark.parametrize(
-    ("method", "video"),
-    some_slow(
-        [*((m, True) for m in BROAD), ("saf_f", False), ("ottt_a", False)],
-        lambda method, video: method in covering(BROAD),
-    ),
-)
+GIVEN = [*((method, True) for method in BROAD), ("saf_f", False), ("ottt_a", False)]
+
+
+@pytest.mark.parametrize(("method", "video"), some_slow(GIVEN, lambda method, _: method in covering(BROAD)))
 def test_float64_is_float64_throughout(method, video, x64):
     jaxpr, shapes = training_program(RULES[method](), jnp.float64, jnp.float64, video)
     assert floats(jax.tree.leaves(shapes)) == {"float64"}
