@@ -40,9 +40,10 @@ if typing.TYPE_CHECKING:
     from safjax.nn.exported import Exported
     from safjax.nn.fptt import fptt
     from safjax.nn.inference import Simulation, predict, simulate
+    from safjax.nn.results import Aux
     from safjax.nn.starting import start
     from safjax.nn.streaming import Stream, stream
-    from safjax.nn.training import Aux, TrainStep, train_step, value_and_grad
+    from safjax.nn.training import TrainStep, train_step, value_and_grad
 
 __all__ = [
     "Aux",
@@ -87,17 +88,19 @@ _OF_FLAX = {
     **dict.fromkeys(("Simulation", "predict", "simulate"), "safjax.nn.inference"),
     "start": "safjax.nn.starting",
     **dict.fromkeys(("Stream", "stream"), "safjax.nn.streaming"),
-    **dict.fromkeys(("Aux", "TrainStep", "train_step", "value_and_grad"), "safjax.nn.training"),
+    "Aux": "safjax.nn.results",
+    **dict.fromkeys(("TrainStep", "train_step", "value_and_grad"), "safjax.nn.training"),
 }
 """Where the names are that need Flax. They are imported when they are asked for, so that the core needs JAX alone."""
 
-
-def __getattr__(name: str) -> typing.Any:
-    if name not in _OF_FLAX:
-        raise AttributeError(f"module 'safjax' has no attribute '{name}'")
-    module = importlib.import_module(_OF_FLAX[name])
-    globals()[name] = found = module if module.__name__ == f"safjax.{name}" else getattr(module, name)
-    return found
+if not typing.TYPE_CHECKING:
+    # Hidden from type checkers, to whom every name, misspelt ones too, would be one of these.
+    def __getattr__(name: str) -> typing.Any:
+        if name not in _OF_FLAX:
+            raise AttributeError(f"module 'safjax' has no attribute '{name}'")
+        module = importlib.import_module(_OF_FLAX[name])
+        globals()[name] = found = module if module.__name__ == f"safjax.{name}" else getattr(module, name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -41,7 +41,7 @@ def nonaffine_operation(function: Callable[..., Any], weights: Any, x: Any) -> s
     return _scan(closed.jaxpr, depends)[0]
 
 
-def _scan(jaxpr, depends: list[bool]) -> tuple[str | None, list[bool]]:
+def _scan(jaxpr: core.Jaxpr, depends: list[bool]) -> tuple[str | None, list[bool]]:
     dependent = {v for v, d in zip(jaxpr.invars, depends, strict=True) if d}
     for eqn in jaxpr.eqns:
         flags = [not isinstance(v, core.Literal) and v in dependent for v in eqn.invars]

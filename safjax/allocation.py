@@ -7,7 +7,9 @@ while the step runs: for 107 MB of temporary memory 54 ms of a step's 247 ms of 
 
 import ctypes
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+import jax
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST = 2**31 - 1
 
 
@@ -29,7 +31,8 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):
         return False
-    # The thread that runs a step would otherwise have a heap of its own, of at most 64 MB.
-    options = ((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), (_ARENA_MAX, 1))
-    done = [mallopt(option, value) == 1 for option, value in options]
+    done = [mallopt(option, _LARGEST) == 1 for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD)]
+    # Another thread than the main one would run a step in a heap of its own, of at most 64 MB. One heap for all threads
+    # is no way out: compilers then wait for each other, and take half as long again.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     return all(done)

@@ -120,7 +120,7 @@ def _summed(x: jax.Array, kernel: jax.Array, product: Callable[[jax.Array, jax.A
 
     # What a term needs for its gradient is computed again, or x would be kept K + 1 times.
     @jax.checkpoint
-    def add(total, term):
+    def add(total: jax.Array, term: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         weight, start = term
         return total + product(jax.lax.dynamic_slice_in_dim(x, start, steps), weight), None
 

@@ -5,7 +5,7 @@ too. A name that `jax.ad_checkpoint.checkpoint_name` gave to a value is where on
 """
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jax import numpy as jnp
 from jax.extend import core
@@ -40,7 +40,7 @@ def follow(jaxpr: core.Jaxpr, labels: list[Labels], look: Look) -> list[Labels]:
     """
     known = dict(zip(jaxpr.invars, labels, strict=True))
 
-    def of(atom) -> Labels:
+    def of(atom: Any) -> Labels:
         return Labels() if isinstance(atom, core.Literal) else known.get(atom, Labels())
 
     for eqn in jaxpr.eqns:
@@ -50,7 +50,7 @@ def follow(jaxpr: core.Jaxpr, labels: list[Labels], look: Look) -> list[Labels]:
     return [of(v) for v in jaxpr.outvars]
 
 
-def _differentiable(eqn, variable) -> bool:
+def _differentiable(eqn: core.JaxprEqn, variable: Any) -> bool:
     return jnp.issubdtype(variable.aval.dtype, jnp.inexact) and eqn.primitive.name not in _WITHOUT_DERIVATIVE
 
 
@@ -58,7 +58,7 @@ def _constant(labels: Labels) -> Labels:
     return Labels(label for label in labels if not isinstance(label, Learned))
 
 
-def _results(eqn, inputs: list[Labels], look: Look) -> list[Labels]:
+def _results(eqn: core.JaxprEqn, inputs: list[Labels], look: Look) -> list[Labels]:
     name = eqn.primitive.name
     everything = Labels().union(*inputs)
     if name == "name":
@@ -77,7 +77,7 @@ def _results(eqn, inputs: list[Labels], look: Look) -> list[Labels]:
     return [everything] * len(eqn.outvars)
 
 
-def _through_scan(eqn, inputs: list[Labels], look: Look) -> list[Labels]:
+def _through_scan(eqn: core.JaxprEqn, inputs: list[Labels], look: Look) -> list[Labels]:
     goes_on = scans.carries(eqn)
     while True:
         results = follow(scans.body(eqn), inputs, look)

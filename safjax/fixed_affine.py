@@ -5,7 +5,7 @@ affine in x, and what x is multiplied with neither changes with time nor learns.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.extend import core
@@ -75,7 +75,7 @@ def unfit_operation(jaxpr: core.Jaxpr, inputs: list[Kind], results: list[int], l
 def _follow(jaxpr: core.Jaxpr, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> list[Kind]:
     known = dict(zip(jaxpr.invars, inputs, strict=True))
 
-    def of(atom) -> Kind:
+    def of(atom: Any) -> Kind:
         return Kind() if isinstance(atom, core.Literal) else known.get(atom, Kind())
 
     for eqn in jaxpr.eqns:
@@ -85,11 +85,11 @@ def _follow(jaxpr: core.Jaxpr, inputs: list[Kind], look: Look, scopes: tuple[str
     return [of(v) for v in jaxpr.outvars]
 
 
-def _differentiable(eqn, variable) -> bool:
+def _differentiable(eqn: core.JaxprEqn, variable: Any) -> bool:
     return jnp.issubdtype(variable.aval.dtype, jnp.inexact) and eqn.primitive.name != "stop_gradient"
 
 
-def _results(eqn, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> list[Kind]:
+def _results(eqn: core.JaxprEqn, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> list[Kind]:
     name, together = eqn.primitive.name, Kind(varies=bool(eqn.effects))
     for kind in inputs:
         together |= kind
@@ -109,7 +109,7 @@ def _results(eqn, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> li
     return [together] * len(eqn.outvars)
 
 
-def _problem(eqn, inputs: list[Kind]) -> str | None:
+def _problem(eqn: core.JaxprEqn, inputs: list[Kind]) -> str | None:
     """Why an operation on marked values, and on others, is not fixed and affine in the marked ones."""
     others = [kind for kind in inputs if not kind.marked]
     if any(kind.unfit for kind in others):
@@ -120,7 +120,7 @@ def _problem(eqn, inputs: list[Kind]) -> str | None:
     return f"a product with {'parameters that learn' if others[0].learns else 'what changes with time'}"
 
 
-def _through_scan(eqn, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> list[Kind]:
+def _through_scan(eqn: core.JaxprEqn, inputs: list[Kind], look: Look, scopes: tuple[str, ...]) -> list[Kind]:
     goes_on = scans.carries(eqn)
     while True:
         results = _follow(scans.body(eqn), inputs, look, scopes)

@@ -11,7 +11,7 @@ differentiates `body` with respect to the prelude's results, adds those gradient
 the weights is handed over in float32 or wider.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -73,11 +73,11 @@ def hoist(
     run_outside = _function(closed, fixed_inputs, outside, first + second)
     run_inside = _function(closed, first + second + varying_inputs, inside, jaxpr.outvars)
 
-    def prelude(weights, constants):
+    def prelude(weights: Any, constants: Any) -> tuple[list[jax.Array], list[jax.Array]]:
         results = run_outside(*jax.tree.leaves((weights, constants)))
         return [widened(x) for x in results[: len(first)]], results[len(first) :]
 
-    def body(from_weights, from_constants, varying):
+    def body(from_weights: list[jax.Array], from_constants: list[jax.Array], varying: Any) -> Any:
         narrow = [x.astype(v.aval.dtype) for x, v in zip(from_weights, first, strict=True)]
         results = run_inside(*narrow, *from_constants, *jax.tree.leaves(varying))
         # A number that the program returns as it is written comes as such.
@@ -87,11 +87,11 @@ def hoist(
     return prelude, body
 
 
-def _variables(atoms) -> list[Any]:
+def _variables(atoms: Iterable[Any]) -> list[Any]:
     return [a for a in atoms if not isinstance(a, core.Literal)]
 
 
-def dependents(jaxpr, sources) -> set[Any]:
+def dependents(jaxpr: core.Jaxpr, sources: Iterable[Any]) -> set[Any]:
     """The variables of `jaxpr` that depend on any of `sources`, themselves included."""
     found = set(sources)
     for eqn in jaxpr.eqns:
@@ -100,11 +100,11 @@ def dependents(jaxpr, sources) -> set[Any]:
     return found
 
 
-def _relabels(eqn) -> bool:
+def _relabels(eqn: core.JaxprEqn) -> bool:
     return eqn.primitive.name in _RELABELLING
 
 
-def _needed(jaxpr, results, allowed) -> list[Any]:
+def _needed(jaxpr: core.Jaxpr, results: Iterable[Any], allowed: Callable[[core.JaxprEqn], bool]) -> list[core.JaxprEqn]:
     """The equations, in order, that compute `results`, going back through the allowed ones only."""
     wanted, equations = set(_variables(results)), []
     for eqn in reversed(jaxpr.eqns):
@@ -114,13 +114,15 @@ def _needed(jaxpr, results, allowed) -> list[Any]:
     return equations[::-1]
 
 
-def _inputs_of(equations, results) -> set[Any]:
+def _inputs_of(equations: list[core.JaxprEqn], results: Iterable[Any]) -> set[Any]:
     made = {v for eqn in equations for v in eqn.outvars}
     read = {v for eqn in equations for v in _variables(eqn.invars)}
     return read.union(_variables(results)) - made
 
 
-def _function(closed, inputs, equations, outputs) -> Callable[..., list[Any]]:
+def _function(
+    closed: core.ClosedJaxpr, inputs: list[Any], equations: list[core.JaxprEqn], outputs: list[Any]
+) -> Callable[..., list[Any]]:
     effects = frozenset().union(*(eqn.effects for eqn in equations))
     part = closed.jaxpr.replace(
         invars=inputs,

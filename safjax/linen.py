@@ -16,7 +16,7 @@ from flax import linen, nnx
 from flax.traverse_util import unflatten_dict
 
 from safjax.nn import training
-from safjax.nn.binding import Bound
+from safjax.nn.bound import Bound
 from safjax.nn.graphs import split_net
 from safjax.nn.inference import predict as predict_net
 from safjax.nn.states import flat, join
@@ -106,7 +106,7 @@ def value_and_grad(
     return of_params
 
 
-def _variables(tree: Mapping[str, Any]) -> nnx.Dict:
+def _variables(tree: Mapping[str, Any]) -> nnx.Dict[Any]:
     return nnx.Dict({k: _variables(v) if isinstance(v, Mapping) else nnx.Param(v) for k, v in tree.items()})
 
 
@@ -114,7 +114,7 @@ def _values(tree: Any) -> Any:
     return {k: v.get_value() if isinstance(v, nnx.Variable) else _values(v) for k, v in tree.items()}
 
 
-def _state(own: Any, params: Any) -> nnx.State:
+def _state(own: Any, params: Any) -> nnx.State[Any, Any]:
     """The parameters as the net has them."""
     values = {}
     for path, old in flat(own).items():

@@ -21,6 +21,12 @@ from safjax.segments import again, division, in_segments, joined
 from safjax.tally import Tally, of_all
 from safjax.task import At, Carry, Params, Reports, Run, Task
 
+Prelude = Callable[[Params], tuple[Any, Any]]
+"""params ↦ (weights, fixed)."""
+
+Tick = Callable[[Any, Any, Carry, At], tuple[Carry, Any, Reports]]
+"""(weights, fixed, carry, at) ↦ (carry, output, reports)."""
+
 
 def simulate(task: Task, params: Params) -> Run:
     """Runs the sequence without loss and gradient."""
@@ -29,7 +35,7 @@ def simulate(task: Task, params: Params) -> Run:
     weights, fixed = prelude(params)
     zero = jnp.zeros(())
 
-    def body(state, at):
+    def body(state: tuple[Carry, Tally], at: At) -> tuple[tuple[Carry, Tally], tuple[Any, Any]]:
         carry, tally = state
         carry, output, reports = tick(weights, fixed, carry, at)
         tally = tally.add(zero, output, reports.rates, at.going)
@@ -64,7 +70,9 @@ def in_parts(task: Task, params: Params, length: int, keep: bool) -> tuple[Carry
         prelude, tick = prepare(task._replace(step=step), params, carry, at)
         weights, fixed = prelude(params)
 
-        def segment(carry, at, tick=tick, weights=weights, fixed=fixed):
+        def segment(
+            carry: Carry, at: At, tick: Tick = tick, weights: Any = weights, fixed: Any = fixed
+        ) -> tuple[Carry, tuple[Any, ...]]:
             carry, *told = tick(weights, fixed, carry, at)
             return carry, tuple(told)
 
@@ -79,7 +87,7 @@ def run_of_all(task: Task, value: jax.Array, carry: Carry, outputs: Any, reports
     return Run(value, of_all(task.keep, outputs, task.lengths), rates, task.recorded(reports), carry)
 
 
-def prepare(task: Task, params: Params, carry: Carry, over: At | None = None):
+def prepare(task: Task, params: Params, carry: Carry, over: At | None = None) -> tuple[Prelude, Tick]:
     """Cuts the step into params ↦ (weights, fixed), once a sequence, and tick(weights, fixed, carry, at), T times.
 
     Args:
@@ -88,13 +96,13 @@ def prepare(task: Task, params: Params, carry: Carry, over: At | None = None):
     fixed = task.constants, task.inputs if task.static else None
     first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), task.over_time if over is None else over)
 
-    def function(params, fixed, varying):
+    def function(params: Params, fixed: tuple[Any, Any], varying: tuple[Any, Any, Any]) -> tuple[Carry, Any, Any]:
         (constants, image), (carry, x, members) = fixed, varying
         return task.step(params, constants, carry, image if task.static else x, members)
 
     prelude, body = hoist(function, params, fixed, (carry, first.x, first.going))
 
-    def tick(weights, fixed, carry, at):
+    def tick(weights: Any, fixed: Any, carry: Carry, at: At) -> tuple[Carry, Any, Reports]:
         return body(weights, fixed, (carry, at.x, at.going))
 
     return lambda params: prelude(params, fixed), tick
@@ -107,10 +115,12 @@ def tally_of(task: Task, step: Callable[[At], tuple[Any, Any, Reports]]) -> Tall
     return Tally.empty(task.keep, value, output, reports.rates)
 
 
-def forward(task, tick, weights, fixed, carry, segments=None):
+def forward(
+    task: Task, tick: Tick, weights: Any, fixed: Any, carry: Carry, segments: int | None = None
+) -> tuple[Carry, Any, Reports]:
     """All steps: (carry, outputs, reports). Of so many segments only the carry at the beginning of each is kept."""
 
-    def body(carry, at):
+    def body(carry: Carry, at: At) -> tuple[Carry, tuple[Any, ...]]:
         carry, *out = tick(weights, fixed, carry, at)
         return carry, tuple(out)
 
@@ -132,16 +142,16 @@ class Before(NamedTuple):
     at: At
 
 
-def all_but_last(task, tick, weights, fixed, carry) -> Before:
+def all_but_last(task: Task, tick: Tick, weights: Any, fixed: Any, carry: Carry) -> Before:
     """All steps but the last without gradient; where members have lengths of their own, all but the last of each."""
     zero, over_time = jnp.zeros(()), task.over_time
 
-    def at(t):
+    def at(t: int | jax.Array) -> At:
         """Read in place: a slice x[:-1] would be a copy of the whole sequence."""
         now = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, t, 0, False), over_time)
         return now if task.lengths is None else now._replace(going=t < task.lengths - 1)
 
-    def body(state, t):
+    def body(state: tuple[Any, Carry, Tally], t: jax.Array) -> tuple[tuple[Any, Carry, Tally], tuple[Any, Any]]:
         weights, carry, tally = state
         now = at(t)
         carry, output, reports = tick(weights, fixed, carry, now)
@@ -169,10 +179,10 @@ def ended(task: Task, before: Before, value: jax.Array, carry: Carry, output: An
     return Run(value, tally.outputs(outputs, task.own_steps), tally.mean_rates(task.all_steps), records, carry)
 
 
-def differentiate(task, tick, loss):
+def differentiate(tick: Tick, loss: Callable[[Any, dict[Any, Any], At], jax.Array]) -> Callable[..., Any]:
     """(weights, fixed, carry, at) ↦ ((value, (carry, output, reports)), gradient) of one step and its loss."""
 
-    def objective(weights, fixed, carry, at):
+    def objective(weights: Any, fixed: Any, carry: Carry, at: At) -> tuple[jax.Array, tuple[Carry, Any, Reports]]:
         carry, output, reports = tick(weights, fixed, carry, at)
         return loss(output, reports.records, at), (carry, output, reports)
 

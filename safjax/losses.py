@@ -148,7 +148,7 @@ def spike_count() -> SequenceLoss:
       ValueError: the counts have another shape than the outputs of a step.
     """
 
-    def loss(spikes, counts):
+    def loss(spikes: jax.Array, counts: jax.Array) -> jax.Array:
         _check_shape("spike_count", spikes.shape[1:], counts, "a count for each output, n[B, ...]")
         return 0.5 * jnp.sum((spikes.sum(0) - counts) ** 2) / len(counts)
 
@@ -174,8 +174,8 @@ def van_rossum(decay: float) -> SequenceLoss:
             "time constant τ in steps, decay = exp(−1/τ)."
         )
 
-    def loss(spikes, targets):
-        def body(filtered, difference):
+    def loss(spikes: jax.Array, targets: jax.Array) -> jax.Array:
+        def body(filtered: jax.Array, difference: jax.Array) -> tuple[jax.Array, jax.Array]:
             filtered = decay * filtered + difference
             return filtered, jnp.sum(filtered**2)
 

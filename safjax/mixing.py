@@ -7,7 +7,7 @@ that is rolled and rolled back, or taken apart and put together again, is not mi
 the result is unknown, and what is unknown is not called mixed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from safjax import scans
 from safjax.members import NOBODY, UNKNOWN, Members, Mixed, Unknown, joined, members_of, together
 from safjax.mixing_operations import OPERATIONS, named
 
-_ENTRY_BY_ENTRY = {
+ENTRY_BY_ENTRY = {
     "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e",
     "bessel_i1e", "bitcast_convert_type", "cbrt", "ceil", "clamp", "clz", "complex", "conj", "convert_element_type",
     "copy", "copy_p", "cos", "cosh", "device_put", "digamma", "div", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp",
@@ -29,7 +29,7 @@ _ENTRY_BY_ENTRY = {
     "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "spike", "sqrt", "square", "stop_gradient",
     "sub", "tan", "tanh", "tie", "with_gradient_of", "xor", "zeta",
 }  # fmt: skip
-_FUNCTIONS = {
+FUNCTIONS = {
     *("closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit", "remat", "remat2"),
     *("checkpoint", "composite"),
 }
@@ -82,8 +82,17 @@ def _mixed(result: Members) -> str | None:
 _OTHERS = "an exchange of members"
 
 
-def follow(jaxpr: core.Jaxpr, inputs: Sequence[Members]) -> list[Members]:
-    """The members that a program's results depend on."""
+Watch = Callable[[Any], None]
+
+
+def follow(jaxpr: core.Jaxpr, inputs: Sequence[Members], alone: Watch | None = None) -> list[Members]:
+    """The members that a program's results depend on.
+
+    Args:
+      jaxpr: the program.
+      inputs: those of its inputs.
+      alone: is told of every equation that reads of no member.
+    """
     known = {v: m for v, m in zip(jaxpr.invars, inputs, strict=True) if not m.none}
 
     def of(atom: Any) -> Members:
@@ -92,36 +101,38 @@ def follow(jaxpr: core.Jaxpr, inputs: Sequence[Members]) -> list[Members]:
     for eqn in jaxpr.eqns:
         given = [of(v) for v in eqn.invars]
         if not all(m.none for m in given):
-            known.update(zip(eqn.outvars, _results(eqn, given), strict=True))
+            known.update(zip(eqn.outvars, _results(eqn, given, alone), strict=True))
+        elif alone is not None:
+            alone(eqn)
     return [of(v) for v in jaxpr.outvars]
 
 
-def _results(eqn: Any, given: list[Members]) -> list[Members]:
+def _results(eqn: Any, given: list[Members], alone: Watch | None) -> list[Members]:
     name, unknown = eqn.primitive.name, [UNKNOWN] * len(eqn.outvars)
     if name == "name" and eqn.params["name"] == _APART:
         return [_in_order(eqn.outvars[0])]
-    if name in _ENTRY_BY_ENTRY:
+    if name in ENTRY_BY_ENTRY:
         return [together(given, named(name))]
     if name == "optimization_barrier":
         return given
     if name in OPERATIONS:
         return OPERATIONS[name](eqn, given) or unknown
     if name == "scan":
-        return _through_scan(eqn, given)
+        return _through_scan(eqn, given, alone)
     if name == "cond":
-        return _through_branches(eqn.params, given)
-    inner = list(core.jaxprs_in_params(eqn.params)) if name in _FUNCTIONS else []
+        return _through_branches(eqn.params, given, alone)
+    inner = list(core.jaxprs_in_params(eqn.params)) if name in FUNCTIONS else []
     if len(inner) == 1 and len(inner[0].invars) == len(given):
-        return follow(inner[0], given)
+        return follow(inner[0], given, alone)
     return unknown
 
 
-def _through_branches(params: dict[str, Any], given: list[Members]) -> list[Members]:
+def _through_branches(params: dict[str, Any], given: list[Members], alone: Watch | None) -> list[Members]:
     branches = params["branches"]
     if params.get("branches_platforms") is not None:
         # One function, spelled for several platforms; the last is the plain spelling.
-        return follow(branches[-1].jaxpr, given[1:])
-    results = zip(*(follow(branch.jaxpr, given[1:]) for branch in branches), strict=True)
+        return follow(branches[-1].jaxpr, given[1:], alone)
+    results = zip(*(follow(branch.jaxpr, given[1:], alone) for branch in branches), strict=True)
     # A question about all members may only choose between two ways to the same.
     asked = Members({}, Unknown()) if isinstance(given[0].whole, Mixed) else given[0]
     return [together((asked, *ways), "a choice") for ways in results]
@@ -131,7 +142,7 @@ class _Turn:
     """In a loop over members the one whose turn it is."""
 
 
-def _through_scan(eqn: Any, given: list[Members]) -> list[Members]:
+def _through_scan(eqn: Any, given: list[Members], alone: Watch | None) -> list[Members]:
     goes_on, turn = scans.carries(eqn), _Turn()
     constants, carry, read = given[: goes_on.start], given[goes_on], given[goes_on.stop :]
     rows = {of.along[0] for of in read if 0 in of.along}
@@ -139,7 +150,7 @@ def _through_scan(eqn: Any, given: list[Members]) -> list[Members]:
         return [UNKNOWN] * len(eqn.outvars)
     entries = [_of_turn(of, turn) for of in read]
     while True:
-        results = follow(scans.body(eqn), [*constants, *carry, *entries])
+        results = follow(scans.body(eqn), [*constants, *carry, *entries], alone)
         # What goes on from turn to turn brings the members together.
         after = [_for_turn(of, turn, Mixed("a loop over them")) for of in results[: len(carry)]]
         later = [together(pair, "a loop over them") for pair in zip(carry, after, strict=True)]

@@ -51,7 +51,7 @@ def _drives_its_own(function: Callable[..., Any], weights: list[Any], xs: list[A
     neurons = weights[place].shape[axis]
     front = (neurons, *(n for a, n in enumerate(weights[place].shape) if a != axis))
 
-    def by_neuron(own, others, xs):
+    def by_neuron(own: Any, others: list[Any], xs: list[Any]) -> Any:
         return jnp.moveaxis(function([*others[:place], jnp.moveaxis(own, 0, axis), *others[place + 1 :]], *xs), 1, 0)
 
     closed = jax.make_jaxpr(by_neuron)(jax.ShapeDtypeStruct(front, weights[place].dtype), weights, xs)
@@ -70,7 +70,7 @@ def slopes_of(
       axes: of each weight array, the axis along which entry j drives neuron j alone.
     """
 
-    def of_member(*xs):
+    def of_member(*xs: jax.Array) -> Any:
         value, pull_back = jax.vjp(lambda w: function(w, *(x[None] for x in xs)), list(weights))
         # A weight drives one neuron, so the derivative of the sum over neurons is that of this one.
         return pull_back(jnp.ones_like(value))[0]

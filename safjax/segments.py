@@ -19,13 +19,15 @@ def dear(x: jax.Array) -> jax.Array:
     return checkpoint_name(x, DEAR)
 
 
-def in_segments(body, carry, over_time, steps, length):
+def in_segments(
+    body: Callable[..., tuple[Any, Any]], carry: Any, over_time: Any, steps: int, length: int
+) -> tuple[Any, Any]:
     """As `lax.scan`, in segments of so many steps, each of which the backward pass computes a second time."""
 
     found = []
     for divided, count, held in division(over_time, steps, length):
 
-        def segment(carry, at, held=held):
+        def segment(carry: Any, at: Any, held: int = held) -> tuple[Any, Any]:
             return jax.lax.scan(body, carry, at, held)
 
         carry, stacked = again(segment, carry, divided, count)

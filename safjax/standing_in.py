@@ -1,5 +1,7 @@
 """A value that is differentiated as another one."""
 
+from collections.abc import Sequence
+
 import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -28,7 +30,7 @@ def _value(value: jax.Array, stand_in: jax.Array) -> jax.Array:
     return value
 
 
-def _batched(arguments, axes):
+def _batched(arguments: Sequence[jax.Array], axes: Sequence[int | None]) -> tuple[jax.Array, int]:
     size = next(x.shape[axis] for x, axis in zip(arguments, axes, strict=True) if axis is not None)
     moved = (batching.bdim_at_front(x, axis, size) for x, axis in zip(arguments, axes, strict=True))
     return _with_gradient_of.bind(*moved), 0

@@ -90,7 +90,7 @@ def is_gain(x: Any) -> bool:
 
 def is_key(x: Any) -> bool:
     """Whether a part of a state is an array of random keys."""
-    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def where_members(path: str, which: jax.Array, new: Any, old: Any, axes: tuple[int | None, ...]) -> Any:

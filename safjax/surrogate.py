@@ -212,3 +212,28 @@ class Gaussian(Surrogate):
 
     def slope(self, x: jax.Array) -> jax.Array:
         return jnp.exp(-0.5 * (x / self.sigma) ** 2) / (self.sigma * jnp.sqrt(2 * jnp.pi).astype(x.dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reciprocal(Surrogate):
+    """ds/dx = H(x) / (x + a): only neurons that fire pass an error back, the less the higher their potential is.
+
+    With a = θ, the neurons' own threshold, this is s/u, the spatial adjustment of BP-STA (Shen, Zhao & Zeng,
+    "Backpropagation with biologically plausible spatio-temporal adjustment for training deep spiking neural networks",
+    2022, arXiv 2110.08858); the temporal one is `through` of `safjax.nn.ResetTo`. A layer that is silent learns nothing
+    by it; the authors' code trains the first epochs without spikes.
+
+    Example:
+      >>> import safjax
+      >>> from safjax.nn import LIF, ResetTo
+      >>> neurons = LIF(1.0, 0.5, safjax.surrogate.Reciprocal(0.5), reset=ResetTo(0.0, through=0.2))
+    """
+
+    offset: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, offset=self.offset)
+
+    def slope(self, x: jax.Array) -> jax.Array:
+        fires = x >= 0
+        return jnp.where(fires, 1 / jnp.where(fires, x + self.offset, 1), 0).astype(x.dtype)

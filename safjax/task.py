@@ -132,7 +132,7 @@ class Task(NamedTuple):
         targets = self._targets(at.timed)
         axes = jax.tree.map(lambda t: 0 if jnp.ndim(t) else None, targets)
 
-        def alone(output, told, targets):
+        def alone(output: Any, told: tuple[Any, ...], targets: tuple[Any, ...]) -> jax.Array:
             one = jax.tree.map(
                 lambda t, axis: t if axis is None else t[None], targets, axes, is_leaf=lambda t: t is None
             )

@@ -123,7 +123,7 @@ def _gradient(rule, currents, xs, labels, first):
 
 
 class ApproxOTPE:
-    """a, z of every input, Λ, and Λ ḡ of every layer."""
+    """a, z of every input, Λ, and Λ σ̄ of every layer."""
 
     def __init__(self):
         self.a = self.z = self.slopes = None

@@ -60,7 +60,9 @@ NAMES = {
         "ostl", "otpe", "ottt_a", "ottt_o", "rate_backprop", "saf_e", "saf_f", "slayer", "sltt",
         "spike_representation", "stllr",
     },
-    "safjax.surrogate": {"Arctan", "Exponential", "Gaussian", "Rectangle", "Sigmoid", "Surrogate", "Triangle"},
+    "safjax.surrogate": {
+        "Arctan", "Exponential", "Gaussian", "Reciprocal", "Rectangle", "Sigmoid", "Surrogate", "Triangle",
+    },
     "safjax.ops": {"avg_pool", "conv_general_dilated", "global_avg_pool", "max_pool", "portable"},
     "safjax.models": {
         "DVSGestureNet", "MSResNet", "SEWResNet", "Spikformer", "SpikingMLP", "SpikingRNN", "SpikingResNet",

@@ -1,9 +1,9 @@
 """Nets with local and with broadcast errors: the spikes and gradients of the authors' code, in float64.
 
 `golden/tess.npz` holds three blocks with losses of their own, `golden/stllr.npz` a net whose layers get the output's
-error by fixed random matrices, T = 5. Their gradients are, with g the error at a layer's spikes, ψ the slope,
+error by fixed random matrices, T = 5. Their gradients are, with g the error at a layer's spikes, σ the slope,
 
-    dW = Σ_t α₊ (ψ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + ψ[t]
+    dW = Σ_t α₊ (σ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + σ[t]
 
 which with λ₊ = α₋ = 0 is SLTT and with λ₊ = λ, α₋ = 0 OTTT. The factors are (λ₋, λ₊, α₋, α₊); written out below, they
 give the published gradients, and those of the rules; S-TLLR has them itself.
@@ -145,7 +145,7 @@ def written_out(name, net, x, labels, factors, of_last, first):
 
 
 def summed(layer, inputs, error, slope, factors, first):
-    """Σ_t α₊ (ψ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t], from the first step that learns; biases get Σ ψ g."""
+    """Σ_t α₊ (σ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t], from the first step that learns; biases get Σ σ g."""
     of_post, of_pre, post, pre = factors
     graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
 

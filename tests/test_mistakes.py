@@ -66,6 +66,12 @@ def test_a_rule_by_its_name():
         safjax.value_and_grad(EXAMPLES, "ottt_a", 2, outputs="all")
 
 
+def test_an_optimizer_of_flax():
+    optimizer = nnx.Optimizer(net(), optax.adam(1e-3), wrt=nnx.Param)
+    with pytest.raises(TypeError, match=r"was an nnx.Optimizer. Write train_step\(.*step.init\(net\)"):
+        safjax.train_step(lambda o: o.mean(), rules.bptt(), optimizer, 2)
+
+
 def test_numbers_of_other_libraries_are_numbers_and_arrays_are_told_where_to_stand():
     assert LIF(decay=np.float32(0.5), threshold=np.float32(0.5)).decay == 0.5
     for options in ({"decay": jnp.full(3, 0.5)}, {"threshold": np.ones(3)}):

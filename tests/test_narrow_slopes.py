@@ -52,7 +52,10 @@ def test_second_derivatives_in_a_wide_format():
 
     def second(rule):
         gradient = safjax.value_and_grad(nets.loss, rule)
-        size = lambda x: sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient(net, x, y)[1]))
+
+        def size(x):
+            return sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient(net, x, y)[1]))
+
         return jax.jit(jax.grad(size))(x)
 
     nets.assert_trees_close(second(bptt(slopes=jnp.float64)), second(bptt()), rtol=1e-12)

@@ -210,6 +210,10 @@ def test_without_axes_a_figure_with_a_legend_is_made():
         assert made.figure.number in pyplot.get_fignums()
         legend = made.get_legend()
         assert labels == (None if legend is None else [text.get_text() for text in legend.get_texts()])
+        made.figure.canvas.draw()
+        if legend is not None:
+            beside, whole = legend.get_window_extent(), made.figure.bbox
+            assert made.get_window_extent().x1 <= beside.x0 < beside.x1 <= whole.x1, "the legend hides what is drawn"
         pyplot.close(made.figure)
 
 

@@ -17,19 +17,29 @@ from tests import nets
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+def convolution(n, m, rngs):
+    return nnx.Conv(n, m, (3, 3), kernel_init=nnx.initializers.normal(0.5), param_dtype=nets.DTYPE, rngs=rngs)
+
+
+def neurons():
+    return LIF(0.5, nnx.Param(jnp.full((), 1.1, nets.DTYPE)), scaled=True)
+
+
+def pool(x):
+    return 2.0 * safjax.ops.avg_pool(x, (2, 2))
+
+
+def flat(x):
+    return x.reshape(len(x), -1)
+
+
 def net():
-    """Learned thresholds as heights of spikes, pooling, and a sum of two layers' rates."""
+    """Learned thresholds as heights of spikes, and pooling."""
     rngs = nnx.Rngs(0)
-    normal = nnx.initializers.normal
-    conv = lambda n, m: nnx.Conv(n, m, (3, 3), kernel_init=normal(0.5), param_dtype=nets.DTYPE, rngs=rngs)
-    neurons = lambda: LIF(0.5, nnx.Param(jnp.full((), 1.1, nets.DTYPE)), scaled=True)
-    pool = lambda x: 2.0 * safjax.ops.avg_pool(x, (2, 2))
-    flat = lambda x: x.reshape(len(x), -1)
-    last = nnx.Linear(36, nets.CLASSES, param_dtype=nets.DTYPE, rngs=rngs)
-    return nnx.Sequential(
-        Synapse(conv(2, 4)), neurons(), Synapse(nnx.Sequential(pool, conv(4, 4))), neurons(),
-        Synapse(nnx.Sequential(flat, last)), LeakyReadout(),
-    )  # fmt: skip
+    pooled = nnx.Sequential(pool, convolution(4, 4, rngs))
+    last = nnx.Sequential(flat, nnx.Linear(36, nets.CLASSES, param_dtype=nets.DTYPE, rngs=rngs))
+    layers = Synapse(convolution(2, 4, rngs)), neurons(), Synapse(pooled), neurons(), Synapse(last), LeakyReadout()
+    return nnx.Sequential(*layers)
 
 
 @pytest.mark.parametrize("name", ["saf_e", "spike_representation"])

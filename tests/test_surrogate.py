@@ -17,18 +17,19 @@ SURROGATES = [
     surrogate.Exponential(),
     surrogate.Gaussian(),
 ]
+STEEP = [surrogate.Reciprocal(), surrogate.Reciprocal(0.5)]
 POINTS = np.array([-2.0, -0.4, -0.1, 0.0, 0.1, 0.3, 2.0])
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@pytest.mark.parametrize("spike", SURROGATES, ids=str)
+@pytest.mark.parametrize("spike", SURROGATES + STEEP, ids=str)
 def test_forward_is_the_step_with_h_of_zero_one(spike):
     np.testing.assert_array_equal(spike(jnp.asarray(POINTS)), (POINTS >= 0).astype(float))
     assert spike(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("spike", SURROGATES, ids=str)
+@pytest.mark.parametrize("spike", SURROGATES + STEEP, ids=str)
 def test_both_modes_of_differentiation_give_the_slope(spike):
     x = jnp.asarray(POINTS)
     reverse = jax.vmap(jax.grad(spike))(x)
@@ -61,6 +62,9 @@ def test_the_slope_is_an_even_bump_of_unit_area(spike):
         (surrogate.Arctan(2.0), 1.0, 1 / (1 + np.pi**2)),
         (surrogate.Exponential(0.5, 1.0), -0.5, 2 / np.e),
         (surrogate.Gaussian(0.5), 0.5, np.exp(-0.5) / (0.5 * np.sqrt(2 * np.pi))),
+        (surrogate.Reciprocal(0.5), 0.0, 2.0),
+        (surrogate.Reciprocal(0.5), 1.5, 0.5),
+        (surrogate.Reciprocal(0.5), -0.5, 0.0),
     ],
 )
 def test_values_worked_out_by_hand(spike, x, expected):
@@ -78,6 +82,7 @@ def test_defaults():
     assert surrogate.Arctan() == surrogate.Arctan(2.0)
     assert surrogate.Exponential() == surrogate.Exponential(0.5, 1.0)
     assert surrogate.Gaussian() == surrogate.Gaussian(0.5)
+    assert surrogate.Reciprocal() == surrogate.Reciprocal(1.0)
 
 
 def test_slopes_of_few_channels_lie_in_long_rows_and_may_differ_between_channels():

@@ -3,6 +3,7 @@
     python -m experiments.benchmark rules      # every rule at T = 2, 6, 12, 24, 48: what grows with T
     python -m experiments.benchmark paper      # SAF against OTTT at T = 6 and 32, beside the published ratios
     python -m experiments.benchmark peers      # seven networks, beside SpikingJelly, snnTorch, Spyx and sinabs
+    python -m experiments.benchmark inference  # a net at work, at batch 1, 8 and 64, beside peers and streamed
     python -m experiments.benchmark input      # images a second of the input pipeline, and of training
     python -m experiments.benchmark stream     # a loop of steps one by one beside one call over the whole sequence
     python -m experiments.benchmark measure    # any rows on any of the networks
@@ -38,6 +39,9 @@ less). Batch normalisation is over all steps in rows that go layer by layer, saf
 and spikingjelly:bptt, and over each step in those that go step by step. SpikingJelly's step mode "m" is the row
 spikingjelly:bptt, its "s" spikingjelly:bptt_single. No layer of recurrent can be computed over all steps before the
 next one, so that its rows are those that go step by step.
+
+A turn of an inference row is a batch of T steps without gradients, as safjax.predict and as T calls of a stream,
+which hands each output over before the next step; peers of PyTorch under torch.inference_mode().
 
 A turn of an input row is 8 batches from a standing start: random images of CIFAR-10's shape, gathered, cropped, flipped
 and cut out on the device; or JPEG files of the size of ImageNet's, held in memory, decoded, cropped and flipped.

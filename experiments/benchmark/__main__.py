@@ -12,7 +12,7 @@ from experiments.benchmark.options import Options
 from experiments.benchmark.report import Report, heading, table
 from experiments.benchmark.rows import Job, Row
 from experiments.benchmark.runner import measure
-from experiments.benchmark.tables import Input, Measure, Paper, Peers, Rules, Stream
+from experiments.benchmark.tables import Inference, Input, Measure, Paper, Peers, Rules, Stream
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       The exit code: 1 if a row failed, 2 if the output cannot be written, 130 after Ctrl-C.
     """
     options: Options = tyro.cli(
-        Measure | Rules | Paper | Peers | Input | Stream,
+        Measure | Rules | Paper | Peers | Inference | Input | Stream,
         args=arguments,
         prog="python -m experiments.benchmark",
         description=benchmark.__doc__,

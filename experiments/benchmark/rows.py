@@ -11,6 +11,9 @@ from experiments.benchmark.work import Work
 STREAM = "stream"
 """Before the rule of a row that trains step by step, from call to call."""
 
+INFERENCE = "inference"
+"""Before "predict" and "stream", rows that learn nothing."""
+
 BATCHES = 8
 """That a row of the input pipeline makes in one turn."""
 
@@ -20,7 +23,8 @@ class Job:
     """What a row is of.
 
     Attributes:
-      method: a rule, "stream:" and a rule, "library:method" of a peer, or "input:memory" and "input:files".
+      method: a rule, "stream:" and a rule, "library:method" of a peer, "inference:predict" and "inference:stream", or
+        "input:memory" and "input:files".
       work: what every row does.
       threads: to compute with.
       unrolled: whether the time loop is written out.

@@ -42,8 +42,8 @@ def environment(threads: int) -> dict[str, str]:
     """Of a process that is to compute with so many threads."""
     count = str(threads)
     numbers = dict.fromkeys(("PJRT_NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
-    # As after `safjax.keep_memory()`, in every row: those of other libraries are not to import JAX for it.
-    kept = {"MALLOC_ARENA_MAX": "1", **dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), LARGEST)}
+    # As by `safjax.keep_memory()`, in every row: those of other libraries are not to import JAX for it.
+    kept = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), LARGEST)
     # Rows share the memory of an accelerator.
     return {**os.environ, **numbers, **kept, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from experiments.benchmark.peers import PEERS as LIBRARIES
 from experiments.benchmark.report import markdown
-from experiments.benchmark.rows import STREAM, Row
+from experiments.benchmark.rows import INFERENCE, STREAM, Row
 from experiments.benchmark.work import STEPS, Network
 from safjax.rules import RULES
 from safjax.schedules import LayerByLayer, WholeSequence
@@ -122,6 +123,15 @@ def fed(source: str, methods: tuple[str, ...], network: Network) -> Target:
 def streamed(method: str, steps: int) -> Target:
     """Steps one by one take not much longer than one call over all of them."""
     return Target("step time", Place("dense", steps, (f"{STREAM}:{method}",)), 1.3, Place("dense", steps, (method,)))
+
+
+def inferred(network: Network, steps: int) -> list[Target]:
+    """A call is faster than any peer's, and its steps one by one take not much longer."""
+    call, stream = (Place(network, steps, (f"{INFERENCE}:{name}",)) for name in ("predict", "stream"))
+    peers = [
+        Place(network, steps, (f"{name}:predict",)) for name, peer in LIBRARIES.items() if network in peer.inference
+    ]
+    return [*(Target("step time", call, 1.0, peer) for peer in peers), Target("step time", stream, 1.3, call)]
 
 
 def target_table(targets: Sequence[Target], rows: Sequence[Row]) -> str:

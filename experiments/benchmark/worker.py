@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmark.rows import STREAM, Job
+from experiments.benchmark.rows import INFERENCE, STREAM, Job
 from experiments.benchmark.work import Prepared
 
 
@@ -39,7 +39,8 @@ def main(text: str) -> None:
         serve(Job.from_json(text), say)
     except Exception as error:
         traceback.print_exc()
-        say(error=traceback.format_exception_only(error)[-1].strip().splitlines()[-1])
+        # Without the notes that JAX adds behind.
+        say(error=f"{type(error).__name__}: {error}".strip().splitlines()[-1])
 
 
 def serve(job: Job, say: Callable[..., None]) -> None:
@@ -59,10 +60,14 @@ def serve(job: Job, say: Callable[..., None]) -> None:
 def prepare(job: Job) -> Prepared:
     """The step of a job; imports the one library that it needs."""
     origin, _, method = job.method.rpartition(":")
+    if job.library is None:
+        importlib.import_module("safjax").keep_memory()
     if not origin:
         return importlib.import_module("experiments.benchmark.ours").prepare(job.work, method, job.unrolled)
     if origin == STREAM:
         return importlib.import_module("experiments.benchmark.ours").prepare_stream(job.work, method)
+    if origin == INFERENCE:
+        return importlib.import_module("experiments.benchmark.inference").prepare(job.work, method)
     if job.library is None:
         return importlib.import_module("experiments.benchmark.pipeline").prepare(job.work, method)
     if "torch" in importlib.import_module("experiments.benchmark.peers").PEERS[origin].needs:

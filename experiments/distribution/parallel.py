@@ -138,7 +138,8 @@ class ParallelStep:
         return graph.merge(params, rest), opt_state, (value, aux)
 
 
-_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, WHOLE, WHOLE, WHOLE)
+_WHOLE: Any = WHOLE
+_SPECS: Any = safjax.Aux(ROWS, TIME_AND_ROWS, _WHOLE, _WHOLE, _WHOLE)
 
 
 def _weighed(rates: dict[str, jax.Array], lengths: jax.Array | None) -> dict[str, jax.Array]:

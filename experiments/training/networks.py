@@ -13,7 +13,7 @@ from experiments.data import Shape
 from safjax import surrogate
 from safjax.models import SpikingMLP, SpikingResNet, SpikingVGG, cifar_resnet18, nf_resnet34
 from safjax.models.mlp import RATE
-from safjax.models.resnet import WIDTHS
+from safjax.models.stages import WIDTHS
 from safjax.nn import InstantReadout, LeakyReadout
 
 SURROGATES: dict[str, Callable[[], surrogate.Surrogate]] = {

@@ -207,7 +207,7 @@ def _made(chosen: Sequence[Sample], recipe: Recipe, workers: int) -> Iterator[li
     together = max(1, TOGETHER // (int(np.prod(recipe.shape)) * recipe.dtype.itemsize))
     groups = [list(group) for _, group in itertools.groupby(chosen, lambda sample: sample.path)]
     files = [group[i : i + together] for group in groups for i in range(0, len(group), together)]
-    ahead: deque[Future] = deque()
+    ahead: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
         try:
             for group in files:

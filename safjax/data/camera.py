@@ -137,7 +137,16 @@ class Camera:
                     light[:, y + j : y + j + height, x + i : x + i + width] += weight * share * images
         return np.log(light + self.offset)
 
-    def _run(self, at, number, theta, memory, before, after, step) -> tuple[np.ndarray, ...]:
+    def _run(
+        self,
+        at: tuple[np.ndarray, ...],
+        number: np.ndarray,
+        theta: np.ndarray,
+        memory: np.ndarray,
+        before: np.ndarray,
+        after: np.ndarray,
+        step: int,
+    ) -> tuple[np.ndarray, ...]:
         """(image, t, y, x, p) of the events of one step: event j is sent when brightness has passed j · θ."""
         times = np.abs(number)
         run = np.repeat(np.arange(times.size), times)

@@ -1,8 +1,7 @@
 """Messages that know by which weights they were made."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -59,10 +58,10 @@ class Driven(Message):
         return cls(x, x)
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return self.value.shape
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: "Driven") -> "Driven":
         parts = self, *others
         read = function(*(part.value for part in parts))
         same = all(part.value is part.onward for part in parts)
@@ -70,7 +69,7 @@ class Driven(Message):
         return Driven(read, onward, tuple(self._sources(function, parts)))
 
     @staticmethod
-    def _sources(function: Callable[..., jax.Array], parts: tuple[Any, ...]):
+    def _sources(function: Callable[..., jax.Array], parts: "tuple[Driven, ...]") -> Iterator[Source]:
         zeros = [jnp.zeros_like(part.value) for part in parts]
         for place, part in enumerate(parts):
             alone = lambda x, place=place: function(*zeros[:place], x, *zeros[place + 1 :])  # noqa: E731

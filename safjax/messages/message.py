@@ -3,13 +3,13 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import jax
 
 
 def _refused(what: str) -> Callable[..., Any]:
-    def method(self, *others):
+    def method(self: "Message", *others: Any) -> NoReturn:
         raise self._outside(what)
 
     return method
@@ -80,10 +80,10 @@ class Message(abc.ABC):
     def __jax_array__(self) -> Any:
         raise self._outside("A jax function")
 
-    def __array__(self, *args, **kwargs):
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise self._outside("A numpy function")
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> NoReturn:
         # What a plain array would have had: .reshape, .shape, .mean ...
         if name.startswith("__"):
             raise AttributeError(name)
@@ -103,7 +103,7 @@ class Message(abc.ABC):
     __abs__ = _refused("abs()")
     __invert__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _refused("A logical operation")
 
-    def __add__(self, other) -> Self:
+    def __add__(self, other: Any) -> Self:
         # Python's sum() starts from 0.
         if isinstance(other, Silence) or (isinstance(other, int) and other == 0):
             return self
@@ -129,7 +129,7 @@ class Message(abc.ABC):
             if not isinstance(part, self.peers):
                 raise self._outside(f"{what} {_named(part)}")
 
-    def __sub__(self, other) -> Self:
+    def __sub__(self, other: Any) -> Self:
         if isinstance(other, Silence):
             return self
         self.refuse_others("Subtracting", [other])
@@ -163,24 +163,24 @@ class Silence(Message):
         raise AttributeError
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return ()
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: Any) -> Self:
         return self
 
-    def detached(self):
+    def detached(self) -> Self:
         return self
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Any:
         return self if isinstance(other, int) and other == 0 else other
 
     __radd__ = __add__
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Any:
         return -other
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Any:
         return other
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,14 +24,14 @@ class Traced(Message):
     gain: Gain
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return self.value.shape
 
-    def check(self, path, steps, batch):
+    def check(self, path: str, steps: int, batch: int) -> None:
         if jnp.ndim(self.gain.value) > self.gain.apart:
             raise self._stacked(path, self.value.shape, f"[{batch}, ...]")
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: "Traced") -> "Traced":
         value = function(self.value, *(o.value for o in others))
         return Traced(value, function(self.trace, *(o.trace for o in others)), self.gain)
 
@@ -64,10 +65,10 @@ class Rate(Message):
     gathered: Gathered | None = None
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return self.value.shape
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: "Rate") -> "Rate":
         return Rate(function(self.value, *(o.value for o in others)))
 
 
@@ -92,10 +93,10 @@ class Averaged(Message):
         return self.value is self.mean
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return self.value.shape
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: "Averaged") -> "Averaged":
         mean = function(self.mean, *(o.mean for o in others))
         if self.still and all(o.still for o in others):
             return Averaged.of_still(mean)

@@ -23,19 +23,19 @@ class Sequence(Message):
     still: bool
 
     @property
-    def peers(self):
+    def peers(self) -> tuple[type, ...]:
         return Sequence, Kept
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return self.value.shape if self.still else self.value.shape[1:]
 
-    def check(self, path, steps, batch):
+    def check(self, path: str, steps: int, batch: int) -> None:
         expected = (batch,) if self.still else (steps, batch)
         if self.value.shape[: len(expected)] != expected:
             raise self._stacked(path, self.value.shape, f"[{', '.join(map(str, expected))}, ...]")
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: Any) -> "Sequence":
         inputs = [self, *(o.computed() for o in others)]
         still = all(x.still for x in inputs)
         return Sequence(function(*(x.value if still else x.unrolled() for x in inputs)), self.steps, still)
@@ -80,7 +80,7 @@ class AveragedSequence(Sequence):
         """The values by themselves."""
         return Sequence(self.value, self.steps, self.still)
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: Any) -> "AveragedSequence":
         values = self.values().map_linear(function, *(o.values() for o in others))
         return AveragedSequence.of(values, function(self.mean, *(o.mean for o in others)))
 
@@ -97,18 +97,18 @@ class Kept(Message):
     release: Callable[[Any, jax.Array], jax.Array]
 
     @property
-    def peers(self):
+    def peers(self) -> tuple[type, ...]:
         return Sequence, Kept
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return self.kept.shape[1:]
 
-    def check(self, path, steps, batch):
+    def check(self, path: str, steps: int, batch: int) -> None:
         if self.kept.shape[:2] != (steps, batch):
             raise self._stacked(path, self.kept.shape, f"[{steps}, {batch}, ...]")
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: Any) -> "Sequence":
         return self.computed().map_linear(function, *(o.computed() for o in others))
 
     def to_be_kept(self) -> "Kept":

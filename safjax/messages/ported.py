@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import jax
@@ -46,14 +46,14 @@ class Ported(Message):
         return jax.lax.stop_gradient(next(iter(self.ports.values())))
 
     @property
-    def step_shape(self):
+    def step_shape(self) -> tuple[int, ...]:
         return self.value.shape
 
-    def check(self, path, steps, batch):
+    def check(self, path: str, steps: int, batch: int) -> None:
         if self.value.ndim != self.rank:
             raise self._stacked(path, self.value.shape, f"[{batch}, ...]")
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: "Ported") -> "Ported":
         several = self, *others
         ports = {name: function(*(m.ports[name] for m in several)) for name in self.ports}
         return Ported.of(ports, {name: function(*(m.traces[name] for m in several)) for name in self.traces})

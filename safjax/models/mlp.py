@@ -95,7 +95,7 @@ def _dense(inputs: int, outputs: int, scale: float, **options: Any) -> nnx.Linea
     return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.normal(scale), **options)
 
 
-def _check(sizes, input_rate) -> None:
+def _check(sizes: Sequence[int], input_rate: float) -> None:
     if len(sizes) < 3 or not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
         raise ValueError(
             f"SpikingMLP(sizes={tuple(sizes)!r}): expected the numbers of inputs, of neurons in each hidden layer and "

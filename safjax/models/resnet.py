@@ -88,7 +88,9 @@ class SpikingResNet(nnx.Module):
         return self.readout(self.classifier(self.blocks(self.stem(x))))
 
 
-def _blocks(stages, widths, lif, options) -> Iterator["Block"]:
+def _blocks(
+    stages: Sequence[int], widths: Sequence[int], lif: Callable[[], LIF], options: dict[str, Any]
+) -> Iterator["Block"]:
     variance = 1.0
     for shape in shapes_of_blocks(stages, widths):
         block = Block(*shape, sqrt(variance), lif, options)

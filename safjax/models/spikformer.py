@@ -164,7 +164,7 @@ def _norm(norm: Normalisation | None, param_dtype: jax.typing.DTypeLike) -> Norm
     return functools.partial(BatchNorm, over="time", deviation=0.5, param_dtype=param_dtype)
 
 
-def _check(num_classes, features, depth, heads, expansion, pooled) -> None:
+def _check(num_classes: int, features: int, depth: int, heads: int, expansion: int, pooled: Sequence[bool]) -> None:
     sizes = {"num_classes": num_classes, "features": features, "depth": depth, "heads": heads, "expansion": expansion}
     for name, size in sizes.items():
         if not is_count(size):

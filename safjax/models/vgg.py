@@ -198,7 +198,7 @@ def _places(size: tuple[int, int], cfg: Sequence[int | str]) -> int:
     return (size[0] // factor) * (size[1] // factor)
 
 
-def _check(num_classes, cfg, width) -> None:
+def _check(num_classes: int, cfg: Sequence[int | str], width: float) -> None:
     if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise ValueError(f"SpikingVGG(num_classes={num_classes!r}): expected a whole number of classes ≥ 1.")
     if not 0 < width < math.inf:

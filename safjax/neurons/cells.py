@@ -137,7 +137,7 @@ def run_cell(
       (the last state, s[T, B, ...]).
     """
 
-    def body(state, current):
+    def body(state: Any, current: Any) -> tuple[Any, jax.Array]:
         return cell.step(state, currents if steps is not None else current, detach_reset)
 
     if state is None:

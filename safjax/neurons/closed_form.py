@@ -19,6 +19,7 @@ function theorem gives the same result; Shrestha & Orchard, "SLAYER: spike layer
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +39,17 @@ class _Constants(NamedTuple):
     threshold: jax.Array
     release: Any
     surrogate: list[jax.Array]
+
+
+_Pair = tuple[jax.Array, jax.Array]
+_Carry = tuple[jax.Array, _Constants]
+"""An error, and the gradients of the constants until now."""
+
+_Residuals = tuple[jax.Array, jax.Array, _Constants]
+"""Potentials, the first membrane, and the constants."""
+
+_Gradients = tuple[jax.Array, jax.Array, _Constants]
+"""Those of the currents, of the first step's potential or membrane, and of the constants."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +123,14 @@ def lif_sequence(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _potentials(form: _Form, currents, membrane, constants: _Constants):
+def _potentials(form: _Form, currents: jax.Array, membrane: jax.Array, constants: _Constants) -> jax.Array:
     """u[T]. The spikes are a function of u that costs nothing to compute again, so u is all that need be kept."""
     cell = form.cell(constants)
 
-    def step(potential, current):
+    def step(potential: jax.Array, current: jax.Array) -> jax.Array:
         return cell.integrated(after_spikes(potential, cell.fire(potential), constants.release), current)
 
-    def in_place(potential, t, current):
+    def in_place(potential: jax.Array, t: Any, current: jax.Array) -> tuple[jax.Array, jax.Array]:
         potential = step(potential, current)
         return potential, potential
 
@@ -129,14 +141,16 @@ def _potentials(form: _Form, currents, membrane, constants: _Constants):
     return jnp.concatenate([first[None], later])
 
 
-def _forward(form, currents, membrane, constants):
+def _forward(
+    form: _Form, currents: jax.Array, membrane: jax.Array, constants: _Constants
+) -> tuple[jax.Array, _Residuals]:
     potentials = _potentials(form, currents, membrane, constants)
     # Of one current for all steps they are had again without its synapse.
     potentials = dear(potentials) if form.steps is None else potentials
     return potentials, (potentials, membrane, constants)
 
 
-def _backward(form, residuals, to_potentials):
+def _backward(form: _Form, residuals: _Residuals, to_potentials: jax.Array) -> _Gradients:
     potentials, membrane, constants = residuals
     solve = _solve_in_parallel if form.parallel else _solve_in_order
     errors, first, gradients = solve(form, potentials, membrane, constants, to_potentials)
@@ -146,22 +160,24 @@ def _backward(form, residuals, to_potentials):
 _potentials.defvjp(_forward, _backward)
 
 
-def _solve_in_order(form, potentials, membrane, constants, to_potentials):
+def _solve_in_order(
+    form: _Form, potentials: jax.Array, membrane: jax.Array, constants: _Constants, to_potentials: jax.Array
+) -> _Gradients:
     """One scan backward in time. The surrogate is recomputed in its body: storing σ and J first costs more than it
     saves, in time and in memory."""
 
     zero = jnp.zeros(membrane.shape, potentials.dtype)
     start = zero, jax.tree.map(jnp.zeros_like, constants)
 
-    def body(carry, t, to_potential):
+    def body(carry: _Carry, t: jax.Array, to_potential: jax.Array) -> tuple[_Carry, jax.Array]:
         later, gradients = carry
         error, gradients = _step(form, constants, later, gradients, _at(potentials, t), to_potential)
         return (error, gradients), error
 
-    def summed(carry, t):
-        total, carry = carry
-        carry, error = body(carry, t, _at(to_potentials, t))
-        return (total + error, carry), None
+    def summed(carry: tuple[jax.Array, _Carry], t: jax.Array) -> tuple[tuple[jax.Array, _Carry], None]:
+        total, state = carry
+        state, error = body(state, t, _at(to_potentials, t))
+        return (total + error, state), None
 
     if form.steps is not None:
         backwards = jnp.arange(form.steps - 1, -1, -1)
@@ -172,7 +188,14 @@ def _solve_in_order(form, potentials, membrane, constants, to_potentials):
     return errors, first, gradients._replace(decay=decay)
 
 
-def _step(form, constants, later, gradients, potential, to_potential):
+def _step(
+    form: _Form,
+    constants: _Constants,
+    later: jax.Array,
+    gradients: _Constants,
+    potential: jax.Array,
+    to_potential: jax.Array,
+) -> _Carry:
     """e[t] from e[t+1], and what step t adds to the gradients of the constants (λ: its share of step t + 1)."""
     spikes, pull_back = jax.vjp(form.fire, potential, constants.threshold, constants.surrogate)
     membrane, pull_through = jax.vjp(after_spikes, potential, spikes, constants.release)
@@ -191,7 +214,9 @@ def _step(form, constants, later, gradients, potential, to_potential):
     )
 
 
-def _solve_in_parallel(form, potentials, membrane, constants, to_potentials):
+def _solve_in_parallel(
+    form: _Form, potentials: jax.Array, membrane: jax.Array, constants: _Constants, to_potentials: jax.Array
+) -> _Gradients:
     """All steps at once; the recurrence by an associative scan over its coefficients."""
     spikes, pull_back = jax.vjp(form.fire, potentials, constants.threshold, constants.surrogate)
     slope = pull_back(jnp.ones_like(spikes))[0] if form.through_reset else 0.0
@@ -213,18 +238,20 @@ def _solve_in_parallel(form, potentials, membrane, constants, to_potentials):
     return errors.sum(0) if form.steps is not None else errors, errors[0], gradients
 
 
-def _nothing(constants):
+def _nothing(constants: _Constants) -> tuple[jax.Array, list[jax.Array]]:
     """The gradients of threshold and surrogate through a reset that is held constant."""
     return jnp.zeros_like(constants.threshold), jax.tree.map(jnp.zeros_like, constants.surrogate)
 
 
-def _scan_in_place(body, carry, xs, steps):
+def _scan_in_place(
+    body: Callable[[Any, jax.Array, jax.Array], tuple[Any, jax.Array]], carry: Any, xs: jax.Array, steps: range
+) -> tuple[Any, jax.Array]:
     """As `lax.scan` of body(carry, t, x[t]) ↦ (carry, y[t]) over the given steps, y being written over x.
 
     This saves an array of [T, ...]. For y to be written without a copy of the whole, it must be part of the new carry.
     """
 
-    def step(state, t):
+    def step(state: tuple[Any, jax.Array], t: jax.Array) -> tuple[tuple[Any, jax.Array], None]:
         carry, buffer = state
         carry, y = body(carry, t, _at(buffer, t))
         return (carry, jax.lax.dynamic_update_index_in_dim(buffer, y, t, 0)), None
@@ -232,11 +259,11 @@ def _scan_in_place(body, carry, xs, steps):
     return jax.lax.scan(step, (carry, xs), jnp.asarray(steps, jnp.int32))[0]
 
 
-def _at(xs, t):
+def _at(xs: jax.Array, t: jax.Array) -> jax.Array:
     return jax.lax.dynamic_index_in_dim(xs, t, 0, keepdims=False)
 
 
-def _compose(later, earlier):
+def _compose(later: _Pair, earlier: _Pair) -> _Pair:
     (a, b), (c, d) = later, earlier
     return a * c, d + c * b
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from safjax.precision import widened
 
+_Pair = tuple[jax.Array, jax.Array]
+
 
 def leaky_filter(currents: jax.Array, decay: jax.Array | float) -> jax.Array:
     """Leaky integration of a whole sequence in O(log T) parallel steps.
@@ -45,12 +47,12 @@ def leaky_filter(currents: jax.Array, decay: jax.Array | float) -> jax.Array:
     return jax.lax.associative_scan(_follow, (decays, currents.astype(dtype)))[1]
 
 
-def _follow(earlier, later):
+def _follow(earlier: _Pair, later: _Pair) -> _Pair:
     (a, x), (b, y) = earlier, later
     return a * b, b * x + y
 
 
-def _broadcasts(shape, target):
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(shape) <= len(target) and all(
         a in (1, b) for a, b in zip(reversed(shape), reversed(target), strict=False)
     )

@@ -30,14 +30,14 @@ def matrix_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
     rows = _rows(currents)
     constants = jax.lax.stop_gradient((weight, rows))
 
-    def term(j):
+    def term(j: jax.Array) -> jax.Array:
         weight, rows = constants
         return jnp.where(weight[:, j, None] == 0, 0, weight[:, j, None] * rows[j])
 
     return _corrected(weight @ rows, term, len(rows)).reshape(currents.shape)
 
 
-def _rows(currents):
+def _rows(currents: jax.Array) -> jax.Array:
     return currents.reshape(len(currents), math.prod(currents.shape[1:]))
 
 
@@ -54,14 +54,14 @@ def window_over_time(weight: jax.Array, currents: jax.Array) -> jax.Array:
     weight, pairs = weight[-len(currents) :], _pairs(currents, len(weight))
     block, constants = pairs.shape[1] // 2, jax.lax.stop_gradient((weight, pairs))
 
-    def term(i):
+    def term(i: jax.Array) -> jax.Array:
         weight, pairs = constants
         return weight[i] * jax.lax.dynamic_slice_in_dim(pairs, block - len(weight) + 1 + i, block, 1)
 
     return _in_order(_corrected(_banded(weight, pairs), term, len(weight)), currents)
 
 
-def _pairs(currents, order):
+def _pairs(currents: jax.Array, order: int) -> jax.Array:
     """[blocks, 2c, n]: the steps in blocks of c ≥ k, each together with its forerunner."""
     steps = len(currents)
     block = max(1, min(max(order, _SHORTEST_BLOCK), steps))
@@ -71,18 +71,18 @@ def _pairs(currents, order):
     return jnp.concatenate([blocks[:-1], blocks[1:]], 1)
 
 
-def _banded(weight, pairs):
+def _banded(weight: jax.Array, pairs: jax.Array) -> jax.Array:
     """h[t] of all blocks side by side, [blocks, c, n]."""
     count, double, _ = pairs.shape
     # One copy of the matrix for each block: a batched product runs without transposing the currents.
     return jnp.broadcast_to(_band(weight, double // 2), (count, double // 2, double)) @ pairs
 
 
-def _in_order(sums, currents):
+def _in_order(sums: jax.Array, currents: jax.Array) -> jax.Array:
     return sums.reshape(sums.shape[0] * sums.shape[1], *currents.shape[1:])[: len(currents)]
 
 
-def _band(weight, block):
+def _band(weight: jax.Array, block: int) -> jax.Array:
     """[c, 2c]: row t holds w[k] in columns c + t − k + 1 ... c + t, so that the last weight meets the present step."""
     entry = jnp.arange(2 * block) - jnp.arange(block)[:, None] - (block - len(weight) + 1)
     inside = (entry >= 0) & (entry < len(weight))
@@ -101,7 +101,7 @@ def _corrected(sums: jax.Array, term: Callable[[jax.Array], jax.Array], count: i
     kept = jax.lax.stop_gradient(sums)
     finite = jnp.isfinite(ones @ kept).all()
 
-    def correct(state):
+    def correct(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         done, sums = state
         wrong = ~jnp.isfinite(sums)
         # What does not depend on `sums` the compiler would compute before the loop, whether it runs or not.

@@ -6,9 +6,11 @@ Fang et al., "Parallel spiking neurons with high efficiency and ability to learn
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from safjax.neurons.firing import Surrogate
 from safjax.neurons.over_time import matrix_over_time, window_over_time
@@ -190,11 +192,11 @@ def sliding_psn_step(
     return window[1:], surrogate(jnp.tensordot(weight, window, 1) + bias)
 
 
-def _alike(*arrays):
+def _alike(*arrays: jax.Array) -> Iterator[jax.Array]:
     return (jnp.asarray(array, jnp.result_type(*arrays)) for array in arrays)
 
 
-def _require_window(name, weight, bias):
+def _require_window(name: str, weight: jax.Array, bias: ArrayLike) -> None:
     if jnp.ndim(weight) != 1 or len(weight) < 1:
         raise ValueError(
             f"{name}(weight{_shape(weight)}): expected weight[k] with k ≥ 1, one entry for each of the last k steps."
@@ -203,6 +205,6 @@ def _require_window(name, weight, bias):
         raise ValueError(f"{name}(bias{_shape(bias)}): expected one number for all steps; −1.0 is a threshold of 1.")
 
 
-def _shape(array):
+def _shape(array: ArrayLike) -> list[int]:
     """As messages write it: [3, 4]."""
     return list(jnp.shape(array))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from numbers import Real
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 Number = float | jax.Array
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=[])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=["through"])
 @dataclasses.dataclass(frozen=True)
 class ResetTo:
     """A spike sets the membrane to a value: m[t] = (1 − s[t]) u[t] + s[t] v.
@@ -18,9 +19,19 @@ class ResetTo:
     What a spike subtracts is remembered by the sum of all spikes; a value that the membrane is set to is not, for it
     forgets by how much u was above the threshold. So rules that accumulate spikes cannot have it.
 
+    Back through time the gradient takes dm/du = 1 − s − (u − v) σ, σ being the slope of the spike; or, where `through`
+    is a number κ, 1 − s + κσ instead, which lets the error of later steps reach a neuron that fires. With κ = 0.2 and
+    `safjax.surrogate.Reciprocal` this is the spatio-temporal adjustment BP-STA of Shen, Zhao & Zeng, "Backpropagation
+    with biologically plausible spatio-temporal adjustment for training deep spiking neural networks", 2022
+    (arXiv 2110.08858; κ is that of their code). Rules that detach the reset take 1 − s.
+
     Attributes:
       value: v, below the threshold. A number, or an array that broadcasts to a sample; in a layer an `nnx.Variable` of
         such, which is learned if it is an `nnx.Param`.
+      through: κ, a number, or None.
+
+    Raises:
+      ValueError: κ is not a finite number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -34,6 +45,15 @@ class ResetTo:
     """
 
     value: Number
+    through: float | None = None
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.through, Real) and not isinstance(self.through, bool)
+        if self.through is not None and not (number and math.isfinite(self.through)):
+            raise ValueError(
+                f"ResetTo(through={self.through!r}): expected a finite Python number κ, with which the slope of a "
+                "spike passes the reset back through time, or None for the derivative of the reset itself."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +88,19 @@ def released(reset: Reset, threshold: Number, decay: Number) -> Any:
 
 def after_spikes(potential: jax.Array, spikes: jax.Array, release: Any) -> jax.Array:
     """m[t] from u[t] and s[t]: u − ρθ s, or (1 − s) u + s v."""
+    if isinstance(release, ResetTo) and release.through is not None:
+        fixed = jax.lax.stop_gradient(spikes)
+        # The last term is zero, and there for its derivative alone.
+        return (1 - fixed) * potential + fixed * release.value + release.through * (spikes - fixed)
     if isinstance(release, ResetTo):
         return (1 - spikes) * potential + spikes * release.value
     return potential - release * spikes
 
 
 def slope_after_spikes(potential: jax.Array, spikes: jax.Array, slope: Any, release: Any) -> Any:
-    """dm/du of `after_spikes`, where ds/du is `slope`: 1 − ρθ σ, or 1 − s − (u − v) σ."""
+    """dm/du of `after_spikes`, where ds/du is `slope`: 1 − ρθ σ, or 1 − s − (u − v) σ, or 1 − s + κσ."""
+    if isinstance(release, ResetTo) and release.through is not None:
+        return 1 - spikes + release.through * slope
     if isinstance(release, ResetTo):
         return 1 - spikes - (potential - release.value) * slope
     return 1 - release * slope

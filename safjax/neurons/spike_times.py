@@ -78,16 +78,22 @@ def with_spike_times(dynamics: Dynamics, currents: jax.Array, spikes: jax.Array,
     return spikes
 
 
-def _forward(dynamics, currents, spikes, rises):
+def _forward(
+    dynamics: Dynamics, currents: jax.Array, spikes: jax.Array, rises: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     # Of the currents their format alone.
     return with_spike_times(dynamics, currents, spikes, rises), (rises, jnp.zeros((), currents.dtype))
 
 
-def _backward(dynamics, residuals, error):
+def _backward(
+    dynamics: Dynamics, residuals: tuple[jax.Array, jax.Array], error: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     rises, like = residuals
     moved = _slope_in_time(widened(error))
 
-    def body(state, at):
+    def body(
+        state: tuple[jax.Array, jax.Array], at: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         after, current = state
         rise, moved = at
         fired = rise > 0

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from safjax.neurons.resets import SMALLEST_DECAY
 from safjax.nir.arrays import Shape, field, number, uniform
 from safjax.nir.conventions import Convention, told
 from safjax.nir.membranes import Integrator, Strict
 from safjax.nn import IF, LIF, AfterDecay, CurrentLIF, ResetTo
-from safjax.nn.numbers import SMALLEST_DECAY, THRESHOLDS
+from safjax.nn.numbers import THRESHOLDS
 from safjax.surrogate import Surrogate
 
 

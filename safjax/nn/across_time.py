@@ -62,7 +62,7 @@ class AcrossTime(SpikingModule):
         self.layer = layer if isinstance(layer, nnx.Module) else nnx.Sequential(layer)
 
     @layer_call
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, /) -> Any:
         message, binding = self.message(x), self.bound()
         if isinstance(message, Silence):
             return message

@@ -77,7 +77,7 @@ class AxonalDelay(Delaying):
         self.deterministic = False
 
     @layer_call
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, /) -> Any:
         message = self.message(x)
         if isinstance(message, Silence):
             return message

@@ -124,7 +124,7 @@ class BatchNorm(StepIndexed):
         self.var = RunningStatistic(jnp.ones(shape, wide))
 
     @layer_call
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, /) -> jax.Array:
         """x[B, ..., features] ↦ the same shape."""
         self.refuse_shape(x)
         if self.use_running_average:
@@ -281,7 +281,7 @@ class BatchNorm(StepIndexed):
 def _moved_in_order(value: jax.Array, index: jax.Array, new: jax.Array, kept: float) -> jax.Array:
     """The running statistics of each step [T, features], moved by new[rows, features] of the steps index[rows]."""
 
-    def one(value, row):
+    def one(value: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         at, of_row = row
         return value.at[at].set((kept * value[at] + (1 - kept) * of_row).astype(value.dtype)), None
 

@@ -30,7 +30,7 @@ def refuse_behind_readouts(net: nnx.Module, rule: Rule, course: Course, x: Any, 
     graphdef, params, states, rest = split(net, nnx.Param, NeuronState)
     before = flat(rest)
 
-    def run(params, values, x):
+    def run(params: Any, values: dict[Any, Any], x: Any) -> tuple[list[Any], list[Any]]:
         merged = nnx.merge(graphdef, params, states, nnx.from_flat_state(values), copy=True)
         name_entries(merged)
         _name_layers(merged)

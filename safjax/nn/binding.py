@@ -39,7 +39,7 @@ from safjax.ops.dense import dot_general
 from safjax.rules import Course, Rule
 from safjax.rules.eprop import BroadcastPropagation
 from safjax.state import where_members
-from safjax.task import Reports
+from safjax.task import Reports, StepFn
 
 
 def bind(
@@ -90,18 +90,7 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
     if whole:
         x = x if static else jax.tree.map(partial(_together, steps), x)
     discovery = Discovery()
-    for path, module in modules(net):
-        if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
-            # Same values; the stock gradients are slow inside a loop on CPU.
-            module.conv_general_dilated = conv_general_dilated
-        if isinstance(module, nnx.Linear) and module.dot_general is jax.lax.dot_general:
-            module.dot_general = dot_general
-        if isinstance(module, Synapse):
-            keep_biases_wide(module)
-        if isinstance(module, Bindable):
-            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery, refusals)
-        if isinstance(module, SpikingModule):
-            module.start_sequence()
+    tell(net, rule, course, record, discovery, refusals)
     discover_loops(net, rule, course, x, discovery, refusals)
     discover_varying(net, rule, course, x)
     refuse_behind_readouts(net, rule, course, x, refusals)
@@ -129,11 +118,35 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
     return bound
 
 
+def tell(
+    net: nnx.Module,
+    rule: Rule,
+    course: Course,
+    record: tuple[str, ...] = (),
+    discovery: Discovery | None = None,
+    refusals: Refusals | None = None,
+) -> None:
+    """Tells the modules of a net of the rule, and begins a sequence; arguments as of `Binding`."""
+    refusals = Refusals() if refusals is None else refusals
+    for path, module in modules(net):
+        if isinstance(module, nnx.Conv) and module.conv_general_dilated is jax.lax.conv_general_dilated:
+            # Same values; the stock gradients are slow inside a loop on CPU.
+            module.conv_general_dilated = conv_general_dilated
+        if isinstance(module, nnx.Linear) and module.dot_general is jax.lax.dot_general:
+            module.dot_general = dot_general
+        if isinstance(module, Synapse):
+            keep_biases_wide(module)
+        if isinstance(module, Bindable):
+            module.binding = Binding(rule.name, rule.propagation, course, join(path), record, discovery, refusals)
+        if isinstance(module, SpikingModule):
+            module.start_sequence()
+
+
 def _refuse_later_steps(bound: Bound, rule: Rule, x: Any, static: bool, refusals: Refusals) -> None:
     # Parameters change with time, too, where they are updated at every step.
     held, moved = (None, bound.params) if rule.schedule.updates(bound.course.steps) > 1 else (bound.params, None)
 
-    def one_step(changing, x):
+    def one_step(changing: tuple[Any, Any], x: Any) -> Any:
         moved, carry = changing
         return bound.step(held if moved is None else moved, bound.constants, carry, x)
 
@@ -166,18 +179,18 @@ def _refuse_feedback_to_all_steps(net: nnx.Module, rule: Rule, refusals: Refusal
         )
 
 
-def rest_of(bound: Bound, carry: tuple[nnx.State, dict[Any, Any]]) -> nnx.State:
+def rest_of(bound: Bound, carry: tuple[Any, dict[Any, Any]]) -> nnx.State[Any, Any]:
     """The net's variables that are neither parameters nor neuron states, after a run that ended with `carry`."""
     anew = {path: bound.changing[path] for path in bound.own if path in bound.changing}
     return nnx.from_flat_state({**bound.constants, **carry[1], **anew})
 
 
 def _step_function(
-    graphdef, rule: Rule, course: Course, axes: dict[Any, Any], own: dict[Any, Any], record: tuple[str, ...]
-):
+    graphdef: Any, rule: Rule, course: Course, axes: dict[Any, Any], own: dict[Any, Any], record: tuple[str, ...]
+) -> StepFn:
     whole = rule.propagation.whole_sequence
 
-    def step(params, constants, carry, x, going=None):
+    def step(params: Any, constants: Any, carry: Any, x: Any, going: Any = None) -> tuple[Any, Any, Reports]:
         before, changing = carry
         rest = nnx.from_flat_state({**constants, **changing})
         net = nnx.merge(graphdef, params, before, rest, copy=True)

@@ -33,10 +33,10 @@ class Bound(NamedTuple):
     """
 
     step: Callable[..., Any]
-    params: nnx.State
+    params: nnx.State[Any, Any]
     constants: dict[Any, Any]
     changing: dict[Any, Any]
-    at_rest: Callable[[Any], nnx.State]
+    at_rest: Callable[[Any], nnx.State[Any, Any]]
     own: tuple[Any, ...]
     axes: dict[Any, Any]
     zeros: dict[Any, Any]

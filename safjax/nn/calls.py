@@ -11,7 +11,7 @@ import contextlib
 import functools
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -55,13 +55,20 @@ class NotYet(Silence):
         return cls()
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+@overload
+def layer_call(method: Method) -> Method: ...
+@overload
+def layer_call(*, prepare: Callable[..., Any]) -> Callable[[Method], Method]: ...
 def layer_call(
     method: Callable[..., Any] | None = None, *, prepare: Callable[..., Any] = lambda *_: None
 ) -> Callable[..., Any]:
     """Makes a method of a module that is told of the rule and of time, such as one that takes messages.
 
     Args:
-      method: called as it is, but for the name of the layer in its errors, and in tables.
+      method: of positional arguments; called as it is, but for the name of the layer in its errors, and in tables.
       prepare: (module, *arguments) ↦ None, called before it with the copy of a module that a table is made of.
     """
     if method is None:

@@ -72,7 +72,7 @@ def _rest(begin: Any, zeros: list[bool]) -> list[Any]:
 def _own_axes(value: Any, bound: Bound) -> tuple[int | None, ...]:
     """Of keys, behind those of stacked layers; of a layer's own state in front, if it is as long as the batch."""
 
-    def axis(leaf):
+    def axis(leaf: Any) -> int | None:
         if is_key(leaf):
             return leaf.ndim
         return 0 if jnp.ndim(leaf) and leaf.shape[0] == bound.course.batch else None
@@ -178,8 +178,7 @@ def _dtype(part: Any) -> Any:
 def _apart(now: list[Any], wanted: list[Any]) -> bool:
     """Whether two forms differ by the members' own gains and keys alone."""
     return len(now) == len(wanted) and all(
-        a == b
-        or (a[2] == b[2] and a[0] == b[0] and (a[0] == "gain" or jax.dtypes.issubdtype(a[2], jax.dtypes.prng_key)))
+        a == b or (a[2] == b[2] and a[0] == b[0] and (a[0] == "gain" or jnp.issubdtype(a[2], jax.dtypes.prng_key)))
         for a, b in zip(now, wanted, strict=True)
     )
 

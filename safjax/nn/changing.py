@@ -19,7 +19,7 @@ def changing_variables(
     paths = sorted(rest)
     before = [rest[path] for path in paths], states
 
-    def after(before, params):
+    def after(before: tuple[list[Any], Any], params: Any) -> tuple[Any, Any, Any]:
         values, states = before
         (states, rest), output, reports = step(params, {}, (states, dict(zip(paths, values, strict=True))), zeros)
         return ([rest[path] for path in paths], states), output, reports

@@ -70,7 +70,7 @@ class WSConv(nnx.Module):
         return y if bias is None else y + bias
 
 
-def _check(shape: tuple, strides: tuple, padding: str | tuple) -> None:
+def _check(shape: tuple[Any, ...], strides: tuple[Any, ...], padding: str | tuple[Any, ...]) -> None:
     whole = [isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in (*shape, *strides)]
     if len(shape) != 4 or len(strides) != 2 or not all(whole):
         raise ValueError(

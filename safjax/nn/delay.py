@@ -101,7 +101,7 @@ class Delay(SpikingModule):
         return binding.propagation.encode(None, zeros, binding.course_of(0)._replace(static=True))[1]
 
     @layer_call
-    def keep(self, message: Any) -> None:
+    def keep(self, message: Any, /) -> None:
         """Stores a message for the next step."""
         binding = self.bound()
         self.once("kept")
@@ -177,7 +177,7 @@ class Recurrent(SpikingModule):
         self.neuron, self.synapse, self.delay = neuron, synapse, Delay()
 
     @layer_call(prepare=_from_rest)
-    def __call__(self, current: Any) -> Any:
+    def __call__(self, current: Any, /) -> Any:
         spikes = self.neuron(self.message(current) + self.synapse(self.delay.recall()))
         self.delay.keep(spikes)
         return spikes

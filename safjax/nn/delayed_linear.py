@@ -80,7 +80,7 @@ class DelayedLinear(Delaying):
         self.deterministic = False
 
     @layer_call
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, /) -> Any:
         message = self.message(x)
         if isinstance(message, Silence):
             return message

@@ -65,7 +65,7 @@ def direct_weights(net: nnx.Module, x: Any, steps: int, static: bool) -> dict[st
     if whole and not static:
         x = jax.tree.map(lambda a: jax.ShapeDtypeStruct((steps * len(a), *a.shape[1:]), a.dtype), x)
 
-    def currents(leaves, carry, x):
+    def currents(leaves: list[Any], carry: Any, x: Any) -> dict[Any, Any]:
         params = nnx.from_flat_state(dict(zip(params_of, leaves, strict=True)))
         return bound.step(params, bound.constants, carry, x)[2].records["current"]
 

@@ -32,9 +32,9 @@ def discover(
     """
     graphdef, params, rest = split(net, nnx.Param)
     discovery.begin()
-    box = []
+    box: list[tuple[Any, dict[Any, Any]]] = []
 
-    def run(params, rest, x):
+    def run(params: Any, rest: Any, x: Any) -> Any:
         net = nnx.merge(graphdef, params, rest, copy=True)
         before = plain_attributes(net)
         output = _call(net, x)
@@ -74,7 +74,7 @@ def start_of(program: tuple[Any, Any], rest: Any, x: Any, refusals: Refusals) ->
             "step(state, current).",
         )
 
-    def start(params):
+    def start(params: Any) -> Any:
         arguments = jax.tree.leaves((params, rest))
         states = run(*(a for a, use in zip(arguments, needed[:count], strict=True) if use))
         return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(s) for s in states])

@@ -13,7 +13,7 @@ from safjax.nn.numbers import checked_rngs
 from safjax.state import keys_of_each
 
 
-class SequenceKey(nnx.Variable):
+class SequenceKey(nnx.Variable[Any]):
     """The random key of the present sequence."""
 
 
@@ -54,7 +54,7 @@ class Dropout(SpikingModule):
         self.key.set_value(drawn(self.rngs))
 
     @layer_call
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any, /) -> Any:
         self.bound()
         if self.deterministic or self.rate == 0:
             return x
@@ -63,7 +63,7 @@ class Dropout(SpikingModule):
         keys = keys_of_each(self.key.get_value(), shape[0], 0)
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shape[1:]))(keys)
 
-        def apply(a):
+        def apply(a: jax.Array) -> jax.Array:
             return jnp.where(keep, jnp.asarray(1 / (1 - self.rate), a.dtype), 0) * a
 
         return x.map_linear(apply) if isinstance(x, Message) else apply(x)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.extend import core
 
 from safjax.dependence import EFFECT, Labels, Learned, follow
 from safjax.nn.layer_loops import explained_loops
@@ -27,7 +28,7 @@ def entries(net: nnx.Module, x: Any, whole: bool) -> dict[str, dict[int, Labels]
     graphdef, params, states, random, rest = split(net, nnx.Param, NeuronState, nnx.RngState)
     before = [flat(state) for state in (rest, random, params)]
 
-    def run(values, x):
+    def run(values: list[list[Any]], x: Any) -> list[list[Any]]:
         merged = (nnx.from_flat_state(dict(zip(b, v, strict=True))) for b, v in zip(before, values, strict=True))
         net_of_step = nnx.merge(graphdef, states, *merged, copy=True)
         name_entries(net_of_step)
@@ -59,7 +60,7 @@ def name_entries(net: nnx.Module) -> None:
             module.binding = dataclasses.replace(module.bound(), discovering=discovery)
 
 
-def _entered(jaxpr, labels: list[Labels]) -> dict[str, dict[int, Labels]]:
+def _entered(jaxpr: core.Jaxpr, labels: list[Labels]) -> dict[str, dict[int, Labels]]:
     found: dict[str, dict[int, Labels]] = {}
 
     def look(name: str, labels: Labels) -> Labels:

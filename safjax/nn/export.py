@@ -107,10 +107,10 @@ def _streaming(net: nnx.Module, arrays: Any, x: Any, platforms: Sequence[str]) -
     """The programs start, (arrays, x) ↦ state, and stream, (arrays, state, x) ↦ (state, output)."""
     form = jax.eval_shape(lambda arrays, x: stream(with_arrays(net, arrays)).start(x), arrays, x)
 
-    def begin(arrays, x):
+    def begin(arrays: Any, x: Any) -> dict[str, jax.Array]:
         return _named(stream(with_arrays(net, arrays)).start(x))
 
-    def advance(arrays, state, x):
+    def advance(arrays: Any, state: dict[str, jax.Array], x: Any) -> tuple[dict[str, jax.Array], Any]:
         carried = jax.tree.structure((form.variables, form.running))
         variables, running = jax.tree.unflatten(carried, [state[name] for name in _named(form)])
         # What a member begins anew with is only read where one does.

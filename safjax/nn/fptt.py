@@ -115,13 +115,13 @@ class _Pulls(NamedTuple):
     rho: float
 
     def value(self, params: Any, state: FPTTState) -> jax.Array:
-        def of_leaf(w, average, multiplier):
+        def of_leaf(w: jax.Array, average: jax.Array, multiplier: jax.Array) -> jax.Array:
             return jnp.sum((self.rho - 1) * w * multiplier + self.alpha / 2 * jnp.square(w - average))
 
         return sum(jax.tree.leaves(jax.tree.map(of_leaf, params, state.average, state.multiplier)), jnp.zeros(()))
 
     def slope(self, params: Any, state: FPTTState) -> Any:
-        def of_leaf(w, average, multiplier):
+        def of_leaf(w: jax.Array, average: jax.Array, multiplier: jax.Array) -> jax.Array:
             return (self.rho - 1) * multiplier + self.alpha * (w - average)
 
         return jax.tree.map(of_leaf, params, state.average, state.multiplier)
@@ -131,7 +131,7 @@ class _Pulls(NamedTuple):
         new = jax.tree.map(widened, params)
         multiplier = jax.tree.map(lambda m, w, a: m - self.alpha * (w - a), state.multiplier, new, state.average)
 
-        def of_leaf(a, w, m):
+        def of_leaf(a: jax.Array, w: jax.Array, m: jax.Array) -> jax.Array:
             return (1 - self.beta) * a + self.beta * w - self.beta / self.alpha * m
 
         return state._replace(average=jax.tree.map(of_leaf, state.average, new, multiplier), multiplier=multiplier)

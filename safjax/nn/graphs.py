@@ -18,7 +18,7 @@ class Graph:
     hold, element by element and type by type, as they are when this is made: later changes of the list leave it alone.
     """
 
-    def __init__(self, net: nnx.Module, graphdef: nnx.GraphDef):
+    def __init__(self, net: nnx.Module, graphdef: nnx.GraphDef[Any]):
         try:
             self._hash, self._key = hash(graphdef), graphdef
         except TypeError:

@@ -11,11 +11,13 @@ from flax import nnx
 from safjax import loops
 from safjax.nn.absent import Absent
 from safjax.nn.carrying import handed_on
-from safjax.nn.graphs import split_net
+from safjax.nn.graphs import Graph, split_net
 from safjax.nn.module import SpikingModule
 from safjax.nn.recording import check_record
+from safjax.nn.several_steps import in_parts
 from safjax.nn.states import modules
 from safjax.nn.task import check_call, check_kept, make_task
+from safjax.parts import simulate_in_parts
 from safjax.rules import Rule, bptt
 from safjax.schedules import WholeSequence
 from safjax.state import State
@@ -33,7 +35,7 @@ class Simulation(NamedTuple):
 
     outputs: Any
     records: dict[str, dict[str, jax.Array]]
-    state: Any
+    state: State
 
     @property
     def spikes(self) -> dict[str, jax.Array]:
@@ -133,14 +135,28 @@ def _run(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5, 7))
-def _simulate(graph, params, rest, x, steps, record, state, keep, lengths):
+def _simulate(
+    graph: Graph,
+    params: Any,
+    rest: Any,
+    x: Any,
+    steps: int | None,
+    record: tuple[str, ...],
+    state: State | None,
+    keep: Kept,
+    lengths: jax.Array | None,
+) -> Simulation:
     if state is None:
         rule = inference_rule(graph.merge(params, rest))
     else:
         rule = Rule("inference", state.kind, WholeSequence())
-    options = {"keep": keep, "record": record, "state": state, "lengths": lengths, "training": False}
+    options: dict[str, Any] = {"keep": keep, "record": record, "state": state, "lengths": lengths, "training": False}
     bound, task = make_task(graph, params, rest, rule, lambda output: 0.0, (), x, steps, **options)
-    if rule.propagation.whole_sequence:
+    alone = state is None and lengths is None and not record
+    parts = in_parts(graph, params, rest, x, steps, keep, bound) if alone else None
+    if parts is not None:
+        run = simulate_in_parts(parts[1], *parts[::2])
+    elif rule.propagation.whole_sequence:
         run = loops.run_of_all(task, jnp.zeros(()), *loops.at_once(task, bound.params))
     else:
         run = loops.simulate(task, bound.params)
@@ -148,7 +164,7 @@ def _simulate(graph, params, rest, x, steps, record, state, keep, lengths):
     return Simulation(run.outputs, run.records, after)
 
 
-_NO_STATE = Absent(
+_NO_STATE: Any = Absent(
     "This run began a sequence at rest and did not keep its state. To go on from run to run, begin with "
     "state = safjax.start(net, x), and hand it to every run: safjax.simulate(net, x, state=state)."
 )
@@ -162,7 +178,25 @@ def inference_rule(net: nnx.Module) -> Rule:
 
 def evaluating(net: nnx.Module) -> tuple[Any, ...]:
     """(graph, parameters, other variables) of `evaluated`."""
-    return split_net(evaluated(net))
+    graph, *variables = split_net(net)
+    if graph not in _GRAPHS:
+        own, *after = split_net(evaluated(net))
+        while len(_GRAPHS) >= 128:
+            _GRAPHS.pop(next(iter(_GRAPHS)))
+        # Of a net whose own `eval` changes variables there is no other way than to copy it at every call.
+        _GRAPHS[graph] = own if _identical(variables, after) else None
+    found = _GRAPHS[graph]
+    return split_net(evaluated(net)) if found is None else (found, *variables)
+
+
+_GRAPHS: dict[Graph, Graph | None] = {}
+"""Of nets in evaluation, by those of nets as they are: to copy a net takes longer than to run a small one."""
+
+
+def _identical(one: Any, other: Any) -> bool:
+    forms: list[Any] = [jax.tree.structure(tree) for tree in (one, other)]
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=False)
+    return forms[0] == forms[1] and all(a is b for a, b in leaves)
 
 
 def evaluated(net: nnx.Module) -> nnx.Module:

@@ -18,7 +18,7 @@ from safjax.rules.propagation import Course, Propagation
 from safjax.state import is_gain
 
 
-class NeuronState(nnx.Variable):
+class NeuronState(nnx.Variable[Any]):
     """State of a spiking module that changes from step to step; the net itself holds none.
 
     Its metadata `own` says of each part how many axes it has in the layer itself, since maps over layers put theirs in
@@ -32,7 +32,7 @@ class NeuronState(nnx.Variable):
         return tuple(None if a is None else rank - own + a for rank, (own, a) in zip(ranks, self.own, strict=True))
 
 
-class SequenceState(nnx.Variable):
+class SequenceState(nnx.Variable[Any]):
     """State of a layer of one's own that lives as long as a sequence: every sequence begins with what the net holds.
 
     Example:
@@ -52,7 +52,7 @@ class SequenceState(nnx.Variable):
     """
 
 
-class Observation(nnx.Variable):
+class Observation(nnx.Variable[Any]):
     """What a layer reports of one step, by name; of all steps under a layer-by-layer rule.
 
     "rate" is a firing rate, whose mean is kept; everything else is kept of every step. The metadata `own_axes` says how
@@ -270,7 +270,7 @@ class SpikingModule(Bindable):
           ValueError: it has another form.
         """
 
-        def form(state):
+        def form(state: Any) -> tuple[Any, list[tuple[int, ...]]]:
             return jax.tree.structure(state), [jnp.shape(leaf) for leaf in jax.tree.leaves(state)]
 
         if form(start) != form(after):

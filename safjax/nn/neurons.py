@@ -48,7 +48,7 @@ class Neuron(SpikingModule):
         )
 
     @layer_call
-    def __call__(self, current: Any) -> Any:
+    def __call__(self, current: Any, /) -> Any:
         current, cell = self.message(current), self.cell()
         if isinstance(current, Silence):
             return current

@@ -81,7 +81,7 @@ class NormalisedLIF(LIF):
         super().__init__(decay, threshold, surrogate, reset=reset, decay_input=decay_input)
         norm = BatchNorm(features, over="step", momentum=momentum, epsilon=epsilon, param_dtype=param_dtype)
         self.norm: BatchNorm | None = nnx.data(norm)
-        self.level: nnx.Variable | None = nnx.data(None)
+        self.level: nnx.Variable[Any] | None = nnx.data(None)
 
     def cell(self) -> Any:
         """`NormalisedCell` of the present constants; `LIFCell` where the normalisation is folded."""

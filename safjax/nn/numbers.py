@@ -1,5 +1,6 @@
 """The numbers of neurons: constant, one for each neuron, or learned; and the checks of what users give."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from numbers import Real
@@ -14,7 +15,8 @@ from safjax.neurons import AfterDecay, ResetTo
 from safjax.neurons.resets import SMALLEST_DECAY, Reset
 from safjax.standing_in import with_gradient_of
 
-Number = float | nnx.Variable
+Held = nnx.Variable[Any]
+Number = float | Held
 Interval = tuple[float, float]
 
 DECAYS: Interval = (0.0, 1.0)
@@ -40,7 +42,7 @@ def value_of(number: Number, interval: Interval) -> Any:
     return with_gradient_of(jnp.clip(value, *narrowed(number, interval)), value)
 
 
-def _check_variable(owner: object, name: str, variable: nnx.Variable, interval: Interval) -> nnx.Variable:
+def _check_variable(owner: object, name: str, variable: Held, interval: Interval) -> Held:
     """Refuses a variable that starts outside the interval, or whose own interval lies outside."""
     own = variable.get_metadata("interval", interval)
     if narrowed(variable, interval) != own:
@@ -140,7 +142,7 @@ def checked_reset(owner: object, reset: Any) -> Any:
                 f"{name}(reset=ResetTo({value!r})): expected a finite Python number, the value that a spike sets the "
                 "membrane to. An array stands in an nnx.Variable, a learned one in an nnx.Param."
             )
-        return ResetTo(float(value))
+        return dataclasses.replace(reset, value=float(value))
     if reset is None:
         return None
     times = reset.times if isinstance(reset, AfterDecay) else reset
@@ -161,7 +163,9 @@ def decay_of(decay: Number, reset: Reset) -> Any:
 
 def reset_of(reset: Reset) -> Reset:
     """A reset with the array that its variable holds."""
-    return ResetTo(reset.value[...]) if isinstance(reset, ResetTo) and isinstance(reset.value, nnx.Variable) else reset
+    if isinstance(reset, ResetTo) and isinstance(reset.value, nnx.Variable):
+        return dataclasses.replace(reset, value=reset.value[...])
+    return reset
 
 
 def checked_floor(owner: object, floor: Any) -> float | None:

@@ -112,7 +112,7 @@ class OnlineBatchNorm(BatchNorm):
         self.ratio = checked_ratio(self, ratio)
 
     @layer_call
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, /) -> jax.Array:
         """x[B, ..., features] ↦ the same shape."""
         self.refuse_shape(x)
         if self.use_running_average:

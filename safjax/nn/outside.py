@@ -8,6 +8,7 @@ on with the old weights.
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from flax import nnx
 
@@ -26,7 +27,7 @@ def refused_outside(layer: nnx.Module, path: str, refusals: Refusals, kind: str 
     with _LOCK:
         reader, get_value = threading.get_ident(), nnx.Variable.get_value
 
-        def checked(variable, **index):
+        def checked(variable: nnx.Variable[Any], **index: Any) -> Any:
             if threading.get_ident() == reader and id(variable) not in own and not variable._can_update:
                 refusals.refuse(path, _message(variable, path, kind))
             return get_value(variable, **index)
@@ -38,7 +39,7 @@ def refused_outside(layer: nnx.Module, path: str, refusals: Refusals, kind: str 
             nnx.Variable.get_value = get_value  # type: ignore[method-assign]
 
 
-def _message(variable: nnx.Variable, path: str, kind: str) -> str:
+def _message(variable: nnx.Variable[Any], path: str, kind: str) -> str:
     what = f"{type(variable).__name__}{list(getattr(variable.get_raw_value(), 'shape', ()))}"
     return (
         f"The function in the {kind} at '{path}' reads a {what} that the {kind} does not hold, for instance that of "

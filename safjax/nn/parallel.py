@@ -23,7 +23,7 @@ from safjax.nn.numbers import (
 from safjax.surrogate import Arctan
 
 
-class MaskStrength(nnx.Variable):
+class MaskStrength(nnx.Variable[Any]):
     """ρ of a masked PSN; not learned, but raised from 0 to 1 by whoever trains."""
 
 

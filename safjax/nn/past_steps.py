@@ -25,7 +25,7 @@ class Delaying(SpikingModule):
 
     delays: Any
     max_delay: int
-    width: nnx.Variable | None
+    width: nnx.Variable[Any] | None
     deterministic: bool
 
     @property
@@ -55,7 +55,7 @@ class Delaying(SpikingModule):
         return AveragedSequence.of(values, made.mean(0)) if isinstance(message, AveragedSequence) else values
 
 
-def checked_width(owner: Delaying, width: Number | None) -> nnx.Variable | None:
+def checked_width(owner: Delaying, width: Number | None) -> nnx.Variable[Any] | None:
     """σ in a variable; None for none.
 
     Raises:

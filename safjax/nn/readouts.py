@@ -47,7 +47,7 @@ class LeakyReadout(Readout):
         self.decay = None if decay is None else checked_decay(self, decay)
 
     @layer_call
-    def __call__(self, current: Any) -> Any:
+    def __call__(self, current: Any, /) -> Any:
         message = self.current(current)
         if isinstance(message, Silence):
             return message
@@ -79,7 +79,7 @@ class InstantReadout(Readout):
     """Reads the current of each step as it is: o[t] = I[t]."""
 
     @layer_call
-    def __call__(self, current: Any) -> Any:
+    def __call__(self, current: Any, /) -> Any:
         message = self.current(current)
         if isinstance(message, Silence):
             return message

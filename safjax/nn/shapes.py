@@ -190,13 +190,20 @@ def check_labels(targets: tuple[Any, ...], read: Reading | None) -> None:
     """Refuses labels of which there are as many as x has steps, not examples: its axes are not what they were read as.
 
     Raises:
-      ValueError: the first target are whole numbers [B′], B′ is not the batch of x, but another one of its axes.
+      ValueError: the first target are whole numbers [B′], B′ is not the batch of x, but another one of its axes, or 1.
     """
     labels = targets[0] if targets else None
     if read is None or not read.step or not isinstance(labels, jax.Array) or labels.ndim != 1:
         return
     count, other = len(labels), _other_batch(read)
-    if not jnp.issubdtype(labels.dtype, jnp.integer) or count == read.step[0] or (count,) != other:
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or count == read.step[0]:
+        return
+    if count == 1:
+        raise ValueError(
+            f"There is one label for a batch of {read.step[0]} examples. {read}. A loss would take it for the label of "
+            f"every example; if that is meant, write jnp.broadcast_to(labels, {read.step[0]})."
+        )
+    if (count,) != other:
         return
     axis = 0 if read.steps is None else 1
     raise ValueError(f"There are {count} labels, as many as axis {axis} of x is long. {read}. {_swapped(read)}")
@@ -230,14 +237,40 @@ def _explained(function: Callable[..., Any], read: Reading | None, axes_of_time:
         except (TypeError, ValueError, IndexError) as error:
             targets = others[told:]
             shapes = [leaf.shape for leaf in jax.tree.leaves(outputs)]
-            if len(shapes) != 1 or not targets or read is None:
-                raise
-            explanation = _of_loss(shapes[0][axes_of_time:], targets[0], read)
+            explanation = None
+            if len(shapes) == 1 and targets and read is not None:
+                explanation = _of_loss(shapes[0][axes_of_time:], targets[0], read)
             if explanation is None:
+                _noted(error, (outputs, *others))
                 raise
             raise ValueError(f"{explanation} The loss itself said: {error}") from error
 
     return call
+
+
+def _noted(error: Exception, arguments: tuple[Any, ...]) -> None:
+    """Adds to an error of the loss what it was called with, the output first."""
+    given = [
+        f"{leaf.dtype}{list(leaf.shape)}" if isinstance(leaf, jax.Array) else type(leaf).__name__
+        for leaf in jax.tree.leaves(arguments)
+    ]
+    note = f"This happened in the loss, which is called with a step's output and the targets: {', '.join(given)}."
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def _of_labels(output: tuple[int, ...], target: jax.Array) -> str | None:
+    """The cure where targets fit the batch, but are not the labels [B] that a loss of whole numbers takes."""
+    if target.shape == (*output[:-1], 1) != output:
+        return "Labels have no axis of their own: write labels[..., 0]."
+    if target.shape == output:
+        return (
+            "A target for each output, one-hot or probabilities, goes with optax.softmax_cross_entropy; "
+            "optax.softmax_cross_entropy_with_integer_labels takes labels.argmax(-1)."
+        )
+    if target.shape == output[:-1] and jnp.issubdtype(target.dtype, jnp.floating):
+        return "Labels of classes are whole numbers: write labels.astype(int)."
+    return None
 
 
 def _of_loss(output: tuple[int, ...], target: Any, read: Reading) -> str | None:
@@ -248,12 +281,16 @@ def _of_loss(output: tuple[int, ...], target: Any, read: Reading) -> str | None:
         return None
     shape = target.shape
     if len(output) > 1 and shape[:1] == output[:1] == read.step[:1] and len(shape) <= len(output) <= len(shape) + 1:
-        return None
+        cure = _of_labels(output, target)
+        given = f"a step's output of shape {list(output)} and the target {target.dtype}{list(shape)}"
+        return cure and f"The loss was given {given}. {cure}"
     told = f"The loss was given a step's output of shape {list(output)} and a target of shape {list(shape)}. {read}."
-    return f"{told} {_cure_by_target(shape, read)}".rstrip()
+    return f"{told} {_cure_by_target(shape, read, len(output))}".rstrip()
 
 
-def _cure_by_target(shape: tuple[int, ...], read: Reading) -> str:
+def _cure_by_target(shape: tuple[int, ...], read: Reading, rank: int) -> str:
     if read.steps is None and len(shape) > 1 and shape[:2] == read.shape[:2]:
         return "A target that changes in time, y[T, B, ...], is written safjax.losses.Timed(y)."
+    if read.steps is not None and rank == 3 == len(read.shape) and shape == read.step[:1]:
+        return "If axis 1 of x is time, x is a sequence, which takes no steps: leave them out, jnp.swapaxes(x, 0, 1)."
     return _swapped(read) if shape[:1] == _other_batch(read) != read.step[:1] else ""

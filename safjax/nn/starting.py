@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from safjax.nn.graphs import split_net
+from safjax.nn.graphs import Graph, split_net
 from safjax.nn.task import check_call, check_rule, one_step, started
 from safjax.nn.verdicts import Trial, bound_or_advised
 from safjax.rules import Rule, bptt
@@ -49,7 +49,7 @@ def start(net: nnx.Module, x: Any, rule: Rule | None = None, steps: int | None =
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
-def _start(graph, params, rest, x, rule, steps):
+def _start(graph: Graph, params: Any, rest: Any, x: Any, rule: Rule, steps: int | None) -> State:
     static = steps is not None
     trial = Trial(lambda: graph.merge(params, rest), one_step(x, static), steps or 1, static, going_on=True)
     return started(bound_or_advised(trial, rule, None))

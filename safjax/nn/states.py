@@ -17,7 +17,7 @@ def split(module: nnx.Module, *types: Any) -> tuple[Any, ...]:
     return graphdef, *nnx.as_pure(tuple(states))
 
 
-def flat(state: nnx.State) -> dict[Any, Any]:
+def flat(state: nnx.State[Any, Any]) -> dict[Any, Any]:
     """{path: value} of every variable."""
     return dict(nnx.to_flat_state(state))
 

@@ -13,7 +13,7 @@ from safjax.nn.refusing import Refusals
 from safjax.nn.states import flat, join, modules
 
 
-class RunningStatistic(nnx.BatchStat):
+class RunningStatistic(nnx.BatchStat[Any]):
     """A batch statistic of a layer that knows which steps it is given, and moves it alike under every rule."""
 
 
@@ -70,7 +70,7 @@ def refuse_later_steps(
     """
     seen: list[list[Any]] = []
 
-    def entered(changing, x):
+    def entered(changing: Any, x: Any) -> list[Any]:
         with entries() as found:
             step(changing, x)
         seen.append([path for path, _ in found])

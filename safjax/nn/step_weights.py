@@ -61,7 +61,7 @@ class StepWeights(StepIndexed):
         self.weight = nnx.Param(jnp.ones((steps,) if features is None else (steps, features), param_dtype))
 
     @layer_call
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, /) -> jax.Array:
         """x[B, ..., features] ↦ the same shape."""
         if self.features not in (None, x.shape[-1]) or x.ndim < (1 if self.features is None else 2):
             raise ValueError(

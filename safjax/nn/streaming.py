@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from safjax.hoist import hoist
 from safjax.nn.binding import bind
+from safjax.nn.bound import Bound
 from safjax.nn.carrying import begun, check_form, check_state, handed_on
 from safjax.nn.graphs import Graph
 from safjax.nn.inference import evaluating
@@ -16,6 +18,7 @@ from safjax.nn.module import SpikingModule
 from safjax.nn.shapes import bound_or_explained, reading
 from safjax.nn.states import join, modules
 from safjax.nn.task import check_arrays, check_net, started
+from safjax.portable import is_portable
 from safjax.rules import Rule, bptt
 from safjax.schedules import WholeSequence
 from safjax.state import State
@@ -30,7 +33,9 @@ class Stream:
         graph, *states = evaluating(net)
         # Copies: the next training step may use up the net's own arrays.
         self._states = jax.tree.map(jnp.copy, states)
-        self._start, self._advance = _compiled(graph)
+        self._start, self._advance, self._parts = _compiled(graph)
+        self._traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(states))
+        self._last: tuple[Any, ...] = (None, None, None)
 
     def start(self, x: Any) -> State:
         """The state at rest, before the first step, for inputs like x[B, ...]."""
@@ -50,7 +55,23 @@ class Stream:
         """
         check_arrays(x)
         check_state(state, _inference(state), 1)
-        return self._advance(*self._states, state, x)
+        if self._traced:
+            return self._advance(*self._states, state, x)
+        leaves, form = jax.tree.flatten((state, x))
+        key = form, [(leaf.shape, leaf.dtype) for leaf in leaves], is_portable()
+        if key != self._last[0]:
+            self._last = key, *self._split(state, x)
+        _, advance, made = self._last
+        return advance(made, state, x)
+
+    def _split(self, state: State, x: Any) -> tuple[Callable[..., Any], Any]:
+        """(a step, given what of it depends on the net alone: standardised kernels for instance; that)."""
+        types = jax.tree.map(jax.typeof, (self._states, state, x))
+        leaves, form = jax.tree.flatten(types)
+        prelude, advance = self._parts(form, tuple((t.shape, t.dtype) for t in leaves), is_portable())
+        # Once and for all, inside of a compiled function too.
+        with jax.ensure_compile_time_eval():
+            return advance, prelude(self._states)
 
 
 def stream(net: nnx.Module) -> Stream:
@@ -90,10 +111,10 @@ def stream(net: nnx.Module) -> Stream:
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`start` and `advance` of all nets of one structure; looked up once, since that takes longer than a small step."""
+def _compiled(graph: Graph) -> tuple[Callable[..., Any], ...]:
+    """`start`, `advance` and its two parts, of all nets of one structure; looked up once, since that takes its time."""
 
-    def bound(params, rest, x, rule):
+    def bound(params: Any, rest: Any, x: Any, rule: Rule) -> Bound:
         # A rule that goes from step to step neither knows nor needs the length of the sequence.
         return bound_or_explained(
             lambda net: bind(net, rule, x, steps=1, static=False, going_on=True),
@@ -101,18 +122,30 @@ def _compiled(graph: Graph) -> tuple[Callable[..., Any], Callable[..., Any]]:
             reading(x, None, stream=True),
         )
 
-    def start(params, rest, x):
+    def start(params: Any, rest: Any, x: Any) -> State:
         net = bound(params, rest, x, bptt())
         return handed_on(net, begun(net, net.params, None)[0], net.params, None, running=True)
 
-    def advance(params, rest, state, x):
+    def advance(params: Any, rest: Any, state: State, x: Any) -> tuple[State, Any]:
         net = bound(params, rest, x, _inference(state))
         check_form(state, jax.eval_shape(lambda: started(net)), x)
         carry, constants = begun(net, net.params, state)
         carry, output, _ = net.step(net.params, constants, carry, x)
         return handed_on(net, carry, net.params, state, running=True), output
 
-    return jax.jit(start), jax.jit(advance)
+    @functools.lru_cache(maxsize=128)
+    def parts(form: Any, types: Any, portable: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        del portable
+        states, *given = jax.tree.unflatten(form, [jax.ShapeDtypeStruct(*t) for t in types])
+
+        def hoisted(*given: Any) -> Any:
+            # As constants: of weights wider copies would be made, for sums of their gradients.
+            return hoist(lambda _, states, given: advance(*states, *given), (), states, given)
+
+        prelude = jax.jit(lambda states: hoisted(*given)[0]((), states)[1])
+        return prelude, jax.jit(lambda made, *given: hoisted(*given)[1]([], made, given))
+
+    return jax.jit(start), jax.jit(advance), parts
 
 
 def _inference(state: Any) -> Rule:

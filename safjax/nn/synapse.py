@@ -73,7 +73,7 @@ class Synapse(SpikingModule):
         self.layer = layer if isinstance(layer, nnx.Module) else nnx.Sequential(layer)
 
     @layer_call(prepare=lambda synapse, *_: keep_biases_wide(synapse))
-    def __call__(self, x: Any, *others: Any) -> Any:
+    def __call__(self, x: Any, /, *others: Any) -> Any:
         binding, messages = self.bound(), self._messages((x, *others))
         if messages is None:
             return Silence()
@@ -83,11 +83,11 @@ class Synapse(SpikingModule):
             messages = [self._spread(message) for message in messages]
         layout = layout_of(*messages)
 
-        def called(layer, *xs):
+        def called(layer: Any, *xs: jax.Array) -> Any:
             with laid_out(layout):
                 return _looked_at(layer, xs, binding) if binding.discovering is not None else layer(*xs)
 
-        def function(params, rest, *xs):
+        def function(params: Any, rest: Any, *xs: jax.Array) -> Any:
             return called(nnx.merge(graphdef, params, rest, copy=True), *xs)
 
         if binding.discovering is not None and not binding.discovering.naming:
@@ -150,7 +150,7 @@ class Synapse(SpikingModule):
         """body(*made, inputs), of the batch or of one member, where each learned weight has its own derivative."""
         binding, batch, (learned, fixed) = self.bound(), messages[0].step_shape[0], made
 
-        def function(weights, *xs):
+        def function(weights: list[Any], *xs: jax.Array) -> Any:
             return bodies[len(xs[0]) != batch](weights, fixed, xs)
 
         if binding.discovering is not None and not binding.discovering.naming:
@@ -190,7 +190,7 @@ class Synapse(SpikingModule):
         if not isinstance(messages[0], AveragedSequence):
             self._refuse_statistics()
 
-        def evaluated(weights, xs):
+        def evaluated(weights: tuple[Any, Any], xs: tuple[jax.Array, ...]) -> Any:
             layer = nnx.merge(graphdef, *weights, copy=True)
             layer.eval()
             with laid_out(Layout(1, 1)):
@@ -214,7 +214,7 @@ class Synapse(SpikingModule):
                     "(safjax.nn.WSConv) in its place."
                 )
 
-    def _refuse_nonaffine(self, function, weights, xs) -> bool:
+    def _refuse_nonaffine(self, function: Callable[..., Any], weights: tuple[Any, Any], xs: tuple[Any, ...]) -> bool:
         """Whether it is not affine, where the rule lets it stand."""
         operation, propagation = nonaffine_operation(function, weights, xs), self.bound().propagation
         if operation is None:
@@ -240,10 +240,10 @@ class Synapse(SpikingModule):
         )
         return False
 
-    def _refuse_changes(self, params, rest, xs) -> None:
+    def _refuse_changes(self, params: Any, rest: Any, xs: tuple[Any, ...]) -> None:
         graphdef = nnx.graphdef(self.layer)
 
-        def called(params, rest, xs):
+        def called(params: Any, rest: Any, xs: tuple[jax.Array, ...]) -> Any:
             layer = nnx.merge(graphdef, params, rest, copy=True)
             with laid_out(Layout(1, 1)):
                 layer(*xs)

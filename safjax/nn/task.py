@@ -19,7 +19,7 @@ from safjax.nn.wrappers import take_off
 from safjax.rules import RULES, Rule
 from safjax.state import State
 from safjax.tally import Kept
-from safjax.task import StepFn, Task
+from safjax.task import Reports, StepFn, Task
 
 
 def make_task(
@@ -85,7 +85,7 @@ def task_maker(
     """((graph, params, rest), (x, targets, state, lengths)) ↦ what `make_task` makes of them, for training."""
     keep, names = check_kept(outputs, rule), check_record(record)
 
-    def task_of(parts, given):
+    def task_of(parts: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Bound, Task]:
         (graph, params, rest), (x, targets, state, lengths) = parts, given
         options = {"over": over, "keep": keep, "record": names, "rates": rates, "state": state, "lengths": lengths}
         return make_task(graph, params, rest, rule, loss, targets, x, steps, **options)
@@ -96,7 +96,7 @@ def task_maker(
 def _without_rates(step: StepFn) -> StepFn:
     """The step that says nothing of firing rates: what only they need is then not computed."""
 
-    def silent(*arguments):
+    def silent(*arguments: Any) -> tuple[Any, Any, Reports]:
         carry, output, reports = step(*arguments)
         return carry, output, reports._replace(rates={})
 
@@ -171,6 +171,12 @@ def check_rule(rule: Any) -> None:
 
 def check_optimizer(optimizer: Any) -> None:
     """Refuses what is no optax optimizer."""
+    if isinstance(optimizer, nnx.Optimizer):
+        raise TypeError(
+            "optimizer must be an optax.GradientTransformation such as optax.adam(1e-3), but was an nnx.Optimizer. "
+            "Write train_step(loss, rule, optax.adam(1e-3)), whose state is opt_state = step.init(net); an "
+            "nnx.Optimizer goes with safjax.value_and_grad: optimizer.update(net, grads)."
+        )
     if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
         raise TypeError(
             f"optimizer must be an optax.GradientTransformation such as optax.adam(1e-3), but was {optimizer!r}."
@@ -187,7 +193,7 @@ def _check_targets(targets: tuple[Any, ...], steps: int) -> None:
                 )
 
 
-def _check_steps(steps) -> None:
+def _check_steps(steps: Any) -> None:
     if steps is None or (isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1):
         return
     raise ValueError(

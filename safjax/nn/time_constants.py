@@ -62,7 +62,7 @@ def decays(
     learned: bool = True,
     param_dtype: jax.typing.DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
-) -> nnx.Variable:
+) -> nnx.Variable[Any]:
     """λ = exp(−1/τ) for each neuron, τ drawn at random; to be given to a neuron in the place of a decay.
 
     For any of them: `LIF(decay)`, the `synaptic_decay` of `CurrentLIF`, the `adaptation_decay` of `ALIF`.
@@ -104,7 +104,7 @@ def decays(
     return bounded(value, *ends) if learned else nnx.Variable(value)
 
 
-def bounded(value: Any, low: float, high: float) -> nnx.Param:
+def bounded(value: Any, low: float, high: float) -> nnx.Param[Any]:
     """A learned number, or an array of such, that stays in [low, high].
 
     It may stand in the place of any number of a neuron, such as a threshold. There it acts as the nearest end where it

@@ -11,19 +11,19 @@ from flax import nnx
 from safjax.aot import Call
 from safjax.nn.binding import rest_of
 from safjax.nn.carrying import handed_on
-from safjax.nn.graphs import split_net, split_variables
+from safjax.nn.graphs import Graph, split_net, split_variables
 from safjax.nn.intervals import kept_within
-from safjax.nn.results import Aux, made_aux
+from safjax.nn.results import Aux, Gradient, made_aux, once
 from safjax.nn.starting import start
 from safjax.nn.task import check_arguments, check_call, check_optimizer, check_over, task_maker
-from safjax.nn.used_up import mark_used_up, refuse_used_up
+from safjax.nn.used_up import mark_used_up, refuse_used_up, told_untaken
 from safjax.rules import Rule
-from safjax.rules.refusals import SEGMENTS, SUMS, not_again
 from safjax.state import State
 from safjax.tally import Kept
 
 Loss = Callable[..., jax.Array]
 Net = TypeVar("Net", bound=nnx.Module)
+_Array = jax.Array | None
 
 
 def value_and_grad(
@@ -35,7 +35,7 @@ def value_and_grad(
     outputs: Kept | None = None,
     record: Sequence[str] = (),
     rates: bool = True,
-) -> Callable[..., tuple[tuple[jax.Array, Aux], Any]]:
+) -> Gradient:
     """The loss of a spiking net and its gradient under a learning rule; mirrors `jax.value_and_grad`.
 
         (value, aux), grads = safjax.value_and_grad(loss, rule, steps=6)(net, x, *targets)
@@ -97,11 +97,13 @@ def value_and_grad(
     task_of = task_maker(loss, rule, steps, mean_over, outputs, record, rates)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def compute(graph, params, rest, x, targets, key, state, lengths):
+    def compute(
+        graph: Graph, params: Any, rest: Any, x: Any, targets: Any, key: _Array, state: State | None, lengths: _Array
+    ) -> Any:
         bound, task = task_of((graph, params, rest), (x, targets, state, lengths))
         run, grads = rule.schedule.gradients(task, bound.params, key)
         aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, bound.params, state))
-        return _once(rule, ((run.value, aux), grads, rest_of(bound, run.carry)))
+        return once(rule, ((run.value, aux), grads, rest_of(bound, run.carry)))
 
     def compute_for(
         net: nnx.Module,
@@ -110,7 +112,7 @@ def value_and_grad(
         key: jax.Array | None = None,
         state: State | None = None,
         lengths: jax.Array | None = None,
-    ):
+    ) -> tuple[tuple[jax.Array, Aux], nnx.State[Any, Any]]:
         check_call(net, x, steps, rule, key, state, lengths)
         graph, variables, arrays = split_variables(net)
         refuse_used_up(arrays)
@@ -143,15 +145,26 @@ class TrainStep:
         self._optimizer, self._rule, self._steps = optimizer, rule, steps
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
-        def update(graph, params, rest, opt_state, x, targets, key, state, lengths):
+        def update(
+            graph: Graph,
+            params: Any,
+            rest: Any,
+            opt_state: Any,
+            x: Any,
+            targets: Any,
+            key: _Array,
+            state: State | None,
+            lengths: _Array,
+        ) -> Any:
             bound, task = task_of((graph, params, rest), (x, targets, state, lengths))
             learner = kept_within(optimizer, graph.merge(params, rest))
             run, params, opt_state = rule.schedule.train(task, bound.params, key, learner, opt_state)
             aux = made_aux(run, task, rule, state and handed_on(bound, run.carry, params, state))
-            return _once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, aux)))
+            return once(rule, (params, rest_of(bound, run.carry), opt_state, (run.value, aux)))
 
         self._update = update
-        self._made: dict[int, weakref.ref] = {}
+        self._made: dict[int, weakref.ref[jax.Array]] = {}
+        self._before: list[weakref.ref[Any]] = []
 
     def init(self, net: nnx.Module) -> Any:
         """The optimizer's state for `net`."""
@@ -210,7 +223,9 @@ class TrainStep:
         """
         check_call(net, x, self._steps, self._rule, key, state, lengths)
         graph, variables, arrays = split_variables(net)
+        made = len(self._made)
         used_up = jax.tree.map(self._ours, (*arrays, opt_state))
+        self._before = told_untaken(arrays[0], self._before, self._made, made) if self._made else []
         params, rest, opt_state, result = self._update(graph, *used_up, x, targets, key, state, lengths)
         for used in variables:
             mark_used_up(used)
@@ -286,11 +301,3 @@ def train_step(
       True
     """
     return TrainStep(loss, rule, optimizer, steps, mean_over, outputs, record, rates)
-
-
-def _once(rule: Rule, results: Any) -> Any:
-    """The results; they may be differentiated once more where that is right."""
-    if rule.propagation.accumulates or rule.propagation.one_map is not None:
-        return not_again(rule.name, SUMS, results)
-    # Whatever the number of steps, a schedule goes in parts or it does not.
-    return results if rule.schedule.part(1) is None else not_again(rule.name, SEGMENTS, results)

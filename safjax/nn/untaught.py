@@ -26,7 +26,7 @@ def refuse_untaught(
     paths = list(flat(params))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), x)
 
-    def seen(values):
+    def seen(values: list[Any]) -> tuple[Any, Any]:
         _, output, reports = step(nnx.from_flat_state(dict(zip(paths, values, strict=True))), constants, carry, zeros)
         return output, reports.records
 

@@ -1,6 +1,11 @@
-"""What a training step has used up: its arrays are gone, and whoever still wants them is told so."""
+"""What a training step has used up: its arrays are gone, and whoever still wants them is told so.
 
-from collections.abc import Callable
+And what it has made in vain, where a loop gives it the same net again and again.
+"""
+
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -60,7 +65,7 @@ def refuse_used_up(arrays: Any) -> None:
         raise RuntimeError(MESSAGE)
 
 
-def mark_used_up(state: nnx.State) -> None:
+def mark_used_up(state: nnx.State[Any, Any]) -> None:
     """Leaves `UsedUp` in each `nnx.Variable` of the state whose array is gone."""
     # By hand: a walk over JAX's trees would take ten times as long, which is felt where a step is small.
     inner: list[Any] = [state.raw_mapping]
@@ -73,3 +78,33 @@ def mark_used_up(state: nnx.State) -> None:
                 gone = _is_gone(raw) if isinstance(raw, jax.Array) else any(map(_is_gone, jax.tree.leaves(raw)))
                 if gone:
                     value.set_raw_value(_GONE, _unsafe_bypass_check=True)
+
+
+UNTAKEN = (
+    "This training step was given the same net in several calls, and its results were not taken. It changes neither "
+    "the net nor the optimizer's state that it is given, it returns new ones: write net, opt_state, (value, aux) = "
+    "step(net, opt_state, x, *targets)."
+)
+
+
+def told_untaken(
+    params: Any, before: Sequence[weakref.ref[Any]], left: Mapping[int, weakref.ref[Any]], made: int
+) -> list[weakref.ref[Any]]:
+    """Warns of a net that is trained in vain: given a second time, while what came of the first was dropped.
+
+    Args:
+      params: the net's.
+      before: what this returned at the last call.
+      left: what the last call made and this one was not given.
+      made: how much the last call made.
+
+    Returns:
+      References to the arrays of `params`.
+    """
+    arrays = [a for a in jax.tree.leaves(params) if isinstance(a, jax.Array) and not isinstance(a, jax.core.Tracer)]
+    same = len(arrays) == len(before) > 0 and all(ref() is a for ref, a in zip(before, arrays, strict=True))
+    # Whoever wants several steps from one net keeps what each of them returned; an optimizer's state goes with its net.
+    # Python may take some calls to see that a net is gone.
+    if same and (len(left) < made or any(ref() is None for ref in left.values())):
+        warnings.warn(UNTAKEN, stacklevel=3)
+    return [weakref.ref(a) for a in arrays]

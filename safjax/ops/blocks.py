@@ -27,10 +27,10 @@ def by_blocks(function: Callable[[Any], Any], x: Any, count: int) -> Any:
         return function(x)
     x = jax.tree.map(lambda a: a.reshape(len(a) // count, count, *a.shape[1:]), x)
 
-    def block(i):
+    def block(i: Any) -> Any:
         return function(jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 1, False), x))
 
-    def body(i, y):
+    def body(i: jax.Array, y: Any) -> Any:
         return jax.tree.map(lambda a, part: lax.dynamic_update_index_in_dim(a, part, i, 1), y, block(i))
 
     one = jax.eval_shape(block, 0)
@@ -46,7 +46,7 @@ def summed_over_blocks(
         return function(x, δ)
     x, δ = (a.reshape(len(a) // count, count, *a.shape[1:]) for a in (x, δ))
 
-    def block(i):
+    def block(i: Any) -> Any:
         return function(*(lax.dynamic_index_in_dim(a, i, 1, False) for a in (x, δ)))
 
     one = jax.eval_shape(block, 0)

@@ -106,17 +106,17 @@ def _is_covered(lhs: jax.Array, rhs: jax.Array, options: dict[str, Any]) -> bool
 
 # Traced once for each window and shape, whatever net, rule or step it stands in; `inline` leaves no trace of the jit.
 @partial(jax.jit, static_argnums=2, inline=True)
-def _value(x, w, window: Window):
+def _value(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     return by_platform(
         x, w, cpu=partial(formulas.forward, window=window), default=partial(formulas.convolve, window=window)
     )
 
 
-def _forward(x, w, window: Window):
+def _forward(x: jax.Array, w: jax.Array, window: Window) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     return _value(x, w, window), (x, w)
 
 
-def _backward(window: Window, residuals, δ):
+def _backward(window: Window, residuals: tuple[jax.Array, jax.Array], δ: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = residuals
     return _input_gradient(w, δ, window), _weight_gradient(x, δ, window)
 
@@ -127,12 +127,12 @@ _convolution.defvjp(_forward, _backward)
 
 # Outside of jit, a jitted gradient is compiled once for each window; inside, `inline` leaves no trace of it.
 @partial(jax.jit, static_argnums=2, inline=True)
-def _input_gradient(w, δ, window):
-    def stock(w, δ):
+def _input_gradient(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
+    def stock(w: jax.Array, δ: jax.Array) -> jax.Array:
         x = jax.ShapeDtypeStruct((len(δ), *window.image, window.groups * w.shape[-2]), w.dtype)
         return jax.linear_transpose(lambda x: formulas.convolve(x, w, window), x)(δ)[0]
 
-    def ours(w, δ):
+    def ours(w: jax.Array, δ: jax.Array) -> jax.Array:
         return formulas.input_gradient(w, δ, window).astype(w.dtype)
 
     if window.groups > 1 and w.shape[-1] // window.groups < 8:
@@ -141,12 +141,12 @@ def _input_gradient(w, δ, window):
 
 
 @partial(jax.jit, static_argnums=2, inline=True)
-def _weight_gradient(x, δ, window):
-    def stock(x, δ):
+def _weight_gradient(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
+    def stock(x: jax.Array, δ: jax.Array) -> jax.Array:
         w = jax.ShapeDtypeStruct((*window.kernel, x.shape[-1] // window.groups, δ.shape[-1]), x.dtype)
         return jax.linear_transpose(lambda w: formulas.convolve(x, w, window), w)(δ)[0]
 
-    def ours(x, δ):
+    def ours(x: jax.Array, δ: jax.Array) -> jax.Array:
         return formulas.weight_gradient(x, δ, window).astype(x.dtype)
 
     return by_platform(x, δ, cpu=ours, default=stock)

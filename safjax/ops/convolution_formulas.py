@@ -99,15 +99,15 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     `shifted_sum` is elementwise, and would be fused into whatever reads it: into max pooling once for each entry of a
     window and again for its place. In blocks, two at least, it is computed once.
     """
-    if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window):
-        return winograd.convolve(x, w, window.padding)
     y = jax.eval_shape(lambda: convolve(x, w, window))
+    if gains_by_winograd(w.shape[-2], w.shape[-1], x.dtype, window) and not winograd.has_few_tiles(y.shape):
+        return winograd.convolve(x, w, window.padding)
     if x.shape[-1] == 1 and all(s == 1 for s in window.strides):
         return by_blocks(lambda x: shifted_sum(x, w, window, y.shape[1:-1]), x, _blocks(x, y, at_least=2))
     return by_blocks(lambda x: _as_it_stands_or_in_long_rows(x, w, window), x, _blocks(x, y))
 
 
-def _as_it_stands_or_in_long_rows(x, w, window):
+def _as_it_stands_or_in_long_rows(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     batch, *out = jax.eval_shape(lambda: convolve(x, w, window)).shape
     # Rows as long as a batch that is not known yet would have windows that are not known yet.
     if not isinstance(batch, int) or not gains_by_long_rows(x.shape[-1], out, window):
@@ -127,7 +127,7 @@ def _as_it_stands_or_in_long_rows(x, w, window):
 def gains_by_winograd(channels: int, features: int, dtype: DTypeLike, window: Window) -> bool:
     """Whether `safjax.ops.winograd` computes the same, and faster.
 
-    Measured on two cores with a batch of 16: from 64 × 128 channels on most of forward and gradients take 0.4 to 0.9
+    Measured on two cores with a batch of 16: from 64 × 128 channels on most of forward and gradients take 0.3 to 0.9
     of the direct time; below that the transformations of the tiles cost more than the multiplications they save.
     """
     plain = all(s == d == 1 for s, d in zip(window.strides, window.dilation, strict=True)) and window.groups == 1
@@ -179,7 +179,7 @@ def gains_by_pairs(out: int, window: Window) -> bool:
     return even and window.strides[-1] == window.dilation[-1] == 1 and window.kernel[-1] >= 5
 
 
-def _correlated(w, δ, window):
+def _correlated(w: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     """δ, spread by the strides, convolved with the flipped kernel."""
     groups, spatial = window.groups, δ.ndim - 2
     flipped = lax.rev(w, range(spatial)).astype(δ.dtype)
@@ -223,7 +223,7 @@ def _blocks(x: Any, y: Any, at_least: int = 1) -> int:
     return blocks_of(x.shape[0], one, at_least)
 
 
-def _contracted(x, δ, window):
+def _contracted(x: jax.Array, δ: jax.Array, window: Window) -> jax.Array:
     if x.shape[-1] == 1 and (size := columns_together(δ.shape[-2], window)) > 1:
         x, groups = padded_to_groups(x, δ.shape[-2], window, size)
         return kernel_gradient(_contracted(x, together(δ, size), groups), window.kernel[-1], size)

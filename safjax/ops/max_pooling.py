@@ -16,7 +16,7 @@ from jax import lax
 
 from safjax.long_rows import SHORT
 from safjax.ops.blocks import blocks_of, by_blocks, has_placed_axes
-from safjax.ops.pooling import Pads, checked_window
+from safjax.ops.pooling import Pads, Sizes, checked_window
 
 
 def max_pool(
@@ -68,7 +68,7 @@ def max_pool(
 
 # Compiled by a name of its own: refusals find it in the program, and call it what users call it.
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _max_pool(x, window, strides, pads):
+def _max_pool(x: jax.Array, window: Sizes, strides: Sizes, pads: Pads) -> jax.Array:
     lead = x.ndim - len(window) - 1
     flat = x.reshape(-1, *x.shape[lead:])
     y = _pooled(flat, window, strides, pads)
@@ -76,18 +76,20 @@ def _max_pool(x, window, strides, pads):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _pooled(x: jax.Array, window: tuple[int, ...], strides: tuple[int, ...], pads: Pads) -> jax.Array:
+def _pooled(x: jax.Array, window: Sizes, strides: Sizes, pads: Pads) -> jax.Array:
     return _with_index(x, window, strides, pads)[0]
 
 
-def _forward(x, window, strides, pads):
+def _forward(x: jax.Array, window: Sizes, strides: Sizes, pads: Pads) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     # In blocks the compiler computes the place once, not for each entry of the gradient.
     one = 2 * prod(x.shape[1:]) * x.dtype.itemsize
     y, index = by_blocks(lambda x: _with_index(x, window, strides, pads), x, blocks_of(len(x), one) if len(x) else 1)
     return y, (index, jnp.zeros((0, *x.shape[1:]), x.dtype))
 
 
-def _backward(window, strides, pads, residuals, error):
+def _backward(
+    window: Sizes, strides: Sizes, pads: Pads, residuals: tuple[jax.Array, jax.Array], error: jax.Array
+) -> tuple[jax.Array]:
     index, like = residuals
     image = like.shape[1:-1]
     # Where types say how values are placed, the reshape of tiles is refused.
@@ -100,7 +102,7 @@ def _backward(window, strides, pads, residuals, error):
 _pooled.defvjp(_forward, _backward)
 
 
-def _gradient_blocks(images, like):
+def _gradient_blocks(images: int, like: jax.Array) -> int:
     """In blocks, two at least, the gradient is computed once, and not again for each of its readers.
 
     Where loops run over many channels, computing it again is quicker than writing and reading it.
@@ -110,7 +112,7 @@ def _gradient_blocks(images, like):
     return blocks_of(images, prod(like.shape[1:]) * like.dtype.itemsize, at_least=2)
 
 
-def _with_index(x, window, strides, pads):
+def _with_index(x: jax.Array, window: Sizes, strides: Sizes, pads: Pads) -> tuple[jax.Array, jax.Array]:
     """(y, the place of the first largest entry in its window, counted row by row, as uint8)."""
     if any(map(any, pads)):
         x = lax.pad(x, _smallest(x.dtype), [(0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)])
@@ -126,13 +128,13 @@ def _with_index(x, window, strides, pads):
     return largest, index
 
 
-def _smallest(dtype):
+def _smallest(dtype: jnp.dtype) -> jax.Array:
     if jnp.issubdtype(dtype, jnp.inexact):
         return jnp.array(-jnp.inf, dtype)
     return jnp.array(False if dtype == jnp.bool_ else jnp.iinfo(dtype).min, dtype)
 
 
-def _to_tiles(index, error, window, image):
+def _to_tiles(index: jax.Array, error: jax.Array, window: Sizes, image: Sizes) -> jax.Array:
     """The error at the entry that `index` names; windows tile the image, or all of it but its end."""
     # [N, i, 1, j, 1, C] against the places [1, k, 1, l]
     thin = [size for m in index.shape[1:-1] for size in (m, 1)]
@@ -145,7 +147,9 @@ def _to_tiles(index, error, window, image):
     return jnp.pad(x, [(0, 0), *rest, (0, 0)]) if any(high for _, high in rest) else x
 
 
-def _to_windows(index, error, window, strides, pads, image):
+def _to_windows(
+    index: jax.Array, error: jax.Array, window: Sizes, strides: Sizes, pads: Pads, image: Sizes
+) -> jax.Array:
     """The same where windows overlap or leave gaps: the sum over the entries of a window."""
     total = jnp.zeros((), error.dtype)
     for place, offset in enumerate(product(*map(range, window))):

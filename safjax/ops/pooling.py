@@ -15,6 +15,9 @@ from safjax.precision import widened
 Pads = tuple[tuple[int, int], ...]
 """Padding (low, high) of each spatial axis."""
 
+Sizes = tuple[int, ...]
+"""One number for each spatial axis."""
+
 
 def avg_pool(
     x: jax.Array,
@@ -103,7 +106,7 @@ def checked_window(
     return window, strides, pads
 
 
-def _pads(name: str, padding: str | Sequence, image: tuple, window: tuple, strides: tuple, shape: str) -> Pads:
+def _pads(name: str, padding: str | Sequence[Any], image: Sizes, window: Sizes, strides: Sizes, shape: str) -> Pads:
     if isinstance(padding, str):
         if padding not in ("VALID", "SAME"):
             raise ValueError(f'{name} takes padding "VALID", "SAME" or (low, high) for each axis; got {padding!r}.')

@@ -6,6 +6,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+_Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+"""W, g, mean W, and the scale (n var W + ε)^(−½)."""
+
 
 def standardise(kernel: jax.Array, gain: jax.Array, epsilon: float = 1e-4) -> jax.Array:
     """Ŵ = g (W − mean W) / √(n var W + ε), for each output unit.
@@ -50,7 +53,7 @@ def _standardised(kernel: jax.Array, gain: jax.Array, epsilon: float) -> jax.Arr
     return _forward(kernel, gain, epsilon)[0]
 
 
-def _forward(kernel, gain, epsilon):
+def _forward(kernel: jax.Array, gain: jax.Array, epsilon: float) -> tuple[jax.Array, _Residuals]:
     axes, fan_in = _sums(kernel)
     mean = jnp.mean(kernel, axes)
     variance = jnp.sum((kernel - mean) ** 2, axes) / (fan_in - 1)
@@ -58,7 +61,7 @@ def _forward(kernel, gain, epsilon):
     return (kernel - mean) * (gain * scale), (kernel, gain, mean, scale)
 
 
-def _backward(epsilon, residuals, error):
+def _backward(epsilon: float, residuals: _Residuals, error: jax.Array) -> tuple[jax.Array, jax.Array]:
     """With c = (n var W + ε)^(−½) and e = ∂L/∂Ŵ: ∂L/∂g = c Σ e (W − mean W) and
 
     ∂L/∂W = g c (e − mean e) − n / (n − 1) g c³ (W − mean W) Σ e (W − mean W)

@@ -31,7 +31,7 @@ def axes_of(ax: "Axes | None", grid: bool = True) -> "Axes":
             "safjax.plots draws with matplotlib, which is not installed: pip install 'safjax[plots]'.", name=error.name
         ) from error
     if ax is None:
-        ax = pyplot.subplots(figsize=(6, 3), layout="constrained")[1]
+        ax = pyplot.subplots(figsize=(7, 3), layout="constrained")[1]
         if grid:
             ax.grid(visible=True, alpha=0.3)
         return ax
@@ -62,4 +62,5 @@ def finish(ax: "Axes", x: str, y: str, legend: bool = False) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_axisbelow(True)
     if legend and ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False)
+        # Beside the axes, where it hides nothing: the figure is ours, and its layout makes room.
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

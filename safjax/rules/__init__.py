@@ -5,11 +5,8 @@ from safjax.rules.named import (
     RULES,
     approx_otpe,
     bptt,
-    eprop,
     exodus,
     ide,
-    ostl,
-    otpe,
     ottt_a,
     ottt_o,
     rate_backprop,
@@ -20,6 +17,7 @@ from safjax.rules.named import (
     spike_representation,
     stllr,
 )
+from safjax.rules.oracles import eprop, ostl, otpe
 from safjax.rules.propagation import Course, Fired, Propagation
 from safjax.rules.rule import Rule
 

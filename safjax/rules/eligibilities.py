@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.messages import Driven
-from safjax.neurons.constants import constants_of, with_constants
+from safjax.neurons.constants import Names, constants_of, with_constants
 from safjax.neurons.recording import Pick, recorded
 from safjax.precision import wide_dtype, widened
 from safjax.rules.spikes import height
@@ -68,7 +68,7 @@ def advanced(state: Any, traces: Traces, current: Driven, cell: Any, detach_rese
     value = widened(jax.lax.stop_gradient(current.value))
     constants = {name: jnp.broadcast_to(a, value.shape) for name, a in constants_of(cell).items()}
 
-    def step(numbers, value, constants):
+    def step(numbers: list[jax.Array], value: jax.Array, constants: dict[Names, jax.Array]) -> tuple[Any, Any]:
         own, before = with_constants(cell, constants), _together(state, numbers, others)
         after, spikes = own.step(before, value, detach_reset)
         drop = height(own)
@@ -82,7 +82,9 @@ def advanced(state: Any, traces: Traces, current: Driven, cell: Any, detach_rese
     inflows = [source.slopes for source in current.sources]
     no_state, nothing = jax.tree.map(jnp.zeros_like, (_real(after)[0], real))
 
-    def derivatives(of_state, of_values):
+    def derivatives(
+        of_state: list[jax.Array], of_values: dict[str, jax.Array]
+    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
         """Of what these cotangents pick out: (by each variable, by the current)."""
         to_numbers, to_current, to_constants = pull_back((of_state, of_values))
         direct = [_along(to_current, inflow) * inflow for inflow in inflows] + list(to_constants.values())
@@ -92,7 +94,7 @@ def advanced(state: Any, traces: Traces, current: Driven, cell: Any, detach_rese
     new = [derivatives(_one(no_state, place), nothing)[0] for place in range(len(numbers))]
     found = {name: derivatives(no_state, {**nothing, name: jnp.ones_like(x)}) for name, x in real.items()}
     by_variable = tuple(zip(*new, strict=True)) if traces else ()
-    eligibilities, slopes = ({name: of[i] for name, of in found.items()} for i in range(2))
+    eligibilities, slopes = {name: of[0] for name, of in found.items()}, {name: of[1] for name, of in found.items()}
     return jax.lax.stop_gradient(Step(after, by_variable, spikes, {**real, **rest}, eligibilities, slopes))
 
 

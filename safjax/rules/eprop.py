@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.messages import Driven
+from safjax.rules.eligibilities import Step
 from safjax.rules.per_weight import EligibilityPropagation, EligibilityState, filtered
 from safjax.rules.propagation import Course
 
@@ -45,7 +46,7 @@ class BroadcastPropagation(EligibilityPropagation):
         del current
         return []
 
-    def ahead(self, state, step, cell):
+    def ahead(self, state: EligibilityState, step: Step, cell: Any) -> tuple[Any, Any]:
         del cell
         if state.ahead is None:
             return None, None

@@ -16,7 +16,7 @@ from safjax.neurons import LIFCell
 from safjax.neurons.recording import Pick, recorded
 from safjax.passes import two_passes
 from safjax.precision import widened
-from safjax.rules.means import advanced, mean_of, started, unlearned
+from safjax.rules.means import MeanState, advanced, mean_of, started, unlearned
 from safjax.rules.propagation import Course, Fired, SynapseFn
 from safjax.rules.refusals import only_mean
 from safjax.rules.sequences import SequencePropagation
@@ -93,7 +93,7 @@ class MeanSequencePropagation:
     def neuron(self, state: Any, current: AveragedSequence, cell: LIFCell, pick: Pick | None = None) -> Fired:
         values = jax.lax.stop_gradient(current.values())
 
-        def body(state, value):
+        def body(state: MeanState, value: Any) -> tuple[MeanState, tuple[jax.Array, dict[str, jax.Array]]]:
             value = values.value if values.still else value
             after, spikes = advanced(state, value, cell, self.detach_reset)
             return after, (spikes, recorded(pick, cell, state.membrane, value, after.membrane, spikes))

@@ -189,7 +189,7 @@ def _answered(
     """
     constants = {n: jnp.broadcast_to(a, membrane.shape) for n, a in jax.lax.stop_gradient(differentiated(cell)).items()}
 
-    def step(membrane, current, constants):
+    def step(membrane: jax.Array, current: jax.Array, constants: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return _with(cell, constants).step(membrane, current, detach_reset)
 
     # Neurons do not see one another: a cotangent of ones gives each its own derivative, whatever defines the slope.
@@ -199,4 +199,4 @@ def _answered(
         to_membrane, to_current, to_constants = pull(cotangents)
         direct = [to_current, *to_constants.values()]
         results.append([to_membrane * a + d for a, d in zip(answers, direct, strict=True)])
-    return jax.lax.stop_gradient((after, spikes, *results))
+    return jax.lax.stop_gradient((after, spikes, results[0], results[1]))

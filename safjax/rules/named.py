@@ -1,5 +1,7 @@
 """The published learning rules, each a composition of one propagation and one schedule."""
 
+from collections.abc import Callable
+
 import jax
 
 from safjax.rules.accumulation import RatePropagation
@@ -105,7 +107,7 @@ def _in_segments(rule: str, segments: int | None, remat: bool) -> LayerByLayer:
 
 
 def sltt(*, sampled: int | None = None) -> Rule:
-    """Spatial learning through time: dW = Σ_t δ[t] ⊗ s[t]. Memory O(1) in T.
+    """Spatial learning through time: dW = Σ_t δ[t] ⊗ x[t]. Memory O(1) in T.
 
     Meng et al., "Towards memory- and time-efficient backpropagation for training spiking neural networks", 2023.
 
@@ -146,9 +148,9 @@ def ottt_o(*, trace_bias: bool = True, trace_input: bool = True) -> Rule:
 def approx_otpe(*, online: bool = False) -> Rule:
     """Online training with postsynaptic estimates, in its approximation of rank one. Memory O(1) in T.
 
-        dW = Σ_t (ḡ g)[t] ⊗ z[t],   db = Σ_t (ḡ g)[t],   z[t] = λ z[t−1] + a[t]
+        dW = Σ_t (σ̄ g)[t] ⊗ z[t],   db = Σ_t (σ̄ g)[t],   z[t] = λ z[t−1] + a[t]
 
-    with g the error at the spikes and ḡ the mean slope so far, weighed by λ; in layers that an `InstantReadout` reads,
+    with g the error at the spikes and σ̄ the mean slope so far, weighed by λ; in layers that an `InstantReadout` reads,
     OTTT's δ ⊗ a without bias trace. Where BPTT's own reset is detached it is nearer to BPTT than OTTT is, for one more
     array for each neuron. Traces start with the net's input. It trains weights; what neurons learn themselves, such as
     thresholds, is refused.
@@ -173,10 +175,10 @@ def stllr(
 ) -> Rule:
     """S-TLLR: a three-factor rule with a causal and a non-causal part, errors back-propagated. Memory O(1) in T.
 
-        dW = Σ_{t ≥ t₀} α₊ (ψ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   db = Σ_{t ≥ t₀} (ψ g)[t]
-        p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + ψ[t]
+        dW = Σ_{t ≥ t₀} α₊ (σ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   db = Σ_{t ≥ t₀} (σ g)[t]
+        p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + σ[t]
 
-    with x a synapse's input, ψ the slope of the surrogate of the neurons behind it, g the error at their spikes. Here
+    with x a synapse's input, σ the slope of the surrogate of the neurons behind it, g the error at their spikes. Here
     neurons may have decays of their own, synapses without weights need not be affine, and nets may be recurrent. With
     α₋ = 0 and λ₊ = λ it is OTTT without bias trace, with λ₊ = 0, too, SLTT. It trains weights; what neurons learn
     themselves is refused. Errors by direct feedback alignment belong to the net.
@@ -232,12 +234,12 @@ def spike_representation() -> Rule:
 def ide(*, iterations: int = 200) -> Rule:
     """Implicit differentiation at the equilibrium of a net with feedback. Memory O(1) in T.
 
-    The rates of a feedback net settle at a fixed point r = g(r) of its spike representation. After T steps without
-    gradient, the error at the fixed point is the solution of β = ∂L/∂r + (∂g/∂r)ᵀ β, found by damped iteration. Xiao et
+    The rates of a feedback net settle at a fixed point r = Φ(r) of its spike representation. After T steps without
+    gradient, the error at the fixed point is the solution of β = ∂L/∂r + (∂Φ/∂r)ᵀ β, found by damped iteration. Xiao et
     al., "Training feedback spiking neural networks by implicit differentiation on the equilibrium state", 2021.
 
     Args:
-      iterations: the most iterations β ← (β + ∂L/∂r + (∂g/∂r)ᵀ β) / 2; they end sooner at rounding error.
+      iterations: the most iterations β ← (β + ∂L/∂r + (∂Φ/∂r)ᵀ β) / 2; they end sooner at rounding error.
 
     Raises:
       ValueError: `iterations` is not a positive whole number.
@@ -273,7 +275,7 @@ def rate_backprop(*, detach_reset: bool = True, layerwise: bool = False) -> Rule
     return Rule("rate_backprop", MeanPropagation(detach_reset), MeanOutput())
 
 
-RULES = {
+RULES: dict[str, Callable[..., Rule]] = {
     "saf_f": saf_f,
     "saf_e": saf_e,
     "ottt_a": ottt_a,

@@ -30,7 +30,7 @@ def ostl(*, detach_reset: bool = False) -> Rule:
 def otpe(*, detach_reset: bool = False, everywhere: bool = False) -> Rule:
     """Online training with postsynaptic estimates: OSTL whose spikes act on in the next membrane. Memory O(1) in T.
 
-        dW = Σ_t g[t] R̂[t],   R̂[t] = λ R̂[t−1] + e[t],   dL/dI[t] = ḡ[t] g[t],   ḡ the λ-weighted mean of slopes
+        dW = Σ_t g[t] R̂[t],   R̂[t] = λ R̂[t−1] + e[t],   dL/dI[t] = σ̄[t] g[t],   σ̄ the λ-weighted mean of slopes
 
     with e as of `ostl`; an output layer, whose spikes an `InstantReadout` reads, has OSTL's gradient. One hidden layer
     behind a `LeakyReadout` has the gradient of `bptt`. Memory is twice that of `ostl`: an oracle for small nets with
@@ -41,7 +41,7 @@ def otpe(*, detach_reset: bool = False, everywhere: bool = False) -> Rule:
 
     Args:
       detach_reset: leave the reset's spike out of the gradient.
-      everywhere: use R̂ and ḡ in the output layer, too.
+      everywhere: use R̂ and σ̄ in the output layer, too.
     """
     return Rule("otpe", EstimatingPropagation(detach_reset, everywhere), EachStep())
 

@@ -5,8 +5,8 @@ training of feed-forward SNNs", arXiv 2311.16151). A layer's past spikes still a
 membrane behind it, which forgets them with λ. With g[t] the error at the spikes, x a synapse's input and σ the slope of
 the neurons behind it, its approximation of rank one is
 
-    a[t] = λ a[t−1] + x[t],   z[t] = λ z[t−1] + a[t],   ḡ[t] = (Σ_{τ≤t} λ^{t−τ} σ[τ]) / Λ[t]
-    dW = Σ_t (ḡ g)[t] ⊗ z[t],   db = Σ_t (ḡ g)[t],   e[t] = Wᵀ (ḡ g)[t]         where the spikes go on to a membrane
+    a[t] = λ a[t−1] + x[t],   z[t] = λ z[t−1] + a[t],   σ̄[t] = (Σ_{τ≤t} λ^{t−τ} σ[τ]) / Λ[t]
+    dW = Σ_t (σ̄ g)[t] ⊗ z[t],   db = Σ_t (σ̄ g)[t],   e[t] = Wᵀ (σ̄ g)[t]         where the spikes go on to a membrane
     dW = Σ_t (σ g)[t] ⊗ a[t],   db = Σ_t (σ g)[t],   e[t] = Wᵀ (σ g)[t]         where the loss of step t reads them
 
 So spikes have two passes, `onward` to membranes and `read` by an instantaneous readout, and currents a port for each of
@@ -39,7 +39,7 @@ class InputState(NamedTuple):
 
 
 class OTPEState(NamedTuple):
-    """Membrane m, traces (a, z) of the neuron's own spikes, sum Λ ḡ of its slopes, and gain Λ."""
+    """Membrane m, traces (a, z) of the neuron's own spikes, sum Λ σ̄ of its slopes, and gain Λ."""
 
     membrane: jax.Array
     traces: Traces

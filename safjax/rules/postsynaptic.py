@@ -3,9 +3,9 @@
 Summe, Schaefer & Joshi, "Estimating post-synaptic effects for online training of feed-forward SNNs", arXiv 2311.16151.
 What a layer's spikes of earlier steps have left in the next membrane is estimated by that membrane's decay, λ:
 
-    R̂[t] = λ R̂[t−1] + e[t],   ḡ[t] = (λ Λ[t−1] ḡ[t−1] + σ[t]) / Λ[t],   dW = Σ_t g[t] R̂[t]
+    R̂[t] = λ R̂[t−1] + e[t],   σ̄[t] = (λ Λ[t−1] σ̄[t−1] + σ[t]) / Λ[t],   dW = Σ_t g[t] R̂[t]
 
-and the error that goes on to the layer's current is ḡ[t] g[t]. An output layer, whose spikes the loss of a step reads
+and the error that goes on to the layer's current is σ̄[t] g[t]. An output layer, whose spikes the loss of a step reads
 itself, has nothing behind it that integrates: it is given OSTL's e and σ.
 """
 
@@ -19,13 +19,13 @@ from safjax.gains import Gain
 from safjax.messages import Driven
 from safjax.neurons import LIFCell
 from safjax.precision import wide_zeros
-from safjax.rules.eligibilities import MESSAGE
+from safjax.rules.eligibilities import MESSAGE, Step
 from safjax.rules.per_weight import EligibilityPropagation, EligibilityState, filtered
 from safjax.rules.propagation import Course
 
 
 class Estimates(NamedTuple):
-    """R̂ by each variable, ḡ, and the gain Λ."""
+    """R̂ by each variable, σ̄, and the gain Λ."""
 
     filtered: tuple[jax.Array, ...]
     slope: jax.Array
@@ -37,7 +37,7 @@ class EstimatingPropagation(EligibilityPropagation):
     """OTPE.
 
     Attributes:
-      everywhere: give R̂ and ḡ to the output layer, too.
+      everywhere: give R̂ and σ̄ to the output layer, too.
     """
 
     everywhere: bool = False
@@ -58,13 +58,15 @@ class EstimatingPropagation(EligibilityPropagation):
         estimates = Estimates(zeros, wide_zeros(current.value), Gain.start(current.value))
         return dataclasses.replace(state, ahead=estimates)
 
-    def ahead(self, state, step, cell):
+    def ahead(self, state: EligibilityState, step: Step, cell: LIFCell) -> tuple[Any, Any]:
         before = state.ahead
         gain, slope = before.gain.step(cell.decay), step.slopes[MESSAGE]
         estimates = filtered(before.filtered, cell.decay, step)
         mean = before.slope + (slope - before.slope) / gain.of(slope)
         return Estimates(estimates, mean, gain), (estimates, mean)
 
-    def handed_on(self, step, onward, by, below, read):
+    def handed_on(
+        self, step: Step, onward: Any, by: list[jax.Array], below: list[jax.Array], read: jax.Array
+    ) -> Driven:
         message = super().handed_on(step, onward, by, below, read)
         return Driven.of(message.onward) if self.everywhere else message

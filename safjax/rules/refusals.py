@@ -3,7 +3,7 @@
 import functools
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -165,7 +165,7 @@ def _not_again(rule: str, why: str, x: jax.Array) -> jax.Array:
 
 
 @_not_again.defjvp
-def _refused(rule, why, primals, tangents):
+def _refused(rule: str, why: str, primals: Any, tangents: Any) -> NoReturn:
     raise TypeError(
         f"What the rule '{rule}' returned was differentiated by JAX, but {why}; or, where no derivative is meant, give "
         "the rule what has none: jax.lax.stop_gradient((net, x))."

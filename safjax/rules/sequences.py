@@ -194,7 +194,7 @@ class SequencePropagation:
         if before is not None:
             currents = currents.at[0].add(decay * before)
 
-        def body(filtered, current):
+        def body(filtered: jax.Array, current: jax.Array) -> tuple[jax.Array, jax.Array]:
             filtered = decay * filtered + current
             return filtered, filtered
 
@@ -226,16 +226,22 @@ class SequencePropagation:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _released_synapse(function, releases, weights, constants, kept):
+def _released_synapse(
+    function: SynapseFn, releases: tuple[Any, ...], weights: Any, constants: list[Any], kept: list[jax.Array]
+) -> jax.Array:
     """f(w, release(c, u), ...), for whose gradient u is kept and not the spikes: one sequence less in memory."""
     return _over_time(function, weights, *_released(releases, constants, kept))
 
 
-def _released_forward(function, releases, weights, constants, kept):
+def _released_forward(
+    function: SynapseFn, releases: tuple[Any, ...], weights: Any, constants: list[Any], kept: list[jax.Array]
+) -> tuple[jax.Array, tuple[Any, list[Any], list[jax.Array]]]:
     return _released_synapse(function, releases, weights, constants, kept), (weights, constants, kept)
 
 
-def _released_backward(function, releases, residuals, error):
+def _released_backward(
+    function: SynapseFn, releases: tuple[Any, ...], residuals: tuple[Any, list[Any], list[jax.Array]], error: jax.Array
+) -> tuple[Any, ...]:
     weights, constants, kept = residuals
     # Or else the compiler would find the same spikes in the forward pass and keep those.
     late = [u + zero_known_with(error).astype(u.dtype) for u in kept]

@@ -9,7 +9,7 @@ import jax
 from safjax.messages import Kept, Sequence
 from safjax.neurons import CurrentCell, run_cell
 from safjax.neurons.firing import taken_apart
-from safjax.neurons.recording import Pick, Recording
+from safjax.neurons.recording import Pick, Recording, Records
 from safjax.neurons.resets import AfterDecay, ResetTo
 from safjax.neurons.spike_times import Dynamics, rises_at_spikes, with_spike_times
 from safjax.rules.propagation import Course, Fired
@@ -43,7 +43,7 @@ class SpikeTimePropagation(SequencePropagation):
     def neuron(self, state: Any, current: Sequence | Kept, cell: CurrentCell, pick: Pick | None = None) -> Fired:
         currents = current.computed().unrolled()
 
-        def picked(records):
+        def picked(records: Records) -> dict[str, jax.Array]:
             return {**({} if pick is None else pick(records)), _FILTERED: records["synaptic_current"]}
 
         _, fired = run_cell(Recording(cell, picked), jax.lax.stop_gradient(currents))
@@ -105,6 +105,8 @@ def _of_one_kind(cell: CurrentCell) -> str | None:
     lif = cell.lif
     if lif.reset is None:
         return "needs a reset, without which a membrane stays above its threshold; write reset=1.0"
+    if isinstance(lif.reset, ResetTo) and lif.reset.through is not None:
+        return "has the derivative of spike times, and none to put through a reset; write ResetTo without 'through'"
     if lif.floor is not None:
         return "follows a membrane between spikes by its leak alone, which a floor breaks; write floor=None"
     if lif.max_spikes != 1:

@@ -1,11 +1,11 @@
 """Propagation of S-TLLR: a three-factor rule with a causal and a non-causal trace.
 
 Spatio-temporal local learning rule (Apolinario & Roy, "S-TLLR: STDP-inspired temporal local learning rule for spiking
-neural networks", 2025). With x a synapse's input, ψ = ds/dI the slope of the neurons behind it, and g the error at
+neural networks", 2025). With x a synapse's input, σ = ds/dI the slope of the neurons behind it, and g the error at
 their spikes, which is back-propagated within the step,
 
-    p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + ψ[t],   q[1] = 0
-    dW = Σ_t α₊ (ψ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   db = Σ_t (ψ g)[t],   e[t] = Wᵀ (ψ g)[t]
+    p[t] = λ₊ p[t−1] + x[t],   q[t+1] = λ₋ q[t] + σ[t],   q[1] = 0
+    dW = Σ_t α₊ (σ g)[t] ⊗ p[t] + α₋ (q g)[t] ⊗ x[t],   db = Σ_t (σ g)[t],   e[t] = Wᵀ (σ g)[t]
 
 Traces are of what enters weights: what is not affine, a maximum or a product of streams, has none of its own, and the
 traces of its result begin anew. So neither one decay nor affine synapses are needed. What an affine synapse gives

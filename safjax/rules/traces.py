@@ -12,6 +12,7 @@ together: Λ f(w, a₁/Λ, a₂/Λ) is then the sum over time of f(w, s₁, s₂
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -63,11 +64,15 @@ def traced_synapse(
     return function(weights, *values)
 
 
-def _traced_forward(function, trace_bias, weights, values, traces, gain):
+def _traced_forward(
+    function: SynapseFn, trace_bias: bool, weights: Any, values: Arrays, traces: Arrays, gain: Gain
+) -> tuple[jax.Array, tuple[Any, Arrays, Arrays, Gain]]:
     return traced_synapse(function, trace_bias, weights, values, traces, gain), (weights, values, traces, gain)
 
 
-def _traced_backward(function, trace_bias, residuals, error):
+def _traced_backward(
+    function: SynapseFn, trace_bias: bool, residuals: tuple[Any, Arrays, Arrays, Gain], error: jax.Array
+) -> tuple[Any, ...]:
     weights, values, traces, gain = residuals
     _, to_inputs = jax.vjp(lambda xs: function(weights, *xs), values)
     at, scale = (over(traces, gain), gain.of(error)) if trace_bias else (traces, 1)
@@ -110,10 +115,10 @@ class Presented(Traced):
         return cls(scale_error(image, gain), gain.of(image) * image, gain, image)
 
     @property
-    def peers(self):
+    def peers(self) -> type:
         return Traced
 
-    def map_linear(self, function, *others):
+    def map_linear(self, function: Callable[..., jax.Array], *others: Traced) -> Traced:
         if all(isinstance(other, Presented) for other in others):
             return Presented.at(function(self.image, *(o.image for o in others)), self.gain)
         return super().map_linear(function, *others)

@@ -1,12 +1,18 @@
 """Schedules that take a gradient at each step, with the step before as a constant."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from safjax.loops import differentiate, prepare, summed, tally_of
 from safjax.schedules.schedule import Schedule, for_optimizers, update
+from safjax.tally import Tally
+from safjax.task import At, Carry, Params, Reports, Run, StepFn, Task
+
+Told = tuple[jax.Array, Any, Reports]
+"""(value, output, reports) of one step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,21 +37,21 @@ class EachStep(Schedule):
     def counts(self) -> bool:
         return self.first > 0
 
-    def gradients(self, task, params, key):
+    def gradients(self, task: Task, params: Params, key: jax.Array | None) -> tuple[Run, Params]:
         carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
-        differentiated = differentiate(task, tick, task.step_loss)
+        differentiated = differentiate(tick, task.step_loss)
 
-        def with_gradient(carry, total, at):
+        def with_gradient(carry: Carry, total: Any, at: At) -> tuple[tuple[Carry, Any], Told]:
             (value, (carry, output, reports)), grads = differentiated(weights, fixed, carry, at)
             return (carry, jax.tree.map(jnp.add, total, grads)), (value, output, reports)
 
-        def without_gradient(carry, total, at):
+        def without_gradient(carry: Carry, total: Any, at: At) -> tuple[tuple[Carry, Any], Told]:
             carry, output, reports = tick(weights, fixed, carry, at)
             return (carry, total), (task.step_loss(output, reports.records, at), output, reports)
 
-        def body(state, inputs):
+        def body(state: tuple[Carry, Any, Tally], inputs: tuple[At, jax.Array | None]) -> tuple[Any, tuple[Any, Any]]:
             (carry, total, tally), (at, chosen) = state, inputs
             if chosen is None:
                 (carry, total), (value, output, reports) = with_gradient(carry, total, at)
@@ -91,21 +97,23 @@ class EachStepUpdated(Schedule):
     def updates(self, steps: int) -> int:
         return steps
 
-    def gradients(self, task, params, key):
+    def gradients(self, task: Task, params: Params, key: jax.Array | None) -> tuple[Run, Params]:
         return EachStep().gradients(task, params, key)
 
-    def train(self, task, params, key, optimizer, opt_state):
+    def train(
+        self, task: Task, params: Params, key: jax.Array | None, optimizer: Any, opt_state: Any
+    ) -> tuple[Run, Params, Any]:
         carry = task.start(params)
         # The weights change with time now; only what depends on the input alone can leave the loop.
         step = task._replace(step=lambda _, *rest: _params_in_carry(task.step, *rest))
         prelude, tick = prepare(step, (), (params, carry))
         fixed = prelude(())[1]
 
-        def objective(params, carry, at):
+        def objective(params: Params, carry: Carry, at: At) -> tuple[jax.Array, tuple[Carry, Any, Reports]]:
             (_, carry), output, reports = tick((), fixed, (params, carry), at)
             return task.step_loss(output, reports.records, at), (carry, output, reports)
 
-        def body(state, at):
+        def body(state: tuple[Params, Carry, Any, Tally], at: At) -> tuple[Any, tuple[Any, Any]]:
             params, before, opt_state, tally = state
             (value, (carry, output, reports)), grads = jax.value_and_grad(objective, has_aux=True)(params, before, at)
             grads = jax.tree.map(lambda g: g / task.divisor, grads)
@@ -120,12 +128,14 @@ class EachStepUpdated(Schedule):
         return summed(task, tally, stacked, carry), params, opt_state
 
 
-def _results(step):
+def _results(step: tuple[jax.Array, tuple[Carry, Any, Reports]]) -> Told:
     value, (_, output, reports) = step
     return value, output, reports
 
 
-def _params_in_carry(step, constants, state, x, going):
+def _params_in_carry(
+    step: StepFn, constants: Any, state: tuple[Params, Carry], x: Any, going: jax.Array | None
+) -> tuple[tuple[Params, Carry], Any, Any]:
     params, carry = state
     carry, output, reports = step(params, constants, carry, x, going)
     return (params, carry), output, reports

@@ -1,6 +1,7 @@
 """Schedules that run T − 1 steps without any gradient and differentiate at the last."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,10 @@ import jax.numpy as jnp
 
 from safjax.loops import all_but_last, differentiate, ended, prepare
 from safjax.schedules.schedule import Schedule
+from safjax.task import Carry, Params, Reports, Run, Task
+
+Floats = list[jax.Array]
+"""The real-valued arrays of a carry."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +27,12 @@ class LastStep(Schedule):
     def last_step_only(self) -> bool:
         return True
 
-    def gradients(self, task, params, key):
+    def gradients(self, task: Task, params: Params, key: jax.Array | None) -> tuple[Run, Params]:
         carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         before = all_but_last(task, tick, weights, fixed, carry)
-        (value, last), grads = differentiate(task, tick, task.last_loss)(before.weights, fixed, before.carry, before.at)
+        (value, last), grads = differentiate(tick, task.last_loss)(before.weights, fixed, before.carry, before.at)
         return ended(task, before, value, *last), *pull_back(grads)
 
 
@@ -49,14 +54,14 @@ class Equilibrium(Schedule):
     def last_step_only(self) -> bool:
         return True
 
-    def gradients(self, task, params, key):
+    def gradients(self, task: Task, params: Params, key: jax.Array | None) -> tuple[Run, Params]:
         carry = task.start(params)
         prelude, tick = prepare(task, params, carry)
         weights, pull_back, fixed = jax.vjp(prelude, params, has_aux=True)
         before = all_but_last(task, tick, weights, fixed, carry)
         floats, rebuild = _floats(before.carry)
 
-        def step(weights, floats):
+        def step(weights: Any, floats: Floats) -> tuple[tuple[jax.Array, Floats], tuple[Carry, Any, Reports]]:
             carry, output, reports = tick(weights, fixed, rebuild(floats), before.at)
             return (task.last_loss(output, reports.records, before.at), _floats(carry)[0]), (carry, output, reports)
 
@@ -67,10 +72,10 @@ class Equilibrium(Schedule):
         return ended(task, before, value, *last), *pull_back(pull((one, error))[0])
 
 
-def _fixed_point(transposed, source: list[Any], iterations: int) -> list[Any]:
+def _fixed_point(transposed: Callable[[Floats], Floats], source: Floats, iterations: int) -> Floats:
     """β = source + transposed(β), by damped iteration until it moves by rounding error only."""
 
-    def going_on(state):
+    def going_on(state: tuple[jax.Array, Floats, jax.Array]) -> jax.Array:
         count, error, change = state
         size = _squared(error)
         epsilon = jnp.finfo(size.dtype).eps
@@ -78,7 +83,7 @@ def _fixed_point(transposed, source: list[Any], iterations: int) -> list[Any]:
         settled = (change <= (epsilon**2) * size) & (change < jnp.inf)
         return (count < iterations) & ~settled
 
-    def body(state):
+    def body(state: tuple[jax.Array, Floats, jax.Array]) -> tuple[jax.Array, Floats, jax.Array]:
         count, error, _ = state
         new = [(e + s + j) / 2 for e, s, j in zip(error, source, transposed(error), strict=True)]
         return count + 1, new, _squared([a - b for a, b in zip(new, error, strict=True)])
@@ -89,16 +94,16 @@ def _fixed_point(transposed, source: list[Any], iterations: int) -> list[Any]:
     return jax.lax.while_loop(going_on, body, start)[1]
 
 
-def _squared(arrays: list) -> jax.Array:
+def _squared(arrays: Floats) -> jax.Array:
     return jnp.sum(jnp.stack([jnp.vdot(a, a) for a in arrays]))
 
 
-def _floats(carry):
+def _floats(carry: Carry) -> tuple[Floats, Callable[[Floats], Carry]]:
     """The real-valued arrays of a carry, and a function that puts such ones back among its others."""
     leaves, structure = jax.tree.flatten(carry)
     real = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in leaves]
 
-    def rebuild(floats):
+    def rebuild(floats: Floats) -> Carry:
         values = iter(floats)
         mixed = [next(values) if r else leaf for leaf, r in zip(leaves, real, strict=True)]
         return jax.tree.unflatten(structure, mixed)

@@ -60,7 +60,7 @@ class Schedule(abc.ABC):
         Returns the run, the new parameters and the optimizer's new state.
         """
 
-        def value_and_grad(params):
+        def value_and_grad(params: Params) -> tuple[jax.Array, Params]:
             run, grads = self.gradients(task, params, key)
             return run.value, grads
 
@@ -74,10 +74,10 @@ def with_gradient(value_and_grad: Callable[[Params], tuple[jax.Array, Params]]) 
     """params ↦ value, with the gradient that `value_and_grad` says it has, whatever autodiff would."""
 
     @jax.custom_vjp
-    def value_of(params):
+    def value_of(params: Params) -> jax.Array:
         return value_and_grad(params)[0]
 
-    def backward(grads, error):
+    def backward(grads: Params, error: jax.Array) -> tuple[Params]:
         return (jax.tree.map(lambda g: (error * g).astype(g.dtype), grads),)
 
     value_of.defvjp(value_and_grad, backward)

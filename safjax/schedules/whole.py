@@ -6,6 +6,7 @@ import jax
 
 from safjax.loops import at_once, forward, in_parts, prepare, run_of_all
 from safjax.schedules.schedule import Schedule
+from safjax.task import Params, Run, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,11 @@ class WholeSequence(Schedule):
     def sees_all_steps(self) -> bool:
         return True
 
-    def gradients(self, task, params, key):
+    def gradients(self, task: Task, params: Params, key: jax.Array | None) -> tuple[Run, Params]:
         prelude, tick = prepare(task, params, task.start(params))
         tick = jax.checkpoint(tick) if self.remat else tick
 
-        def objective(params):
+        def objective(params: Params) -> tuple[jax.Array, Run]:
             weights, fixed = prelude(params)
             carry, outputs, reports = forward(task, tick, weights, fixed, task.start(params), self.segments)
             value = task.sequence_loss(outputs, reports.records)
@@ -59,10 +60,10 @@ class LayerByLayer(Schedule):
     def part(self, steps: int) -> int | None:
         return None if self.segments is None else -(-steps // self.segments)
 
-    def gradients(self, task, params, key):
+    def gradients(self, task: Task, params: Params, key: jax.Array | None) -> tuple[Run, Params]:
         part = self.part(task.steps)
 
-        def objective(params):
+        def objective(params: Params) -> tuple[jax.Array, Run]:
             if part is None:
                 carry, outputs, reports = at_once(task, params)
             else:

@@ -12,7 +12,7 @@ from flax import nnx
 
 import safjax
 from safjax.aot import CompilerMissing, compile_for, device_named
-from safjax.aot.hlo import bodies, parse
+from safjax.aot.hlo import bodies
 from safjax.aot.kernels import kernels
 from safjax.aot.plugins import versions
 from safjax.nn import LIF, LeakyReadout, Synapse

@@ -1,4 +1,4 @@
-"""What the steps of rules keep for their backward passes, as XLA compiles them for an H100; skipped without its compiler."""
+"""What steps keep for their backward passes, as XLA compiles them for an H100; skipped without its compiler."""
 
 import functools
 
@@ -8,6 +8,7 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.aot import cost_of
+from safjax.aot.hlo import parse
 from tests.aot import steps
 
 T = 6
@@ -44,7 +45,7 @@ def test_bfloat16_copies_no_state():
     make = functools.partial(deep, dtype=jnp.bfloat16)
     calls = {name: steps.call(make, rules.RULES[name](), T) for name in ("ottt_a", "saf_e")}
     for name, program in steps.compiled("h100", calls).items():
-        assert steps.moved_in_loops(steps.parse(program.text), MAP) == [], name
+        assert steps.moved_in_loops(parse(program.text), MAP) == [], name
 
 
 def test_losses_and_rates_are_added_up_together():

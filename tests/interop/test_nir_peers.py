@@ -1,6 +1,6 @@
-"""Graphs of safjax in snnTorch, SpikingJelly and Spyx themselves, where those are installed: the same spikes.
+"""Graphs of safjax in snnTorch, SpikingJelly, norse, sinabs and Spyx themselves, where installed: the same spikes.
 
-They read graphs by the package nirtorch.
+Those of torch read graphs by the package nirtorch.
 """
 
 import jax.numpy as jnp
@@ -103,6 +103,45 @@ def test_images_in_snntorch():
     net, x = images(LIF(0.7, 0.8, **ZERO), LIF(0.6, 0.3, **ZERO), LIF(0.8, 0.9, **ZERO)), inputs(20, 1, 8, 8, 2)
     module = imported.import_from_nir(to_nir(net, x, DT))
     found = stepped(module, first(x), torch.float32).reshape(20, 1, 5)
+    np.testing.assert_array_equal(found, simulated(net, x))
+
+
+def dense(*neurons):
+    synapses = Synapse(layer(nnx.Linear, 6, 8)), Synapse(layer(nnx.Linear, 8, 5, seed=1))
+    return nnx.Sequential(synapses[0], neurons[0], synapses[1], neurons[1], InstantReadout())
+
+
+def test_dense_in_snntorch():
+    torch, _ = pytest.importorskip("torch"), pytest.importorskip("nirtorch")
+    imported = pytest.importorskip("snntorch.import_nir")
+    net, x = dense(LIF(0.7, 0.8, **ZERO), CurrentLIF(0.4, 0.6, 0.9, **ZERO)), inputs(20, 3, 6)
+    found = stepped(imported.import_from_nir(to_nir(net, x, DT)), first(x), torch.float32)
+    np.testing.assert_array_equal(found, simulated(net, x))
+
+
+def test_dense_in_norse():
+    """It weighs a neuron's input with 1 − λ, whatever a file says: gain="current". It holds float32 constants."""
+    torch, norse = pytest.importorskip("torch"), pytest.importorskip("norse.torch")
+    pytest.importorskip("nirtorch")
+    net, x = dense(LIF(0.7, 0.8, **ZERO), LIF(0.6, 0.9, **ZERO)), inputs(20, 3, 6)
+    module = norse.from_nir(to_nir(net, x, DT, gain="current"), dt=DT)
+    np.testing.assert_array_equal(stepped(module, first(x), torch.float32), simulated(net, x))
+
+
+def test_dense_in_sinabs():
+    """λ = exp(−1/τ), τ in steps: dt = (1 − λ) / ln(1/λ) makes τ = dt / (1 − λ) that one. Spikes subtract θ."""
+    torch, sinabs = pytest.importorskip("torch"), pytest.importorskip("sinabs.nir")
+    decay, x = 0.7, inputs(20, 3, 6) / 2
+    net = dense(LIF(decay, 1.6), LIF(decay, 1.8))
+    with pytest.warns(safjax.nir.ResetLost):
+        graph = to_nir(net, x, dt=(1 - decay) / np.log(1 / decay))
+    module = sinabs.from_nir(graph, batch_size=3)
+    flat = torch.as_tensor(np.asarray(x.swapaxes(0, 1).reshape(60, 6)), dtype=torch.float32)
+    output = module(flat)
+    output = output[0] if isinstance(output, tuple) else output
+    found = output.detach().numpy().reshape(3, 20, 5).swapaxes(0, 1)
+    potential = safjax.simulate(net, x, record=("potential",)).records["potential"]
+    assert all(jnp.max(u) < 2 * θ for u, θ in zip(potential.values(), (1.6, 1.8), strict=True)), "sinabs: two spikes"
     np.testing.assert_array_equal(found, simulated(net, x))
 
 

@@ -170,6 +170,33 @@ def test_targets_of_every_step_and_lists():
         tried(DENSE, x.swapaxes(0, 1), jnp.zeros(B, int), loss=losses.max_over_time(mean))
 
 
+LABELS = {
+    "one-hot": (jnp.zeros((B, 3)), r"float32\[5, 3\]\. .*optax.softmax_cross_entropy; .*labels.argmax\(-1\)"),
+    "one-hot whole numbers": (jnp.zeros((B, 3), int), r"int32\[5, 3\]\. .*labels.argmax\(-1\)"),
+    "a column": (jnp.zeros((B, 1), int), r"int32\[5, 1\]\. Labels have no axis .*labels\[..., 0\]"),
+    "no whole numbers": (jnp.zeros(B), r"float32\[5\]\. Labels of classes .*labels.astype\(int\)"),
+    "one for all": (jnp.zeros(1, int), r"one label for a batch of 5.*jnp.broadcast_to\(labels, 5\)"),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels_of_another_form(case):
+    labels, message = LABELS[case]
+    with pytest.raises(ValueError, match=message):
+        tried(DENSE, jnp.zeros((T, B, 70)), labels)
+
+
+def test_time_behind_the_batch_with_steps():
+    with pytest.raises(ValueError, match=r"output of shape \[5, 7, 3\].*leave them out, jnp.swapaxes\(x, 0, 1\)"):
+        tried(DENSE, jnp.zeros((B, 7, 70)), jnp.zeros(B, int), steps=T)
+
+
+def test_an_error_of_the_loss_says_what_it_was_given():
+    with pytest.raises(TypeError, match="labels") as error:
+        tried(DENSE, jnp.zeros((T, B, 70)))
+    assert any("float32[5, 3]." in note for note in error.value.__notes__)
+
+
 def test_a_stream_of_wrong_axes():
     for x, message in (
         (

@@ -88,3 +88,38 @@ def test_what_cannot_go_step_by_step_is_refused():
         safjax.stream(net)
     with pytest.raises(TypeError, match=r"flax.nnx.Module.*function"):
         safjax.stream(lambda x: x)
+
+
+def test_what_depends_on_the_net_alone_is_computed_once():
+    """Standardised kernels, of which a step has no more than the convolution; in a compiled loop too."""
+    net, x = nets.Conv(), nets.video()
+    stream, expected = safjax.stream(net), safjax.simulate(net, x)
+    nets.assert_fires({path: spikes.mean() for path, spikes in expected.spikes.items()})
+    state = stream.start(x[0])
+    assert "rsqrt" in str(jax.make_jaxpr(lambda x: safjax.predict(net, x))(x))
+    assert "rsqrt" not in str(jax.make_jaxpr(stream)(state, x[0]))
+    outputs = jax.lax.scan(stream, state, x)[1]
+    np.testing.assert_allclose(outputs, expected.outputs, rtol=1e-12)
+
+
+def test_batches_of_several_sizes_and_dtypes_take_turns():
+    net, x = nets.Conv(), nets.video()
+    stream, expected = safjax.stream(net), safjax.simulate(net, x).outputs
+    states = {size: stream.start(x[0, :size]) for size in (1, 3)}
+    for x_t, output in zip(np.asarray(x), expected, strict=True):
+        for size in states:
+            states[size], found = stream(states[size], x_t[:size])
+            np.testing.assert_allclose(found, output[:size], rtol=1e-12)
+
+
+def test_it_may_be_made_inside_a_compiled_function():
+    net, x = nets.Conv(), nets.video()
+
+    @jax.jit
+    def run(params, x):
+        own = nnx.clone(net)
+        nnx.update(own, params)
+        stream = safjax.stream(own)
+        return jax.lax.scan(stream, stream.start(x[0]), x)[1]
+
+    np.testing.assert_allclose(run(nnx.state(net, nnx.Param), x), safjax.simulate(net, x).outputs, rtol=1e-12)

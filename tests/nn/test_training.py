@@ -1,7 +1,9 @@
 """Which arrays a training step uses up: those of its own last result, and no others; who asks for them is told."""
 
 import copy
+import gc
 import pickle
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +39,29 @@ def test_only_its_own_arrays_are_used_up():
     trained(step, one, state, 1)
     assert all(array.is_deleted() for array in arrays)
     assert np.isfinite(safjax.predict(kept, jnp.ones((1, 4)), 2)).all()
+
+
+def test_a_loop_that_takes_no_results_is_told():
+    net = nnx.Sequential(safjax.nn.Synapse(nnx.Linear(4, nets.CLASSES, rngs=nnx.Rngs(0))), safjax.nn.LeakyReadout(0.5))
+    step, batch = safjax.train_step(nets.loss, rules.saf_f(), optax.sgd(0.1), 2), (jnp.ones((3, 4)), nets.labels()[:3])
+    opt_state = step.init(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):  # Several steps from one net, each of them wanted.
+            kept = step(net, opt_state, *batch)
+        other, own_state = net, opt_state
+        for _ in range(3):
+            other, own_state, _ = step(other, own_state, *batch)
+    del kept
+    with pytest.warns(UserWarning, match=r"results were not taken.*net, opt_state, \(value, aux\) = step\("):
+        for _ in range(3):
+            step(net, opt_state, *batch)
+            gc.collect()  # Nets have cycles of references; a longer loop needs no help.
+    adam = safjax.train_step(nets.loss, rules.saf_f(), optax.adam(0.1), 2)
+    opt_state = adam.init(net)
+    with pytest.warns(UserWarning, match="results were not taken"):
+        for _ in range(4):
+            _new, opt_state, _ = adam(net, opt_state, *batch)
 
 
 USES = {

@@ -18,6 +18,7 @@ WIDE = (3, 3, 64, 128)
 # Kernel and options of convolutions of x[3, *spatial, channels]: every formula that there is.
 CONVOLUTIONS = {
     "winograd": ((6, 5), WIDE, {}),
+    "winograd, tiles of 4×4": ((10, 11), WIDE, {}),
     "winograd, valid": ((6, 5), WIDE, {"padding": "VALID"}),
     "winograd, uneven padding": ((6, 5), WIDE, {"padding": ((2, 0), (0, 3))}),
     "long rows": ((6, 5), (3, 3, 16, 4), {}),
@@ -113,8 +114,8 @@ def test_the_weight_gradient_shows_it(name):
 def test_blocks_of_tiles(block, monkeypatch):
     """Several blocks, and the border between two."""
     monkeypatch.setattr(winograd, "BLOCK", block * BATCH)
-    x, w, padding = normal(BATCH, 8, 6, 2), normal(3, 3, 2, 3, seed=1), ((1, 1), (1, 1))
-    δ = normal(BATCH, 8, 6, 3, seed=2)
+    x, w, padding = normal(BATCH, 16, 6, 2), normal(3, 3, 2, 3, seed=1), ((1, 1), (1, 1))
+    δ = normal(BATCH, 16, 6, 3, seed=2)
     assert_isolated(jax.jit(lambda x: winograd.convolve(x, w, padding)), x, np.nan)
     assert_isolated(jax.jit(lambda δ: winograd.input_gradient(w, δ, padding)), δ, np.nan)
 

@@ -16,19 +16,25 @@ class Peer(NamedTuple):
     Attributes:
       methods: that have a row, for each network that it is measured on.
       needs: what must be installed.
+      inference: the networks that it has a row "predict" for.
     """
 
     methods: Mapping[Network, tuple[str, ...]]
     needs: tuple[str, ...]
+    inference: tuple[Network, ...] = ()
 
 
 BOTH_MODES = ("bptt", "bptt_single")
 
 PEERS = {
     "snntorch": Peer(
-        dict.fromkeys(("dense", "conv", "pooled", "gesture", "recurrent"), ("bptt",)), ("snntorch", "torch")
+        dict.fromkeys(("dense", "conv", "pooled", "gesture", "recurrent"), ("bptt",)),
+        ("snntorch", "torch"),
+        ("dense", "conv", "pooled", "recurrent"),
     ),
-    "spyx": Peer(dict.fromkeys(("dense", "conv", "pooled", "recurrent"), ("bptt",)), ("spyx",)),
+    "spyx": Peer(
+        dict.fromkeys(("dense", "conv", "pooled", "recurrent"), ("bptt",)), ("spyx",), ("dense", "pooled", "recurrent")
+    ),
     "sinabs": Peer({"dense": ("bptt",)}, ("sinabs", "torch")),
     "spikingjelly": Peer(
         {
@@ -38,6 +44,7 @@ PEERS = {
             **dict.fromkeys(("pooled", "gesture", "recurrent", "spikformer"), BOTH_MODES),
         },
         ("spikingjelly", "torch"),
+        ("vgg", "dense", "conv", "pooled", "recurrent", "spikformer"),
     ),
 }
 """By its name, which is also that of the module here that has `prepare(work, method)`."""

@@ -5,7 +5,7 @@ import torch
 from snntorch import surrogate
 from torch import nn
 
-from experiments.benchmark.peers.torch_training import synapses, through_time
+from experiments.benchmark.peers.torch_training import predicting, synapses, through_time
 from experiments.benchmark.work import Prepared, Work
 
 
@@ -67,6 +67,7 @@ def net_of(work: Work, method: str = "bptt") -> nn.Module:
 
 
 def prepare(work: Work, method: str) -> Prepared:
-    """The training step; the only method is bptt."""
+    """The training step under bptt, or inference under predict."""
     # Its neurons start from zero at the beginning of a sequence.
-    return through_time(work, net_of(work, method), reset=lambda net: None)
+    take = predicting if method == "predict" else through_time
+    return take(work, net_of(work, method), reset=lambda net: None)

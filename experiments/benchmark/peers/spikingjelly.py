@@ -12,14 +12,23 @@ from spikingjelly.activation_based.model.spiking_vggws_ottt import OTTTSpikingVG
 from torch import nn
 
 from experiments.benchmark.peers.torch_spikformer import Spikformer
-from experiments.benchmark.peers.torch_training import loss_of, optimizer_of, synapses, tensors, through_time
+from experiments.benchmark.peers.torch_training import (
+    loss_of,
+    optimizer_of,
+    predicting,
+    synapses,
+    tensors,
+    through_time,
+)
 from experiments.benchmark.work import Prepared, Work
 
 PUBLISHED = cfgs["S"]
 
 
 def prepare(work: Work, method: str) -> Prepared:
-    """The training step under ottt_a, ottt_o, sltt, bptt or bptt_single."""
+    """The training step under ottt_a, ottt_o, sltt, bptt or bptt_single; inference in step mode "m" under predict."""
+    if method == "predict":
+        return predicting(work, _multi_step(work), functional.reset_net)
     net = net_of(work, method)
     if method.startswith("bptt"):
         return through_time(work, net, functional.reset_net)

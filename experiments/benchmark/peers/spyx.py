@@ -15,12 +15,15 @@ from experiments.benchmark.work import RECURRENT_WEIGHT, Prepared, Program, Work
 
 
 def prepare(work: Work, method: str) -> Prepared:
-    """The training step; the only method is bptt."""
-    del method
+    """The training step under bptt, or inference under predict."""
+    # As in safjax's rows: a step then has its memory from the heap that keeps it.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     inputs, labels = map(jnp.asarray, work.batch())
     if work.static:
         inputs = jnp.broadcast_to(inputs, (work.steps, *inputs.shape))
     net = net_of(work)
+    if method == "predict":
+        return _predicting(net, inputs)
     optimizer = nnx.Optimizer(net, optax.sgd(0.01, momentum=0.9) if work.static else optax.adam(1e-3), wrt=nnx.Param)
     train_step = spyx.optimize.make_train_step(_loss)
 
@@ -37,6 +40,11 @@ def prepare(work: Work, method: str) -> Prepared:
         return Program(temp_bytes, compile_seconds=seconds, device=jax.default_backend())
 
     return Prepared(step, program)
+
+
+def _predicting(net: nnx.Module, inputs: jax.Array) -> Prepared:
+    run = nnx.jit(lambda net, inputs: spyx.nn.run(net, inputs)[0].mean(0))
+    return Prepared(lambda: float(run(net, inputs).mean()), lambda: Program(device=jax.default_backend()))
 
 
 def _loss(net: nnx.Module, inputs: jax.Array, labels: jax.Array) -> jax.Array:

@@ -102,3 +102,16 @@ def through_time(work: Work, net: nn.Module, reset: Callable[[nn.Module], object
         return value.item()
 
     return Prepared(step)
+
+
+def predicting(work: Work, net: nn.Module, reset: Callable[[nn.Module], object]) -> Prepared:
+    """The mean output over all steps, without gradients; arguments as of `through_time`."""
+    (inputs, _), _ = tensors(work), net.eval()
+
+    def turn() -> float:
+        with torch.inference_mode():
+            value = net(inputs).mean(0).mean().item()
+        reset(net)
+        return value
+
+    return Prepared(turn)

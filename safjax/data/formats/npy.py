@@ -7,7 +7,7 @@ with them. The cut release has rows of floating-point numbers x, y, p and t in m
 import functools
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,7 +107,7 @@ def _blocks(path: Path, layout: Layout, sensor: Sensor | None, block: int) -> It
         yield _events(path, t, x, y, p, sensor, offset)
 
 
-def _whole(path: Path, rows: np.ndarray, offset) -> tuple[np.ndarray, ...]:
+def _whole(path: Path, rows: np.ndarray, offset: Callable[[int], int]) -> tuple[np.ndarray, ...]:
     """t, x, y, p of rows x, y, p, t; times to the nearest microsecond."""
     rows = rows.astype(np.float64)
     # Beyond 2^53 a number says no longer which whole one it is.
@@ -119,7 +119,15 @@ def _whole(path: Path, rows: np.ndarray, offset) -> tuple[np.ndarray, ...]:
     return np.rint(rows[:, 3] * MICROSECONDS).astype(np.int64), x, y, p
 
 
-def _events(path: Path, t, x, y, p, sensor: Sensor | None, offset) -> Events:
+def _events(
+    path: Path,
+    t: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    p: np.ndarray,
+    sensor: Sensor | None,
+    offset: Callable[[int], int],
+) -> Events:
     if not np.isin(p, (-1, 0, 1)).all():
         wrong = int(np.argmin(np.isin(p, (-1, 0, 1))))
         raise BadFile(path, offset(wrong), f"the polarity {p[wrong]}, expected 1 for ON and 0 or −1 for OFF.")
