@@ -77,12 +77,12 @@ def rate_synapse(
     return function(weights, *rates)
 
 
-def _rate_forward(function, weights, rates, made_of):
+def _rate_forward(function: SynapseFn, weights: Any, rates: Any, made_of: Any) -> tuple[jax.Array, Any]:
     kept = tuple(rate if source is None else None for rate, source in zip(rates, made_of, strict=True))
     return rate_synapse(function, weights, rates, made_of), (weights, kept, made_of)
 
 
-def _rate_backward(function, residuals, error):
+def _rate_backward(function: SynapseFn, residuals: Any, error: jax.Array) -> tuple[Any, ...]:
     weights, kept, made_of = residuals
     rates = tuple(
         rate if source is None else source._replace(total=late(source.total, error)).rate()
