@@ -11,7 +11,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, InstantReadout, LeakyReadout
 from tests import nets
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, families, rule_by_rule
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.device]
 
@@ -157,7 +157,7 @@ def test_the_rate_approaches_its_clamp():
     np.testing.assert_allclose(rate, clamped, atol=1.0 / steps)
 
 
-@pytest.mark.parametrize("name", rule_by_rule(BROAD))
+@pytest.mark.parametrize("name", rule_by_rule(BROAD, families))
 def test_every_rule_fires_the_spikes_of_plain_inference(name):
     """Outputs, firing rates and hence spikes do not depend on the rule; `predict` gives a SAF-trained net's logits."""
     net = nets.Residual()

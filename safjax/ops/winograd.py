@@ -83,7 +83,7 @@ def weight_gradient(x: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
     x = _padded(x, padding, tiling, zero_known_with(δ))
     δ = jnp.pad(δ, [(0, 0), (0, tiling.missing[0]), (0, tiling.missing[1]), (0, 0)])
 
-    def block(total, start, count):
+    def block(total: jax.Array, start: Any, count: int) -> jax.Array:
         inputs = _on_both_axes(rows.to_input, columns.to_input, x, start, count, tiling, 2)
         errors = _on_both_axes(rows.from_output, columns.from_output, δ, start, count, tiling, 0)
         return total + jnp.matmul(inputs.mT, errors)
@@ -145,7 +145,7 @@ def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding, tiling: _Til
     x = _padded(x, padding, tiling)
     batch, features, (rows, columns) = x.shape[0], kernels.shape[-1], tiling.forms
 
-    def block(y, start, count):
+    def block(y: jax.Array, start: Any, count: int) -> jax.Array:
         products = jnp.matmul(_on_both_axes(rows.to_input, columns.to_input, x, start, count, tiling, 2), kernels)
         shape = columns.products, rows.products, batch, count, tiling.columns, features
         # Stacked twice, not joined at once, since every reader of the result would hold all that is joined.
