@@ -131,7 +131,7 @@ def test_few_tiles_are_left_to_the_product_itself(wide):
 
 
 # In units of 2⁻²⁴ times the root mean square of what is exact, of value, input gradient and weight gradient.
-ROUNDING = {"2×2": 8.0, "4×2": 14.0, "4×4": 24.0}
+ROUNDING = {"2×2": 5.0, "4×2": 9.0, "4×4": 17.0}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -157,7 +157,7 @@ def test_single_precision_is_rounded_as_the_forms_say(form, monkeypatch):
         for mine, exact in zip(ours(x, w, δ), (y, *pull(wide[2])), strict=True)
     ]
     assert max(found) < ROUNDING[form], found
-    assert max(found) > 0.2 * ROUNDING[form], found
+    assert max(found) > 0.3 * ROUNDING[form], found
 
 
 def test_second_derivatives(wide):
