@@ -17,7 +17,7 @@ _DIFFERENTIABLE = {
     "abs", "add", "add_any", "and", "argmax", "argmin", "broadcast_in_dim", "ceil", "clamp", "concatenate",
     "conv_general_dilated", "convert_element_type", "copy", "copy_p", "cos", "cosh", "cumsum", "div", "dot_general",
     "dynamic_slice", "dynamic_update_slice", "eq", "erf", "exp", "exp2", "expand_dims", "expm1", "floor", "gather",
-    "ge", "gt", "integer_pow", "iota", "is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul",
+    "ge", "gt", "held", "integer_pow", "iota", "is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul",
     "name", "ne", "neg", "not", "optimization_barrier", "or", "pad", "pow", "reduce_and", "reduce_max",
     "reduce_min", "reduce_or", "reduce_precision", "reduce_sum", "reduce_window_max", "reduce_window_sum",
     "reshape", "rev", "round", "rsqrt", "scatter", "scatter-add", "select_n", "sign", "sin", "sinh", "slice",

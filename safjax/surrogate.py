@@ -19,16 +19,17 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from safjax.long_rows import in_long_rows
+from safjax.narrow import format_of_slopes, scaled
 from safjax.portable import is_portable
 
 
-def _step(x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
-    del surrogate
+def _step(x: jax.Array, *, surrogate: "Surrogate", kept: jnp.dtype | None = None) -> jax.Array:
+    del surrogate, kept
     # A neuron whose potential is not a number would fall silent, and the net's output look like any other.
     return jnp.where(jnp.isnan(x), x, (x >= 0).astype(x.dtype))
 
 
-def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Array:
+def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate", kept: jnp.dtype | None) -> jax.Array:
     slope = surrogate.slope(x)
     if jnp.broadcast_shapes(jnp.shape(slope), x.shape) != x.shape:
         raise TypeError(
@@ -37,7 +38,8 @@ def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Arra
         )
     rows = in_long_rows(x)
     # The slope is what a time loop keeps for the way back, in the shape that it has here.
-    ds = jnp.broadcast_to(slope, x.shape).reshape(rows) * dx.reshape(rows)
+    slope = jnp.broadcast_to(slope, x.shape).reshape(rows)
+    ds = slope * dx.reshape(rows) if kept is None else scaled(dx.reshape(rows), slope.astype(kept))
     return ds.reshape(x.shape).astype(x.dtype)
 
 
@@ -46,7 +48,7 @@ def _tangent(dx: jax.Array, x: jax.Array, *, surrogate: "Surrogate") -> jax.Arra
 # a derivative would miss the slope's part, without any sign of it.
 _spike = Primitive("spike")
 _spike.def_impl(_step)
-_spike.def_abstract_eval(lambda x, *, surrogate: x.update(weak_type=False))
+_spike.def_abstract_eval(lambda x, *, surrogate, kept: x.update(weak_type=False))
 ad.defjvp(_spike, _tangent)
 batching.defvectorized(_spike)
 mlir.register_lowering(_spike, mlir.lower_fun(_step, multiple_results=False))
@@ -80,7 +82,7 @@ class Surrogate(abc.ABC):
         """
         _require_constants(self)
         x = jnp.asarray(x)
-        return _portable_step(x, self) if is_portable() else _spike.bind(x, surrogate=self)
+        return _portable_step(x, self) if is_portable() else _spike.bind(x, surrogate=self, kept=format_of_slopes())
 
 
 def _require_constants(surrogate: Surrogate) -> None:

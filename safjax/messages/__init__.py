@@ -19,7 +19,7 @@ found out.
 
 from safjax.messages.driven import Driven, Source
 from safjax.messages.message import Message, Silence, is_message
-from safjax.messages.of_a_step import Averaged, Rate, Traced
+from safjax.messages.of_a_step import Averaged, Gathered, Rate, Traced
 from safjax.messages.of_all_steps import AveragedSequence, Kept, Sequence
 from safjax.messages.ported import Ported
 
@@ -27,6 +27,7 @@ __all__ = [
     "Averaged",
     "AveragedSequence",
     "Driven",
+    "Gathered",
     "Kept",
     "Message",
     "Ported",

@@ -1,7 +1,9 @@
 """Messages of one step: with a trace, as a rate, or with a mean."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,14 +36,33 @@ class Traced(Message):
         return Traced(value, function(self.trace, *(o.trace for o in others)), self.gain)
 
 
-@jax.tree_util.register_dataclass
+class Gathered(NamedTuple):
+    """What a rate of spikes is quickly made of: their weighted sum, its gain, and their height; None for 1."""
+
+    total: jax.Array
+    gain: Gain
+    height: Any
+
+    def rate(self) -> jax.Array:
+        """h a / Λ."""
+        rate = self.total / self.gain.of(self.total)
+        return rate if self.height is None else self.height * rate
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=[], drop_fields=["gathered"])
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rate(Message):
-    """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, their number per step."""
+    """A weighted mean over time, (Σ_{τ≤t} λ^{t−τ} x[τ]) / Λ[t], [B, ...]; of spikes, their number per step.
+
+    Attributes:
+      value: it.
+      gathered: what it was made of, where that lies in memory anyway; no part of the message as a pytree.
+    """
 
     described = "the mean over time of a layer's spikes or currents"
 
     value: jax.Array
+    gathered: Gathered | None = None
 
     @property
     def step_shape(self) -> tuple[int, ...]:

@@ -6,13 +6,15 @@ its current, v[t] = f(r[t]): bias, pooling and sums of streams need no special t
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from safjax.gains import Gain
-from safjax.messages import Rate
+from safjax.held import late
+from safjax.messages import Gathered, Rate
 from safjax.neurons import LIFCell, accumulation_step
 from safjax.neurons.recording import Pick
 from safjax.precision import wide_zeros, widened
@@ -57,6 +59,40 @@ def _records(total: jax.Array, driven: jax.Array, spikes: jax.Array, cell: LIFCe
     """u = Λ v − ρθ λ a[t−1] and m = u − ρθ s; a sum over time does not know the current of one step."""
     potential = driven - cell.drop * (cell.decay * jax.lax.stop_gradient(total))
     return {"spikes": spikes, "potential": potential, "membrane": potential - cell.drop * spikes}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def rate_synapse(
+    function: SynapseFn, weights: Any, rates: tuple[jax.Array, ...], made_of: tuple[Gathered | None, ...]
+) -> jax.Array:
+    """f(w, *r), for whose gradient accelerators keep no rate that can be made again of what is in memory anyway.
+
+    Args:
+      function: f, affine in all rates together.
+      weights: w, any pytree.
+      rates: r of each input.
+      made_of: of what each was made, constants of differentiation; None of one that is kept.
+    """
+    del made_of
+    return function(weights, *rates)
+
+
+def _rate_forward(function: SynapseFn, weights: Any, rates: Any, made_of: Any) -> tuple[jax.Array, Any]:
+    kept = tuple(rate if source is None else None for rate, source in zip(rates, made_of, strict=True))
+    return rate_synapse(function, weights, rates, made_of), (weights, kept, made_of)
+
+
+def _rate_backward(function: SynapseFn, residuals: Any, error: jax.Array) -> tuple[Any, ...]:
+    weights, kept, made_of = residuals
+    rates = tuple(
+        rate if source is None else source._replace(total=late(source.total, error)).rate()
+        for rate, source in zip(kept, made_of, strict=True)
+    )
+    _, pull = jax.vjp(lambda weights, rates: function(weights, *rates), weights, rates)
+    return *pull(error), jax.tree.map(jnp.zeros_like, made_of)
+
+
+rate_synapse.defvjp(_rate_forward, _rate_backward)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +145,10 @@ class RatePropagation:
         return Accumulation(total, gain), Rate(rate)
 
     def synapse(self, function: SynapseFn, weights: Any, *messages: Rate) -> Rate:
-        return Rate(function(weights, *(message.value for message in messages)))
+        rates, made_of = (tuple(parts) for parts in zip(*((m.value, m.gathered) for m in messages), strict=True))
+        if all(source is None for source in made_of):
+            return Rate(function(weights, *rates))
+        return Rate(rate_synapse(function, weights, rates, jax.lax.stop_gradient(made_of)))
 
     def start(self, current: Rate, cell: LIFCell, course: Course) -> Accumulation:
         del cell, course
@@ -119,14 +158,13 @@ class RatePropagation:
         potential = widened(current.value)
         gain = _next_gain(state, cell.decay)
         total, spikes = accumulation_step(state.total, gain.of(potential), current.value, cell)
-        rate, drop = total / gain.of(total), height(cell)
-        if drop is not None:
-            rate = drop * rate
+        gathered = Gathered(total, gain, height(cell))
+        rate = gathered.rate()
         if self.clamp:
             rate = with_gradient_of(rate, clamp_limit(potential, cell))
         driven = gain.of(potential) * cell.driven(potential)
         records = {} if pick is None else pick(_records(state.total, driven, spikes, cell))
-        return Fired(Accumulation(total, gain), Rate(rate), spikes, records)
+        return Fired(Accumulation(total, gain), Rate(rate, gathered), spikes, records)
 
     def unlearned(self, record: str) -> str | None:
         del record

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 
+import jax
+
 from safjax.rules.accumulation import RatePropagation
+from safjax.rules.arguments import check_layerwise, check_segments, checked_format
 from safjax.rules.mean_sequences import MeanSequencePropagation
 from safjax.rules.means import MeanPropagation
 from safjax.rules.oracles import eprop, ostl, otpe
@@ -25,7 +28,12 @@ from safjax.schedules import (
 
 
 def bptt(
-    *, detach_reset: bool = False, layerwise: bool = False, remat: bool = False, segments: int | None = None
+    *,
+    detach_reset: bool = False,
+    layerwise: bool = False,
+    remat: bool = False,
+    segments: int | None = None,
+    slopes: jax.typing.DTypeLike | None = None,
 ) -> Rule:
     """Back-propagation through time with surrogate gradients. Memory O(T), with about √T segments O(√T).
 
@@ -42,20 +50,18 @@ def bptt(
         memory of K states and T / K steps, least at K ≈ √T, for a third more computation (Chen, Xu, Zhang & Guestrin,
         "Training deep nets with sublinear memory cost", 2016, Sec. 4). The gradient is the same. With `layerwise` each
         part is computed layer by layer, and a net is refused that has to see all steps at once.
+      slopes: the number format in which the slopes of neurons are kept for the backward pass, jnp.bfloat16 for half the
+        memory and each slope wrong by 1 part in 256 at most; None for their own. Step by step only.
 
     Raises:
-      ValueError: `layerwise` together with `remat`; or `segments` is no positive whole number.
+      ValueError: `layerwise` together with `remat` or `slopes`; `segments` is no positive whole number, or `slopes` no
+        format of real numbers.
     """
-    _check_segments("bptt", segments)
-    if layerwise and remat:
-        raise ValueError(
-            "bptt(layerwise=True, remat=True): rematerialisation computes a time step a second time, and layer by "
-            "layer there are no time steps. Write bptt(remat=True), or exodus(), which has the same gradient and keeps "
-            "one array a layer."
-        )
+    check_segments("bptt", segments)
     if layerwise:
+        check_layerwise("bptt", remat, slopes)
         return Rule("bptt", SequencePropagation(detach_reset=detach_reset), LayerByLayer(segments, remat=True))
-    return Rule("bptt", SpikePropagation(detach_reset), WholeSequence(remat, segments))
+    return Rule("bptt", SpikePropagation(detach_reset, checked_format("bptt", slopes)), WholeSequence(remat, segments))
 
 
 def exodus(*, parallel: bool = False, segments: int | None = None, remat: bool = False) -> Rule:
@@ -91,21 +97,13 @@ def slayer(*, parallel: bool = False, segments: int | None = None, remat: bool =
 
 
 def _in_segments(rule: str, segments: int | None, remat: bool) -> LayerByLayer:
-    _check_segments(rule, segments)
+    check_segments(rule, segments)
     if remat and segments is None:
         raise ValueError(
             f"{rule}(remat=True): the parts of a sequence that are computed a second time are its segments. Write "
             f"{rule}(segments=10, remat=True) for ten of them."
         )
     return LayerByLayer(segments, remat)
-
-
-def _check_segments(rule: str, segments: int | None) -> None:
-    if segments is not None and (not isinstance(segments, int) or isinstance(segments, bool) or segments < 1):
-        raise ValueError(
-            f"{rule}(segments={segments!r}): expected a whole number ≥ 1, into how many parts the sequence is divided, "
-            "for instance 10 for 100 steps. Write segments=None to keep all steps."
-        )
 
 
 def sltt(*, sampled: int | None = None) -> Rule:

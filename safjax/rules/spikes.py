@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from safjax.gains import Gain
+from safjax.narrow import slopes_kept_in
 from safjax.neurons import Cell, leaky_readout_step
 from safjax.neurons.recording import Pick, recorded
 from safjax.precision import wide_zeros, widened
@@ -46,9 +47,15 @@ def height(cell: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class SpikePropagation:
-    """Spikes travel as plain arrays; a synapse is an ordinary function of them."""
+    """Spikes travel as plain arrays; a synapse is an ordinary function of them.
+
+    Attributes:
+      detach_reset: leave the reset's spike out of the gradient.
+      slopes: the number format in which slopes are kept for the backward pass; None for their own.
+    """
 
     detach_reset: bool = False
+    slopes: jnp.dtype | None = None
     accumulates = False
     affine = False
     one_decay = False
@@ -94,7 +101,8 @@ class SpikePropagation:
         return cell.start(current)
 
     def neuron(self, state: Any, current: jax.Array, cell: Cell, pick: Pick | None = None) -> Fired:
-        after, spikes = cell.step(state, current, self.detach_reset)
+        with slopes_kept_in(self.slopes):
+            after, spikes = cell.step(state, current, self.detach_reset)
         drop = height(cell)
         records = recorded(pick, cell, state, current, after, spikes)
         return Fired(after, spikes if drop is None else drop * spikes, spikes, records)

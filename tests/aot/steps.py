@@ -39,11 +39,11 @@ def dense():
     return nnx.Sequential(*layers, Synapse(nnx.Linear(SIZES[-1], CLASSES, rngs=rngs)), LeakyReadout())
 
 
-def call(make, rule, steps, batch=BATCH):
+def call(make, rule, steps, batch=BATCH, **options):
     """The training step of a net, of an image that is shown or a sequence; no number is computed."""
-    image = make is vgg
+    image = make is not dense
     shape = (batch, SIDE, SIDE, 3) if image else (steps, batch, SIZES[0])
-    step = safjax.train_step(loss, rule, optax.sgd(0.1, momentum=0.9), steps if image else None)
+    step = safjax.train_step(loss, rule, optax.sgd(0.1, momentum=0.9), steps if image else None, **options)
     net = nnx.eval_shape(make)
     opt_state = jax.eval_shape(step.init_of, split_net(net)[1])
     return step.call_of(
