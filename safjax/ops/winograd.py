@@ -113,7 +113,7 @@ class _Tiling(NamedTuple):
 
     def row_bytes(self, x: jax.Array, features: int) -> int:
         """Of V and V ⊙ U of one row of tiles in all images."""
-        entries = self.forms[0].products * self.forms[1].products * len(x) * self.columns
+        entries = self.forms[0].products * self.forms[1].products * x.shape[0] * self.columns
         return entries * (x.shape[-1] + features) * x.dtype.itemsize
 
     @property
