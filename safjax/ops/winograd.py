@@ -147,10 +147,10 @@ def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding, tiling: _Til
 
     def block(y: jax.Array, start: Any, count: int) -> jax.Array:
         products = jnp.matmul(_on_both_axes(rows.to_input, columns.to_input, x, start, count, tiling, 2), kernels)
-        shape = columns.products, rows.products, batch, count, 1, tiling.columns, 1, features
-        halves = columns.to_output(*products.reshape(shape))
-        tiles = [jnp.concatenate(rows.to_output(*half), 2) for half in halves]
-        return lax.dynamic_update_slice_in_dim(y, jnp.concatenate(tiles, 4), start, 1)
+        shape = columns.products, rows.products, batch, count, tiling.columns, features
+        # Stacked twice, not joined at once, since every reader of the result would hold all that is joined.
+        half = jnp.stack(columns.to_output(*products.reshape(shape)), 4)
+        return lax.dynamic_update_slice_in_dim(y, jnp.stack(rows.to_output(*half), 2), start, 1)
 
     y = lax.empty((batch, tiling.rows, rows.size, tiling.columns, columns.size, features), x.dtype)
     y = _over_blocks(block, y, tiling.rows, tiling.row_bytes(x, features))
