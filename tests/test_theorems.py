@@ -167,7 +167,8 @@ def test_every_rule_fires_the_spikes_of_plain_inference(name):
     assert {p: float(r) for p, r in aux.rates.items()} == pytest.approx(
         {p: float(s.mean()) for p, s in plain.spikes.items()}, rel=1e-12
     )
-    np.testing.assert_array_equal(plain.outputs, safjax.predict(net, nets.video()))
+    # Several steps at once are rounded in another order.
+    np.testing.assert_allclose(safjax.predict(net, nets.video()), plain.outputs, rtol=1e-11, atol=1e-13)
 
 
 def test_a_saf_trained_net_predicts_as_under_saf():
