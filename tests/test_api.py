@@ -89,6 +89,7 @@ OPTIONS = {
         {"remat": True},
         {"segments": 3},
         {"layerwise": True, "segments": 3},
+        {"slopes": "bfloat16"},
     ],
     "stllr": [
         {},
