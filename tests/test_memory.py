@@ -89,8 +89,9 @@ def test_copies_of_the_weights(name, copies):
     step = safjax.train_step(loss, rules.RULES[name](), optax.sgd(0.1), steps=4)
     program = step.lower(net, step.init(net), jnp.ones((1, 4, 4, 128)), jnp.zeros(1, jnp.int32)).compile()
     kernels = sum(x.nbytes for x in jax.tree.leaves(nnx.state(net, nnx.Param)))
-    # One kernel's tiles and its gradient come on top, two thirds of all three kernels and what 4 / 9 adds to them.
-    assert program.memory_analysis().temp_size_in_bytes < (copies + 1) * kernels
+    # One kernel in the layout of its product and its gradient come on top, two thirds of all three kernels, and as much
+    # for one more at a time.
+    assert program.memory_analysis().temp_size_in_bytes < (copies + 4 / 3) * kernels
 
 
 def test_bptt_memory_grows_with_time():
