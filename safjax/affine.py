@@ -36,9 +36,13 @@ def nonaffine_operation(function: Callable[..., Any], weights: Any, x: Any) -> s
     x is an array, or a tree of arrays, in which the function is to be affine jointly: a product of two of them is not.
     The answer is conservative: an operation that is not known to be affine counts as not affine.
     """
-    closed = jax.make_jaxpr(function)(weights, x)
-    depends = [False] * len(jax.tree.leaves(weights)) + [True] * len(jax.tree.leaves(x))
-    return _scan(closed.jaxpr, depends)[0]
+    return nonaffine_in(jax.make_jaxpr(function)(weights, x), len(jax.tree.leaves(weights)))
+
+
+def nonaffine_in(closed: core.ClosedJaxpr, weights: int) -> str | None:
+    """As `nonaffine_operation`, of a program whose first inputs, as many as `weights`, are weights and the others x."""
+    count = len(closed.jaxpr.invars)
+    return _scan(closed.jaxpr, [i >= weights for i in range(count)])[0]
 
 
 def _scan(jaxpr: core.Jaxpr, depends: list[bool]) -> tuple[str | None, list[bool]]:

@@ -55,14 +55,28 @@ def hoist(
       False
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(weights, constants, varying)
-    jaxpr, structure = closed.jaxpr, jax.tree.structure(shapes)
-    n_weights, n_constants = len(jax.tree.leaves(weights)), len(jax.tree.leaves(constants))
+    counts = len(jax.tree.leaves(weights)), len(jax.tree.leaves(constants))
+    return hoist_program(closed, *counts, jax.tree.structure(shapes))
+
+
+def hoist_program(
+    closed: core.ClosedJaxpr, n_weights: int, n_constants: int, structure: Any
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """As `hoist`, of a function that was traced already.
+
+    Args:
+      closed: its program.
+      n_weights: how many of its inputs, the first ones, are weights.
+      n_constants: how many after them are constants.
+      structure: that of its result, the first outputs of the program; of what it returns besides nothing is computed.
+    """
+    jaxpr, outputs = closed.jaxpr, closed.jaxpr.outvars[: structure.num_leaves]
     fixed_inputs = jaxpr.invars[: n_weights + n_constants]
     varying_inputs = jaxpr.invars[n_weights + n_constants :]
 
     fixed = dependents(jaxpr, fixed_inputs) - dependents(jaxpr, varying_inputs)
-    inside = _needed(jaxpr, jaxpr.outvars, lambda eqn: not fixed.intersection(eqn.outvars) or _relabels(eqn))
-    handed_over = _inputs_of(inside, jaxpr.outvars).intersection(fixed)
+    inside = _needed(jaxpr, outputs, lambda eqn: not fixed.intersection(eqn.outvars) or _relabels(eqn))
+    handed_over = _inputs_of(inside, outputs).intersection(fixed)
     border = [v for v in [*fixed_inputs, *(v for e in jaxpr.eqns for v in e.outvars)] if v in handed_over]
     # What prints or calls back does so at every step.
     outside = _needed(jaxpr, border, lambda eqn: not eqn.effects)
@@ -71,7 +85,7 @@ def hoist(
     first = [v for v in border if v in learned and jnp.issubdtype(v.aval.dtype, jnp.inexact)]
     second = [v for v in border if v not in first]
     run_outside = _function(closed, fixed_inputs, outside, first + second)
-    run_inside = _function(closed, first + second + varying_inputs, inside, jaxpr.outvars)
+    run_inside = _function(closed, first + second + varying_inputs, inside, outputs)
 
     def prelude(weights: Any, constants: Any) -> tuple[list[jax.Array], list[jax.Array]]:
         results = run_outside(*jax.tree.leaves((weights, constants)))

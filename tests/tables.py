@@ -1,5 +1,6 @@
 """Tables of rules and nets: every row is a test, and some say enough to run every time."""
 
+from abc import ABC
 from collections.abc import Callable, Hashable, Mapping
 
 import pytest
@@ -37,6 +38,24 @@ def covering(rules: Rules) -> list[str]:
             found.append(name)
         seen |= parts
     return found
+
+
+def families(rules: Rules) -> list[str]:
+    """Rules that bring a propagation of a family of its own: what travels between layers, and so what a layer is given
+    and how it is differentiated, differs by these alone."""
+    firsts: dict[type, str] = {}
+    for name, rule in _made(rules).items():
+        bases = (base for base in type(rule.propagation).__mro__ if base not in (object, ABC))
+        firsts.setdefault([*bases][-1], name)
+    return list(firsts.values())
+
+
+def schedules(rules: Rules) -> list[str]:
+    """Rules that bring a schedule that none before them has: when gradient and update are taken differs by these."""
+    firsts: dict[type, str] = {}
+    for name, rule in _made(rules).items():
+        firsts.setdefault(type(rule.schedule), name)
+    return list(firsts.values())
 
 
 def rule_by_rule(rules: Rules, quick=covering):

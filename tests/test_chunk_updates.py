@@ -8,13 +8,19 @@ from flax import nnx
 
 import safjax
 from tests import nets
+from tests.tables import some_slow
 from tests.test_chunks import CUTS, RULES, TOPOLOGIES
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@pytest.mark.parametrize("name", ["saf_e", "ottt_o"])
-@pytest.mark.parametrize("topology", ["convolution", "recurrent, dropout"])
+@pytest.mark.parametrize(
+    "name, topology",
+    some_slow(
+        itertools.product(["saf_e", "ottt_o"], ["convolution", "recurrent, dropout"]),
+        lambda *row: row in [("saf_e", "convolution"), ("ottt_o", "recurrent, dropout")],
+    ),
+)
 def test_updates_at_every_step_are_the_same_in_chunks(name, topology):
     make, inputs = TOPOLOGIES[topology]
     x, optimizer = inputs(), optax.adam(1e-2)

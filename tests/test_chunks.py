@@ -237,7 +237,8 @@ def weights_of(net):
     return [(layer.layer.kernel[...], layer.layer.bias[...]) for layer in (net.first, net.second, net.last)]
 
 
-@pytest.mark.parametrize("name", ["bptt", "bptt, layerwise", "exodus"])
+# Layer by layer a cut is that of the loop, see above.
+@pytest.mark.parametrize("name", ["bptt", pytest.param("bptt, layerwise", marks=pytest.mark.slow), "exodus"])
 def test_the_gradient_of_a_chunk_is_autodiffs_and_cuts_can_be_bridged(name):
     """Of the second chunk with respect to its weights and to the state it was given; bridged, the cut is none."""
     net, x, rule, cut = nets.Dense(), vectors(), RULES[name], 2

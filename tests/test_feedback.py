@@ -11,6 +11,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, Delay, InstantReadout, LeakyReadout, Recurrent, Synapse
 from tests import nets
+from tests.tables import some_slow
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -210,16 +211,25 @@ def test_vgg_f_refuses_images_that_cannot_be_enlarged_again():
 LAYERWISE = [rules.exodus(), rules.slayer(), rules.bptt(layerwise=True)]
 
 
+def vgg():
+    return safjax.models.SpikingVGGF(3, cfg=(4,), in_features=2, rngs=nnx.Rngs(0))
+
+
 @pytest.mark.usefixtures("advice")
-@pytest.mark.parametrize("rule", LAYERWISE, ids=[rule.name for rule in LAYERWISE])
-def test_layer_by_layer_rules_refuse_feedback(rule):
-    vgg = safjax.models.SpikingVGGF(3, cfg=(4,), in_features=2, rngs=nnx.Rngs(0))
-    for net in (nets.Feedback(), vgg) if rule == rules.exodus() else (nets.Feedback(),):
-        with pytest.raises(
-            ValueError,
-            match=rf"'{rule.name}' computes each layer over all.*Delay at '.*delay'.*Rules that train .*bptt, sltt",
-        ):
-            safjax.value_and_grad(nets.loss, rule, 3, outputs="all")(net, nets.image(), nets.labels())
+@pytest.mark.parametrize(
+    "rule, make",
+    some_slow(
+        [*((rule, nets.Feedback) for rule in LAYERWISE), (rules.exodus(), vgg)],
+        # All refuse in the same words.
+        lambda rule, make: rule == rules.exodus() and make is nets.Feedback,
+    ),
+)
+def test_layer_by_layer_rules_refuse_feedback(rule, make):
+    with pytest.raises(
+        ValueError,
+        match=rf"'{rule.name}' computes each layer over all.*Delay at '.*delay'.*Rules that train .*bptt, sltt",
+    ):
+        safjax.value_and_grad(nets.loss, rule, 3, outputs="all")(make(), nets.image(), nets.labels())
 
 
 class Odd(nnx.Module):

@@ -47,7 +47,7 @@ class Wide(nnx.Module):
     def __init__(self, feedback):
         rngs = nnx.Rngs(0)
         conv, wide = functools.partial(nnx.Conv, param_dtype=nets.DTYPE, rngs=rngs), (3, 3)
-        self.first = Synapse(nnx.Sequential(Offset(4, 4, 64), conv(64, 128, wide)))
+        self.first = Synapse(nnx.Sequential(Offset(8, 8, 64), conv(64, 128, wide)))
         self.second = Synapse(WSConv(128, 64, wide, param_dtype=nets.DTYPE, rngs=rngs))
         self.second.layer.bias[...] += 0.3
         self.lif1, self.lif2, self.drop = LIF(), LIF(), Dropout(0.2, rngs=rngs)
@@ -69,7 +69,7 @@ class Wide(nnx.Module):
 
 
 def images(*lead):
-    return jnp.asarray(np.random.default_rng(0).normal(0.5, 1.5, (*lead, BATCH, 4, 4, 64)))
+    return jnp.asarray(np.random.default_rng(0).normal(0.5, 1.5, (*lead, BATCH, 8, 8, 64)))
 
 
 def outputs_and_gradients(name, x, steps=None):

@@ -13,7 +13,7 @@ from safjax import rules
 from safjax.nn import LIF, LeakyReadout, SlidingPSN, Synapse
 from safjax.surrogate import Surrogate
 from tests import nets
-from tests.tables import DEEP, rule_by_rule
+from tests.tables import DEEP, families, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -111,7 +111,7 @@ def test_rules_that_accumulate_refuse_it(name, advice):
         gradients(soft_net(), sequence(), nets.labels())
 
 
-@pytest.mark.parametrize("name", rule_by_rule(DEEP))
+@pytest.mark.parametrize("name", rule_by_rule(DEEP, families))
 def test_a_width_that_is_not_learned_may_be_a_variable(name):
     """Under every rule as the number that it is."""
 

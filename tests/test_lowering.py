@@ -8,7 +8,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, families, rule_by_rule
 
 
 def loss(output, labels):
@@ -31,7 +31,7 @@ def program(rule, platform, precision=None):
     return exported.mlir_module()
 
 
-@pytest.mark.parametrize("name", rule_by_rule(BROAD))
+@pytest.mark.parametrize("name", rule_by_rule(BROAD, families))
 def test_every_rule_is_lowered_for_accelerators(name):
     """There the inner convolution and its gradients are convolutions; on CPU they are products of tiles."""
     cpu, cuda, tpu = (program(rules.RULES[name](), p).count("stablehlo.convolution(") for p in ("cpu", "cuda", "tpu"))

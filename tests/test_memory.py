@@ -11,7 +11,7 @@ from flax import nnx
 
 import safjax
 from safjax import rules
-from tests.tables import rule_by_rule
+from tests.tables import rule_by_rule, schedules
 
 ONLINE = [name for name, make in rules.RULES.items() if not make().schedule.sees_all_steps]
 
@@ -97,7 +97,7 @@ def test_bptt_memory_grows_with_time():
     assert temp_bytes(rules.bptt(), 64) > 3 * temp_bytes(rules.bptt(), 8)
 
 
-@pytest.mark.parametrize("name", rule_by_rule(rules.RULES))
+@pytest.mark.parametrize("name", rule_by_rule(rules.RULES, schedules))
 def test_the_program_does_not_grow_with_time(name):
     """Compile time follows the size of the program: it has the same operations for any T."""
 

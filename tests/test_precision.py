@@ -23,7 +23,7 @@ from safjax.rules.accumulation import RatePropagation
 from safjax.rules.traces import TracePropagation
 from safjax.surrogate import Sigmoid
 from tests import nets
-from tests.tables import BROAD
+from tests.tables import BROAD, covering, rule_by_rule, some_slow
 
 BFLOAT16, ROUNDING = jnp.bfloat16, 2.0**-8
 STEPS = 3
@@ -148,7 +148,7 @@ def test_neurons_accumulate_every_spike_train_exactly(steps):
         np.testing.assert_array_equal(total, accumulated(spikes))
 
 
-@pytest.mark.parametrize("method", BROAD)
+@pytest.mark.parametrize("method", rule_by_rule(BROAD))
 def test_parameters_gradients_and_sums_over_time_are_float32(method):
     jaxpr, (variables, opt_state, (value, aux)) = training_program(RULES[method](), BFLOAT16, jnp.float32)
     assert floats(jax.tree.leaves((variables, opt_state, value, aux))) == {"float32"}
@@ -169,7 +169,7 @@ def assert_products_in_bfloat16(program):
 
 
 @pytest.mark.parametrize("readout", [LeakyReadout, InstantReadout])
-@pytest.mark.parametrize("method", RULES)
+@pytest.mark.parametrize("method", rule_by_rule(RULES))
 def test_readouts_give_float32(method, readout):
     dense = nnx.Linear(3, 2, use_bias=False, dtype=BFLOAT16, param_dtype=BFLOAT16, rngs=nnx.Rngs(0))
     small = nnx.Sequential(LIF(), Synapse(dense), readout())
@@ -182,7 +182,10 @@ def test_readouts_give_float32(method, readout):
     assert floats(jax.tree.leaves(grads)) == {"bfloat16"}
 
 
-@pytest.mark.parametrize(("method", "video"), [*((m, True) for m in BROAD), ("saf_f", False), ("ottt_a", False)])
+GIVEN = [*((method, True) for method in BROAD), ("saf_f", False), ("ottt_a", False)]
+
+
+@pytest.mark.parametrize(("method", "video"), some_slow(GIVEN, lambda method, _: method in covering(BROAD)))
 def test_float64_is_float64_throughout(method, video, x64):
     jaxpr, shapes = training_program(RULES[method](), jnp.float64, jnp.float64, video)
     assert floats(jax.tree.leaves(shapes)) == {"float64"}

@@ -11,7 +11,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, InstantReadout, LeakyReadout
 from tests import nets
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, families, rule_by_rule
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.device]
 
@@ -157,7 +157,7 @@ def test_the_rate_approaches_its_clamp():
     np.testing.assert_allclose(rate, clamped, atol=1.0 / steps)
 
 
-@pytest.mark.parametrize("name", rule_by_rule(BROAD))
+@pytest.mark.parametrize("name", rule_by_rule(BROAD, families))
 def test_every_rule_fires_the_spikes_of_plain_inference(name):
     """Outputs, firing rates and hence spikes do not depend on the rule; `predict` gives a SAF-trained net's logits."""
     net = nets.Residual()
@@ -167,7 +167,8 @@ def test_every_rule_fires_the_spikes_of_plain_inference(name):
     assert {p: float(r) for p, r in aux.rates.items()} == pytest.approx(
         {p: float(s.mean()) for p, s in plain.spikes.items()}, rel=1e-12
     )
-    np.testing.assert_array_equal(plain.outputs, safjax.predict(net, nets.video()))
+    # Several steps at once are rounded in another order.
+    np.testing.assert_allclose(safjax.predict(net, nets.video()), plain.outputs, rtol=1e-11, atol=1e-13)
 
 
 def test_a_saf_trained_net_predicts_as_under_saf():

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import jax
 
@@ -83,11 +83,13 @@ class Message(abc.ABC):
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise self._outside("A numpy function")
 
-    def __getattr__(self, name: str) -> NoReturn:
-        # What a plain array would have had: .reshape, .shape, .mean ...
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise self._outside(f"A function or layer for arrays, which asks for '.{name}',")
+    if not TYPE_CHECKING:
+        # Hidden from type checkers, to whom every name would be an attribute.
+        def __getattr__(self, name: str) -> NoReturn:
+            # What a plain array would have had: .reshape, .shape, .mean ...
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise self._outside(f"A function or layer for arrays, which asks for '.{name}',")
 
     # Arrays have these too; without them Python's own error, or a wrong answer, would take the place of a way out.
     __getitem__ = _refused("Indexing")

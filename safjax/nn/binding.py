@@ -17,7 +17,7 @@ from safjax.lengths import zeroed
 from safjax.nn.batch_norm import needs_all_steps
 from safjax.nn.behind_readouts import refuse_behind_readouts
 from safjax.nn.bound import Bound
-from safjax.nn.changing import changing_variables
+from safjax.nn.changing import traced_step
 from safjax.nn.delay import Delay
 from safjax.nn.discovery import discover, discover_loops, finished, start_of, zero_starts
 from safjax.nn.dropout import SequenceKey
@@ -99,7 +99,8 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
     refuse_unknown(record, discovery.told)
     at_rest = start_of(program, split(net, nnx.Param)[2], x, refusals)
     step = _step_function(graphdef, rule, course, axes, _sequence_axes(net), record)
-    paths, traced = changing_variables(step, params, flat(rest), at_rest(params), x)
+    traced = traced_step(step, params, flat(rest), at_rest(params), x)
+    paths = traced.changed()
     refuse_unnamed(net, paths, rule.name, refusals)
     if padded:
         refuse_padding(net, paths, refusals)
@@ -110,11 +111,12 @@ def _bind(net: nnx.Module, rule: Rule, course: Course, x: Any, record: tuple[str
     own = tuple(path for state in nnx.state(net, SequenceState, SequenceKey) for path in flat(state))
     zeros = zero_starts(program, {path for path, module in modules(net) if isinstance(module, Delay)})
     kind, stacked, order = rule.propagation.inference, discovery.stacked, tuple(p for p, _ in discovery.called)
-    bound = Bound(step, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, traced)
+    again, program = traced.again, traced.program()
+    bound = Bound(again, params, constants, changing, at_rest, own, axes, zeros, course, kind, stacked, order, program)
     if isinstance(rule.propagation, BroadcastPropagation):
-        refuse_untaught(step, params, (at_rest(params), changing), constants, x, rule.name, refusals)
+        refuse_untaught(again, params, (at_rest(params), changing), constants, x, rule.name, refusals)
     if not whole and any(needs_all_steps(module) for _, module in modules(net)):
-        _refuse_later_steps(bound, rule, x, static, refusals)
+        _refuse_later_steps(bound._replace(step=step), rule, x, static, refusals)
     return bound
 
 

@@ -27,8 +27,8 @@ class Bound(NamedTuple):
       kind: the propagation that the neuron states are of.
       stacked: the paths of neurons that a map over layers has stacked.
       order: the paths of neurons and readouts, in the order in which a step calls them.
-      program: what the step was traced to, with the parameters among its inputs; None where no loop could carry what
-        it returns.
+      program: what the step was traced to, (other variables and states, parameters, x) ↦ (the former after the step,
+        output, observations); None where no loop could carry what it returns.
       rest: where a part of the steps is computed at once, the step of a last part that is shorter; else None.
     """
 

@@ -59,6 +59,9 @@ def predict(
 ) -> Any:
     """Plain spiking inference, whatever rule trained the net; dropout off.
 
+    A net without feedback, whose examples are computed each by itself, takes several steps at once where these are
+    small: the same numbers up to rounding, in less time. Memory does not grow with T, but for what is kept.
+
     Args:
       net: a spiking net; left unchanged.
       x: a static image [B, ...] with `steps`, or a sequence [T, B, ...] without.

@@ -132,6 +132,7 @@ class Binding:
       record: what neurons report of every step beside their rate.
       discovering: None, but while shapes are being found out; what may not happen at all is refused then.
       refusals: where it is refused.
+      programs: of a synapse's layer, by the form of what it is given; see `traced_layers`.
     """
 
     rule: str
@@ -142,6 +143,7 @@ class Binding:
     discovering: Discovery | None
     refusals: Refusals
     inputs: tuple[tuple[int, Course], ...] = ()
+    programs: dict[Any, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def examined(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from flax import nnx
 
 from safjax.nn.refusing import Refusals
+from safjax.nn.states import variables
 
 _LOCK = threading.RLock()
 
@@ -23,7 +24,7 @@ def refused_outside(layer: nnx.Module, path: str, refusals: Refusals, kind: str 
 
     In place of a Synapse it may be a module of another `kind`.
     """
-    own = {id(node) for _, node in nnx.iter_graph(layer) if isinstance(node, nnx.Variable)}
+    own = {id(variable) for variable in variables(layer)}
     with _LOCK:
         reader, get_value = threading.get_ident(), nnx.Variable.get_value
 

@@ -60,14 +60,23 @@ def in_parts(
         # Refused, or code of the net's own that cannot do with another batch: step by step it is as its author ran it.
         return None
     length = rule.schedule.part(task.steps)
-    same = bound.program is not None and _results(bound, lambda a: a.shape[1:]) == _results(stepwise, lambda a: a.shape)
+    given = len(jax.tree.leaves((bound.params, x)))
+    same = bound.program is not None and _results(bound, given, lambda a: a.shape[1:]) == _results(
+        stepwise, given, lambda a: a.shape
+    )
     return (bound.params, task, length) if same and length is not None else None
 
 
-def _results(bound: Bound, shape: Callable[[Any], tuple[int, ...]]) -> list[Any]:
-    """(shape, dtype) of a step's outputs and of what it reports, as `shape` has them."""
+def _results(bound: Bound, given: int, shape: Callable[[Any], tuple[int, ...]]) -> list[Any]:
+    """(shape, dtype) of a step's outputs and of what it reports, as `shape` has them.
+
+    Args:
+      bound: the net.
+      given: how many arrays its parameters and its input are, which a step returns no others in place of.
+      shape: of an array.
+    """
     assert bound.program is not None
-    first = len(bound.program.invars) - len(jax.tree.leaves(bound.params))
+    first = len(bound.program.invars) - given
     results: list[Any] = [v.aval for v in bound.program.outvars[first:]]
     return [(shape(a), a.dtype) for a in results]
 

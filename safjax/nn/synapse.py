@@ -7,7 +7,6 @@ import jax
 from flax import nnx
 
 from safjax.affine import nonaffine_operation
-from safjax.hoist import hoist
 from safjax.messages import AveragedSequence, Kept, Sequence, Silence
 from safjax.nn.batch_norm import BatchNorm
 from safjax.nn.calls import layer_call
@@ -21,6 +20,7 @@ from safjax.nn.shared_weights import refuse_batched_weights, refuse_shared_weigh
 from safjax.nn.states import join, modules, split
 from safjax.nn.step_index import tells_steps
 from safjax.nn.synapse_inputs import refuse_batches, refuse_number, refuse_result
+from safjax.nn.traced_layers import traced_layer
 
 
 class Synapse(SpikingModule):
@@ -99,7 +99,7 @@ class Synapse(SpikingModule):
                 # It may change its own state, batch statistics for instance, which must come out of the call.
                 return binding.propagation.synapse(lambda _, *xs: called(self.layer, *xs), (), *messages)
             return binding.propagation.synapse(lambda params, *xs: function(params, rest, *xs), params, *messages)
-        return self._accumulated(lambda params, rest, xs: function(params, rest, *xs), params, rest, messages)
+        return self._accumulated(called, params, rest, messages)
 
     def _messages(self, inputs: tuple[Any, ...]) -> list[Any] | None:
         """The inputs as messages; None where one of them is not known yet."""
@@ -114,20 +114,22 @@ class Synapse(SpikingModule):
             refuse_batches(messages, binding.path)
         return messages
 
-    def _accumulated(self, function: Callable[..., Any], params: Any, rest: Any, messages: list[Any]) -> Any:
-        """function(params, rest, inputs) of messages that are sums over time."""
+    def _accumulated(self, called: Callable[..., Any], params: Any, rest: Any, messages: list[Any]) -> Any:
+        """The layer, so called, of messages that are sums over time."""
         binding, values = self.bound(), tuple(message.value for message in messages)
         anew = self.read("traces") is not None
+        traced = traced_layer(binding, self.layer, called, params, rest, values)
         if binding.discovering is not None and not binding.discovering.naming:
             # Once is enough.
-            self._refuse_changes(params, rest, values)
+            self._refuse_changes(traced.changes())
             if not binding.propagation.per_weight:
-                anew = self._refuse_nonaffine(lambda weights, xs: function(*weights, xs), (params, rest), values)
+                anew = self._refuse_nonaffine(traced.nonaffine_operation(), params, len(values))
         # What depends on the parameters alone, such as a standardised kernel, is computed outside the part that each
         # step differentiates, and so leaves the time loop.
-        prelude, body = hoist(function, params, rest, values)
+        prelude, body = traced.hoisted
         if binding.propagation.per_weight:
-            alone, of_one = hoist(function, params, rest, tuple(value[:1] for value in values))
+            one = tuple(value[:1] for value in values)
+            alone, of_one = traced_layer(binding, self.layer, called, params, rest, one).hoisted
             if jax.eval_shape(prelude, params, rest) != jax.eval_shape(alone, params, rest):
                 refuse_batched_weights(binding)
             return self._for_each_weight((body, of_one), prelude(params, rest), messages)
@@ -199,7 +201,8 @@ class Synapse(SpikingModule):
         assert binding.discovering is not None
         with binding.discovering.aside():
             steps = tuple(jax.ShapeDtypeStruct(m.step_shape, _dtype(m)) for m in messages)
-            self._refuse_nonaffine(evaluated, (params, rest), steps)
+            operation = nonaffine_operation(evaluated, (params, rest), steps)
+        self._refuse_nonaffine(operation, params, len(steps))
 
     def _refuse_statistics(self) -> None:
         """Of a mean they are those of all steps; moved spikes would change them."""
@@ -214,13 +217,12 @@ class Synapse(SpikingModule):
                     "(safjax.nn.WSConv) in its place."
                 )
 
-    def _refuse_nonaffine(self, function: Callable[..., Any], weights: tuple[Any, Any], xs: tuple[Any, ...]) -> bool:
-        """Whether it is not affine, where the rule lets it stand."""
-        operation, propagation = nonaffine_operation(function, weights, xs), self.bound().propagation
+    def _refuse_nonaffine(self, operation: str | None, params: Any, count: int) -> bool:
+        """Whether the layer is not affine in its `count` inputs, by an operation, where the rule lets it stand."""
         if operation is None:
             return False
-        if not propagation.affine:
-            if not jax.tree.leaves(weights[0]):
+        if not self.bound().propagation.affine:
+            if not jax.tree.leaves(params):
                 return True
             self.bound().refuse(
                 f"The rule '{self.bound().rule}' learns weights from sums over time of what enters them, so the "
@@ -230,8 +232,8 @@ class Synapse(SpikingModule):
             )
             return False
         inputs, way_out = "its input", "average pooling instead of max pooling, a neuron instead of ReLU"
-        if len(xs) > 1:
-            inputs, way_out = f"its {len(xs)} inputs together", f"{way_out}, a sum instead of a product"
+        if count > 1:
+            inputs, way_out = f"its {count} inputs together", f"{way_out}, a sum instead of a product"
         one_map = self.bound().propagation.one_map
         does = "sends sums over time through" if one_map is None else f"{one_map} behind"
         self.bound().refuse(
@@ -240,34 +242,17 @@ class Synapse(SpikingModule):
         )
         return False
 
-    def _refuse_changes(self, params: Any, rest: Any, xs: tuple[Any, ...]) -> None:
-        graphdef = nnx.graphdef(self.layer)
-
-        def called(params: Any, rest: Any, xs: tuple[jax.Array, ...]) -> Any:
-            layer = nnx.merge(graphdef, params, rest, copy=True)
-            with laid_out(Layout(1, 1)):
-                layer(*xs)
-            return split(layer, nnx.Param)[2]
-
-        closed, shapes = jax.make_jaxpr(called, return_shape=True)(params, rest, xs)
-        first = len(jax.tree.leaves(params))
-        before = dict(zip(_paths(rest), closed.jaxpr.invars[first:], strict=False))
-        after = dict(zip(_paths(shapes), closed.jaxpr.outvars, strict=True))
-        changes = [f"layer.{path}" for path in {**before, **after} if before.get(path) is not after.get(path)]
+    def _refuse_changes(self, changes: list[str]) -> None:
         if changes:
+            changed = f"layer.{changes[0]}"
             self.bound().refuse(
-                f"The Synapse at '{self.bound().path}' changes its own state when called, '{changes[0]}', but "
-                f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changes[0])}."
+                f"The Synapse at '{self.bound().path}' changes its own state when called, '{changed}', but "
+                f"the rule '{self.bound().rule}' needs the same map at every step. {_remedy(changed)}."
             )
 
 
 def _dtype(message: Any) -> Any:
     return jax.tree.leaves(message)[0].dtype
-
-
-def _paths(rest: Any) -> list[str]:
-    """The paths of the variables of a layer, in the order of its leaves."""
-    return [join(getattr(part, "key", part) for part in path) for path, _ in jax.tree.leaves_with_path(rest)]
 
 
 def _remedy(changed: str) -> str:

@@ -146,15 +146,7 @@ class TrainStep:
 
         @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2, 3))
         def update(
-            graph: Graph,
-            params: Any,
-            rest: Any,
-            opt_state: Any,
-            x: Any,
-            targets: Any,
-            key: _Array,
-            state: State | None,
-            lengths: _Array,
+            graph: Any, params: Any, rest: Any, opt_state: Any, x: Any, targets: Any, key: Any, state: Any, lengths: Any
         ) -> Any:
             bound, task = task_of((graph, params, rest), (x, targets, state, lengths))
             learner = kept_within(optimizer, graph.merge(params, rest))

@@ -1,8 +1,8 @@
 """Minimal filtering of one axis, F(2, 3) and F(4, 3): how m neighbouring outputs come of m + 2 products.
 
-With tiles d of m + 2 inputs and a kernel w of 3 entries, the m outputs are y = Aᵀ (G w · Bᵀ d). Row i of Bᵀ d and of
-G w is a polynomial's value at a point pᵢ, in the last row at infinity, and A interpolates (Toom and Cook; Winograd,
-"Arithmetic complexity of computations", 1980). Points 0, 1, −1 and ∞ give F(2, 3), points 0, ±a, ±b and ∞ F(4, 3).
+With tiles d of m + 2 inputs and a kernel w of 3 entries, the m outputs are y = Aᵀ (G w · Bᵀ d), the transpose of a
+product of two polynomials: G and A evaluate them at m + 1 points and at infinity, B interpolates (Winograd, "Arithmetic
+complexity of computations", 1980). Points 0, 1, −1 and ∞ give F(2, 3), points 0, ±a, ±b and ∞ F(4, 3).
 
 F(4, 3) saves more and rounds more. Errors of float32 in a map of 256 channels whose inputs are spikes, in units of
 2⁻²⁴ times the standard deviation of the outputs, root mean square: direct 2.6, F(2 × 2) 5.3, F(4 × 2) 10.7, F(4 × 4)

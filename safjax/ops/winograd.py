@@ -10,7 +10,7 @@ neural networks", 2016, Sec. 4). The kernel's gradient is the transpose of all t
 
 Small maps have the smaller tiles: U is as large as (m + 2)(n + 2) / 9 kernels, and they have few tiles to use it for.
 
-Tiles are worked through in blocks of rows that fit the cache; only one block's V and V ⊙ U are in memory at a time.
+Tiles are worked through in blocks of rows; only one block's V and V ⊙ U are in memory at a time.
 
 A NaN or an infinity in an image makes NaN of the whole tiles that meet it, not only of the outputs whose 3×3 window
 does; of no other image.
@@ -27,8 +27,9 @@ from jax import lax
 from safjax.computed_after import zero_known_with
 from safjax.ops.tile_forms import Form, cheapest
 
-BLOCK = 1024
-"""Tiles of a block at most, where a row has not more already."""
+BLOCK = 1 << 26
+"""Bytes of a block's V and V ⊙ U at most, where a row of tiles has not more already. A single block is best where it
+fits: in a loop the compiler runs the last operation of a block, which writes into the result, on one core."""
 
 Padding = Sequence[tuple[int, int]]
 
@@ -82,13 +83,13 @@ def weight_gradient(x: jax.Array, δ: jax.Array, padding: Padding) -> jax.Array:
     x = _padded(x, padding, tiling, zero_known_with(δ))
     δ = jnp.pad(δ, [(0, 0), (0, tiling.missing[0]), (0, tiling.missing[1]), (0, 0)])
 
-    def block(total, start, count):
+    def block(total: jax.Array, start: Any, count: int) -> jax.Array:
         inputs = _on_both_axes(rows.to_input, columns.to_input, x, start, count, tiling, 2)
         errors = _on_both_axes(rows.from_output, columns.from_output, δ, start, count, tiling, 0)
         return total + jnp.matmul(inputs.mT, errors)
 
     zeros = jnp.zeros((rows.products * columns.products, x.shape[-1], δ.shape[-1]), δ.dtype)
-    total = _over_blocks(block, zeros, tiling.rows, len(x) * tiling.columns)
+    total = _over_blocks(block, zeros, tiling.rows, tiling.row_bytes(x, zeros.shape[-1]))
     return (_both(tiling.forms, total.dtype).T @ total.reshape(len(total), -1)).reshape(3, 3, *zeros.shape[1:])
 
 
@@ -109,6 +110,11 @@ class _Tiling(NamedTuple):
     @property
     def columns(self) -> int:
         return self.forms[1].tiles(self.sizes[1])
+
+    def row_bytes(self, x: jax.Array, features: int) -> int:
+        """Of V and V ⊙ U of one row of tiles in all images."""
+        entries = self.forms[0].products * self.forms[1].products * x.shape[0] * self.columns
+        return entries * (x.shape[-1] + features) * x.dtype.itemsize
 
     @property
     def missing(self) -> tuple[int, int]:
@@ -139,15 +145,15 @@ def _over_tiles(x: jax.Array, kernels: jax.Array, padding: Padding, tiling: _Til
     x = _padded(x, padding, tiling)
     batch, features, (rows, columns) = x.shape[0], kernels.shape[-1], tiling.forms
 
-    def block(y, start, count):
+    def block(y: jax.Array, start: Any, count: int) -> jax.Array:
         products = jnp.matmul(_on_both_axes(rows.to_input, columns.to_input, x, start, count, tiling, 2), kernels)
-        shape = columns.products, rows.products, batch, count, 1, tiling.columns, 1, features
-        halves = columns.to_output(*products.reshape(shape))
-        tiles = [jnp.concatenate(rows.to_output(*half), 2) for half in halves]
-        return lax.dynamic_update_slice_in_dim(y, jnp.concatenate(tiles, 4), start, 1)
+        shape = columns.products, rows.products, batch, count, tiling.columns, features
+        # Stacked twice, not joined at once, since every reader of the result would hold all that is joined.
+        half = jnp.stack(columns.to_output(*products.reshape(shape)), 4)
+        return lax.dynamic_update_slice_in_dim(y, jnp.stack(rows.to_output(*half), 2), start, 1)
 
     y = lax.empty((batch, tiling.rows, rows.size, tiling.columns, columns.size, features), x.dtype)
-    y = _over_blocks(block, y, tiling.rows, batch * tiling.columns)
+    y = _over_blocks(block, y, tiling.rows, tiling.row_bytes(x, features))
     y = y.reshape(batch, tiling.rows * rows.size, tiling.columns * columns.size, features)
     return y[:, : tiling.sizes[0], : tiling.sizes[1]]
 
@@ -172,9 +178,9 @@ def _padded(x: jax.Array, padding: Padding, tiling: _Tiling, zero: Any = 0) -> j
     return lax.pad(x, jnp.asarray(zero, x.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
 
 
-def _over_blocks(block: Callable[[Any, Any, int], Any], state: Any, rows: int, row_size: int) -> Any:
+def _over_blocks(block: Callable[[Any, Any, int], Any], state: Any, rows: int, row_bytes: int) -> Any:
     """block(state, first row, rows of a block) for one block of rows of tiles after the other."""
-    fits = [c for c in range(2, rows + 1) if isinstance(row_size, int) and c * row_size <= BLOCK]
+    fits = [c for c in range(2, rows + 1) if isinstance(row_bytes, int) and c * row_bytes <= BLOCK]
     count = max([1, *(c for c in fits if rows % c == 0)])
     if count == rows:
         return block(state, 0, rows)

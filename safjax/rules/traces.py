@@ -119,8 +119,9 @@ class Presented(Traced):
         return Traced
 
     def map_linear(self, function: Callable[..., jax.Array], *others: Traced) -> Traced:
-        if all(isinstance(other, Presented) for other in others):
-            return Presented.at(function(self.image, *(o.image for o in others)), self.gain)
+        images = [other.image for other in others if isinstance(other, Presented)]
+        if len(images) == len(others):
+            return Presented.at(function(self.image, *images), self.gain)
         return super().map_linear(function, *others)
 
 

@@ -100,6 +100,24 @@ def test_stream(told, tmp_path):
     assert charts(tmp_path) == {"stream.png"}
 
 
+def test_inference(told, tmp_path):
+    out = told("inference", "--batch-sizes", "8", "1")
+    titles = [line for line in out.splitlines() if ", float32, cpu, " in line]
+    assert [title.split(",")[2] for title in titles] == [" batch 1", " batch 8"]
+    assert out.count("| step time of inference:predict ÷ spikingjelly:predict, vgg, T = 6 | ≤ 1.00 | 0.33 | yes |") == 2
+    assert out.count("| step time of inference:stream ÷ inference:predict, vgg, T = 6 | ≤ 1.30 | 2.00 | no |") == 2
+    assert [line for line in out.splitlines() if line.startswith("Batch")] == ["Batch 1:", "Batch 8:"]
+    assert charts(tmp_path) == {"inference_1.png", "inference_8.png"}
+
+
+@pytest.mark.parametrize("network", ["dense", "pooled"])
+def test_a_stream_infers_as_one_call_does(network):
+    work = DENSE if network == "dense" else Work("pooled", steps=4, batch_size=2, width=0.5, image_size=16)
+    call, stream = (worker.prepare(Job(f"inference:{name}", work, 1)) for name in ("predict", "stream"))
+    assert call.program().temp_bytes > 0 and call.step() != 0
+    assert stream.step() == pytest.approx(call.step(), rel=1e-5)
+
+
 @pytest.mark.parametrize("method", ["ottt_o", "sltt"])
 def test_a_stream_trains_as_one_call_does(method):
     """Both rows of its table have the same losses, turn by turn."""
@@ -197,6 +215,10 @@ def test_a_folder_that_cannot_be(capsys, tmp_path):
         ("rules --methods spikingjelly:bptt", "--methods=spikingjelly:bptt is not possible"),
         ("paper --steps", "--steps= is not possible"),
         ("peers --networks", "--networks= is not possible"),
+        ("inference --batch-sizes 1 1", "--batch-sizes=1 1 is not possible: expected whole numbers, 1 or more"),
+        ("inference --batch-sizes 0", "--batch-sizes=0 is not possible"),
+        ("inference --steps=0", "--steps=0 is not possible"),
+        ("inference --image-size=7", "--image-size=7 is not possible"),
         ("input --kinds files files", "--kinds=files files is not possible"),
         ("input --image-size=2", "--image-size=2 is not possible"),
     ],

@@ -16,7 +16,7 @@ from experiments.training import trained
 from experiments.training.losses import example_losses
 from experiments.training.progress import ProgressReport
 from experiments.training.trainer import Trainer
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, rule_by_rule, schedules
 
 FILES = {
     *("config.json", "metrics.jsonl", "summary.json", "checkpoints", "lock", "tensorboard"),
@@ -41,7 +41,7 @@ def measured(records):
     return [{k: v for k, v in record.items() if k not in ("seconds", "examples_per_second")} for record in records]
 
 
-@pytest.mark.parametrize("method", rule_by_rule(BROAD))
+@pytest.mark.parametrize("method", rule_by_rule(BROAD, schedules))
 def test_every_method_trains_and_leaves_its_results(method, finished):
     ended = finished(f"--method={method}")
     assert ended.code == 0
@@ -57,7 +57,7 @@ def test_every_method_trains_and_leaves_its_results(method, finished):
     assert from_json(config).training.method == method
 
 
-@pytest.mark.parametrize("method", rule_by_rule(BROAD))
+@pytest.mark.parametrize("method", rule_by_rule(BROAD, schedules))
 def test_metrics_have_a_line_an_epoch(method, finished):
     first, second = finished(f"--method={method}").records
     assert (first["epoch"], second["epoch"]) == (1, 2)

@@ -13,7 +13,7 @@ from safjax.models import SpikingResNet, cifar_resnet18, nf_resnet34
 from safjax.models.resnet import Block, SkipInit
 from safjax.nn import LIF, WSConv
 from tests import nets
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, families, rule_by_rule
 
 
 def shapes(make, *args, **options):
@@ -88,7 +88,7 @@ def test_theorem_1():
     assert jax.tree.structure(saf) == jax.tree.structure(nnx.state(net, nnx.Param))
 
 
-@pytest.mark.parametrize("rule", rule_by_rule(BROAD))
+@pytest.mark.parametrize("rule", rule_by_rule(BROAD, families))
 @pytest.mark.usefixtures("x64")
 def test_every_rule_takes_it(rule):
     """The optimizer's tree maps would refuse gradients of another tree."""

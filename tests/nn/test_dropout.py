@@ -9,7 +9,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, Dropout, LeakyReadout, Synapse
 from tests import nets
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, families, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -37,7 +37,7 @@ def compute(net, rule, x=None, steps=nets.STEPS):
     )
 
 
-@pytest.mark.parametrize("name", rule_by_rule(BROAD))
+@pytest.mark.parametrize("name", rule_by_rule(BROAD, families))
 def test_dropout_draws_one_mask_a_sequence(name):
     """Theory holds under dropout: the readout's weights of silenced neurons get no gradient at any step."""
     net = Dropped()

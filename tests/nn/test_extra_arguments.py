@@ -12,7 +12,7 @@ import safjax
 from safjax import rules
 from safjax.schedules.schedule import update
 from tests import nets
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, rule_by_rule, schedules
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -57,7 +57,7 @@ def witness():
     return optax.GradientTransformationExtraArgs(init, apply)
 
 
-@pytest.mark.parametrize("name", rule_by_rule(RULES))
+@pytest.mark.parametrize("name", rule_by_rule(RULES, schedules))
 def test_the_loss_and_its_function_are_those_of_the_gradient(name):
     seen, [(value, aux)] = trained(name, witness())
     nets.assert_fires(aux.rates)
@@ -95,7 +95,7 @@ def test_a_line_search_lowers_the_loss(name):
     assert results[-1][0] < 0.5 * results[0][0]
 
 
-@pytest.mark.parametrize("name", rule_by_rule(RULES))
+@pytest.mark.parametrize("name", rule_by_rule(RULES, schedules))
 def test_a_line_search_under_every_rule(name):
     for optimizer in (optax.lbfgs(), optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(5))):
         step, net = safjax.train_step(nets.loss, RULES[name], optimizer, T, outputs="all"), nets.Dense()

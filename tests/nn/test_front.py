@@ -13,7 +13,7 @@ from safjax import rules
 from safjax.nn import LIF, InstantReadout, LeakyReadout, Synapse, WSConv
 from tests import nets
 from tests.fronts import FOLLOWING, RULES, SUMMING, bound, gradients, normalisation, repeated, vectors
-from tests.tables import rule_by_rule
+from tests.tables import families, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -44,7 +44,7 @@ class Allowed(nnx.Module):
         return output if self.after is None else self.after(jnp.tanh(output))
 
 
-@pytest.mark.parametrize("name", rule_by_rule({name: RULES[name] for name in FOLLOWING}))
+@pytest.mark.parametrize("name", rule_by_rule({name: RULES[name] for name in FOLLOWING}, families))
 def test_one_image_is_the_sequence_that_repeats_it(name):
     """What learns nothing is a preparation of the input, what does not change with time a constant."""
     x = {"one": vectors(0), "two": vectors(1)}
@@ -57,7 +57,7 @@ def test_one_image_is_the_sequence_that_repeats_it(name):
 
 
 @pytest.mark.usefixtures("advice")
-@pytest.mark.parametrize("name", rule_by_rule({name: RULES[name] for name in (*SUMMING, "sltt", "exodus")}))
+@pytest.mark.parametrize("name", rule_by_rule({name: RULES[name] for name in (*SUMMING, "sltt", "exodus")}, families))
 def test_learned_layers_before_a_sequence(name):
     """Before, their gradient from a repeated image was off by 1 − 1/Λ[T], here 48 %, at a loss of the last step."""
     image = nets.image()

@@ -10,7 +10,7 @@ import safjax
 from safjax import rules
 from safjax.nn import LIF, SPSN, Dropout, LeakyReadout, Synapse
 from tests import nets
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, families, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -88,7 +88,7 @@ def computed(net, rule, x=None, steps=nets.STEPS):
     return nets.value_and_grad(nets.loss, rule, steps)(net, image() if x is None else x, nets.labels())
 
 
-@pytest.mark.parametrize("name", rule_by_rule(RULES))
+@pytest.mark.parametrize("name", rule_by_rule(RULES, families))
 def test_a_loop_over_layers_is_the_unrolled_net(name):
     (value, aux), grads = computed(Net(), RULES[name])
     (expected, unrolled), one_by_one = computed(Unrolled(), RULES[name])

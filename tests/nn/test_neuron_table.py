@@ -61,7 +61,7 @@ LOOPS = [name for name in STEPWISE if RULES[name].propagation.recalls and not RU
     + [(name, "recurrent") for name in refusing(RULES) if name in LOOPS],
 )
 def test_every_cell_that_is_taken(name, topology):
-    """All kinds in one net that the rule takes: what it refuses it would refuse there too. With loops, see below."""
+    """All kinds in one net that the rule takes: what it refuses it would refuse there too."""
     kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]
     if RULES[name].propagation.one_decay:
         kinds.remove("IF")  # has another decay
@@ -78,11 +78,23 @@ QUICK = {"feed-forward": ["saf_f", "exodus"], BOTH: ["saf_e", "ottt_a", "bptt"]}
 """A rule of every propagation, once: the others, and the same rules of the other nets, are among the slow tests."""
 
 
-@pytest.mark.parametrize("name, topology", some_slow(CELLS, lambda name, topology: name in QUICK[topology]))
-def test_every_neuron_that_is_taken_learns(name, topology):
-    """All of them in one net: they fire, with the spikes of plain simulation, and every parameter has a gradient."""
-    kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None]
-    if RULES[name].propagation.one_decay:
+def learns(kind):
+    """Whether it has parameters of its own."""
+    return bool(jax.tree.leaves(nnx.state(NEURONS[kind](), nnx.Param)))
+
+
+@pytest.mark.parametrize(
+    "name, topology, which",
+    some_slow(
+        [(*cell, "all") for cell in CELLS]
+        + [(name, "feed-forward", "those that learn") for name in QUICK["feed-forward"]],
+        lambda name, topology, which: name in QUICK[topology] and (topology == BOTH or which == "those that learn"),
+    ),
+)
+def test_every_neuron_that_is_taken_learns(name, topology, which):
+    """Side by side in one net: they fire, with the spikes of plain simulation, and every parameter has a gradient."""
+    kinds = [kind for kind in NEURONS if refusal(name, kind, topology) is None and (which == "all" or learns(kind))]
+    if RULES[name].propagation.one_decay and "IF" in kinds:
         kinds.remove("IF")  # has another decay; on its own below
     net = Net(kinds, topology)
     plain = safjax.predict(net, inputs())  # before the next draw of the stochastic ones

@@ -8,7 +8,7 @@ from flax import nnx
 from safjax import rules
 from safjax.nn import LIF, LeakyReadout, Synapse
 from tests import nets
-from tests.tables import BROAD, rule_by_rule
+from tests.tables import BROAD, families, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 RULES = {**BROAD, "bptt, layerwise": lambda: rules.bptt(layerwise=True)}
@@ -57,7 +57,7 @@ def test_reading_from_outside_is_refused(name, bad):
         compute(Tied(BAD[bad]), RULES[name]())
 
 
-@pytest.mark.parametrize("name", rule_by_rule(RULES))
+@pytest.mark.parametrize("name", rule_by_rule(RULES, families))
 def test_a_layer_held_twice_is_learned_from_both_places(name):
     """The gradient is the sum of those of two layers of equal weights."""
 

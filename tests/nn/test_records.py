@@ -27,7 +27,7 @@ from safjax.nn import (
 )
 from safjax.surrogate import Sigmoid
 from tests import nets, neuron_kinds
-from tests.tables import DEEP, rule_by_rule
+from tests.tables import DEEP, families, rule_by_rule
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -75,7 +75,7 @@ def test_simulation_under_every_kind_of_state(rule, names):
 
 @pytest.mark.parametrize(
     "name",
-    rule_by_rule({n: rule for n, rule in neuron_kinds.RULES.items() if n in DEEP or n not in rules.RULES}),
+    rule_by_rule({n: rule for n, rule in neuron_kinds.RULES.items() if n in DEEP or n not in rules.RULES}, families),
 )
 def test_records_of_training(name):
     """What is recorded of a training step is that of the plain net, under every rule."""

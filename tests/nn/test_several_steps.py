@@ -228,3 +228,26 @@ def test_the_larger_a_step_the_fewer_at_once(monkeypatch):
     monkeypatch.setattr(several_steps, "LARGEST", 3 * 8 * 4 * 64)
     assert decided(net, jnp.ones((6, 4, 7))) == 2
     assert decided(net, jnp.ones((6, 12, 7))) is None
+
+
+class Restless(nnx.Module):
+    """Its way into evaluation changes a variable."""
+
+    def __init__(self):
+        self.scale = nnx.Variable(jnp.ones(()))
+        self.net = nets.Dense()
+
+    def eval(self, **attributes):
+        super().eval(**attributes)
+        self.scale[...] = 2.0
+
+    def __call__(self, x):
+        return self.scale[...] * self.net(x)
+
+
+def test_evaluation_is_what_the_net_makes_of_it():
+    net, x = Restless(), vectors(3)
+    expected = 2.0 * safjax.predict(net.net, x)
+    for _ in range(2):
+        nets.assert_trees_close(safjax.predict(net, x), expected, rtol=1e-12)
+    assert float(net.scale[...]) == 1.0

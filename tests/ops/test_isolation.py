@@ -110,10 +110,10 @@ def test_the_weight_gradient_shows_it(name):
         assert not np.isfinite(gradient(x, spoilt(δ, 1, 0.0, number))).all()
 
 
-@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("block", [1, 50_000])
 def test_blocks_of_tiles(block, monkeypatch):
     """Several blocks, and the border between two."""
-    monkeypatch.setattr(winograd, "BLOCK", block * BATCH)
+    monkeypatch.setattr(winograd, "BLOCK", block)
     x, w, padding = normal(BATCH, 16, 6, 2), normal(3, 3, 2, 3, seed=1), ((1, 1), (1, 1))
     δ = normal(BATCH, 16, 6, 3, seed=2)
     assert_isolated(jax.jit(lambda x: winograd.convolve(x, w, padding)), x, np.nan)

@@ -26,11 +26,11 @@ FORMS = {"2×2": (TWO, TWO), "4×2": (FOUR, TWO), "4×4": (FOUR, FOUR)}
 
 # Sizes odd and even, padding of all kinds, blocks of one row, of some and of all.
 CASES = {
-    "same, one block": ((6, 8), ((1, 1), (1, 1)), 1000),
+    "same, one block": ((6, 8), ((1, 1), (1, 1)), 1 << 25),
     "same, blocks": ((8, 6), ((1, 1), (1, 1)), 1),
-    "odd, valid": ((7, 5), ((0, 0), (0, 0)), 12),
-    "uneven and cropped": ((5, 9), ((0, 3), (2, -1)), 20),
-    "larger than a tile, blocks": ((13, 11), ((1, 1), (1, 1)), 12),
+    "odd, valid": ((7, 5), ((0, 0), (0, 0)), 12_000),
+    "uneven and cropped": ((5, 9), ((0, 3), (2, -1)), 12_000),
+    "larger than a tile, blocks": ((13, 11), ((1, 1), (1, 1)), 20_000),
 }
 
 
@@ -87,7 +87,7 @@ def test_tiles_are_worked_through_in_blocks(monkeypatch):
         compiled = jax.jit(lambda x, w: winograd.convolve(x, w, ((1, 1), (1, 1)))).lower(x, w).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert memory(256) < 0.5 * memory(10**9)
+    assert memory(1 << 20) < 0.5 * memory(1 << 30)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_few_tiles_are_left_to_the_product_itself(wide):
 
 
 # In units of 2⁻²⁴ times the root mean square of what is exact, of value, input gradient and weight gradient.
-ROUNDING = {"2×2": 8.0, "4×2": 14.0, "4×4": 24.0}
+ROUNDING = {"2×2": 5.0, "4×2": 9.0, "4×4": 17.0}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -157,7 +157,7 @@ def test_single_precision_is_rounded_as_the_forms_say(form, monkeypatch):
         for mine, exact in zip(ours(x, w, δ), (y, *pull(wide[2])), strict=True)
     ]
     assert max(found) < ROUNDING[form], found
-    assert max(found) > 0.2 * ROUNDING[form], found
+    assert max(found) > 0.3 * ROUNDING[form], found
 
 
 def test_second_derivatives(wide):
