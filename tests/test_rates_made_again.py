@@ -1,5 +1,7 @@
 """Rates that the backward pass makes again of accumulated spikes: the gradient of rates that are kept."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,8 @@ from flax import nnx
 import safjax
 from safjax import rules
 from safjax.held import late
-from safjax.messages import Rate
 from safjax.nn import LIF, LeakyReadout, Synapse
-from safjax.rules import accumulation
+from safjax.rules.accumulation import RatePropagation
 from tests import nets
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -42,17 +43,14 @@ def net():
     return nnx.Sequential(*layers)
 
 
-@pytest.mark.parametrize("name", ["saf_e", "spike_representation"])
-def test_the_gradient_is_that_of_rates_that_are_kept(name, monkeypatch):
-    def found():
-        return safjax.value_and_grad(nets.loss, rules.RULES[name](), 5)(net(), nets.image(), nets.labels())
-
-    (value, aux), grads = found()
+def test_the_gradient_is_that_of_rates_that_are_kept():
+    image, labels = nets.image(), nets.labels()
+    (value, aux), grads = safjax.value_and_grad(nets.loss, rules.saf_e(), 5)(net(), image, labels)
     nets.assert_fires(aux.rates)
-    monkeypatch.setattr(accumulation, "Rate", lambda value, gathered=None: Rate(value))
-    (expected, _), kept = found()
+    kept = dataclasses.replace(rules.saf_e(), propagation=RatePropagation())
+    (expected, _), exact = safjax.value_and_grad(nets.loss, kept, 5)(net(), image, labels)
     assert value == expected
-    nets.assert_trees_close(grads, kept, rtol=1e-12)
+    nets.assert_trees_close(grads, exact, rtol=1e-12)
 
 
 def test_late():

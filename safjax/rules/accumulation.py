@@ -77,7 +77,9 @@ def rate_synapse(
     return function(weights, *rates)
 
 
-def _rate_forward(function: SynapseFn, weights: Any, rates: Any, made_of: Any) -> tuple[jax.Array, Any]:
+def _rate_forward(
+    function: SynapseFn, weights: Any, rates: tuple[jax.Array, ...], made_of: tuple[Gathered | None, ...]
+) -> tuple[jax.Array, Any]:
     kept = tuple(rate if source is None else None for rate, source in zip(rates, made_of, strict=True))
     return rate_synapse(function, weights, rates, made_of), (weights, kept, made_of)
 
@@ -101,9 +103,12 @@ class RatePropagation:
 
     Attributes:
       clamp: take the neuron's gradient from `clamp_limit` instead of its surrogate.
+      again: keep no rates for the backward pass on accelerators, see `rate_synapse`. In a loop that takes a gradient at
+        each step that is less memory; in a single step behind a loop it was more.
     """
 
     clamp: bool = False
+    again: bool = False
     accumulates = True
     affine = True
     one_decay = True
@@ -164,7 +169,7 @@ class RatePropagation:
             rate = with_gradient_of(rate, clamp_limit(potential, cell))
         driven = gain.of(potential) * cell.driven(potential)
         records = {} if pick is None else pick(_records(state.total, driven, spikes, cell))
-        return Fired(Accumulation(total, gain), Rate(rate, gathered), spikes, records)
+        return Fired(Accumulation(total, gain), Rate(rate, gathered if self.again else None), spikes, records)
 
     def unlearned(self, record: str) -> str | None:
         del record

@@ -209,7 +209,7 @@ def saf_e() -> Rule:
     Saiin et al., "Spike accumulation forwarding for effective training of spiking neural networks", arXiv 2310.02772.
     At given weights its gradient equals `ottt_o`'s (Theorem 1).
     """
-    return Rule("saf_e", RatePropagation(), EachStepUpdated())
+    return Rule("saf_e", RatePropagation(again=True), EachStepUpdated())
 
 
 def saf_f() -> Rule:
