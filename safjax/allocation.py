@@ -16,9 +16,10 @@ _LARGEST = 2**31 - 1
 def keep_memory() -> bool:
     """Keeps memory that has been freed for the process's next arrays, where the C library is GNU's.
 
-    To be called once, before the first computation; each thread still takes memory in the first few steps that it runs.
-    The process then holds the most memory that it ever needed until it ends, and its threads share one heap. Blocks of
-    2 GiB and more are returned as before. It concerns all of the process, not JAX alone; nothing else changes.
+    To be called once, before the first computation, in the thread that computes. The process then holds the most memory
+    that it ever needed until it ends; blocks of 2 GiB and more are returned as before. It concerns all of the process,
+    not JAX alone. And a computation on the CPU is waited for: the call returns when it is done, not before (JAX's
+    setting jax_cpu_enable_async_dispatch); accelerators go on as before.
 
     Returns:
       Whether it has been done; on other systems, where there is no such setting, nothing is.
