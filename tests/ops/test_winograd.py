@@ -22,6 +22,20 @@ def stock(x, w, padding):
     return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=NHWC)
 
 
+def value_and_gradients(padding):
+    """(x, w, δ) ↦ (y, ∂L/∂x, ∂L/∂w), compiled."""
+
+    @jax.jit
+    def ours(x, w, δ):
+        return (
+            winograd.convolve(x, w, padding),
+            winograd.input_gradient(w, δ, padding),
+            winograd.weight_gradient(x, δ, padding),
+        )
+
+    return ours
+
+
 FORMS = {"2×2": (TWO, TWO), "4×2": (FOUR, TWO), "4×4": (FOUR, FOUR)}
 
 # Sizes odd and even, padding of all kinds, blocks of one row, of some and of all.
@@ -44,15 +58,7 @@ def test_value_and_gradients_equal_the_convolution(name, form, monkeypatch):
     y, pull = jax.vjp(lambda x, w: stock(x, w, padding), x, w)
     δ = normal(2, *y.shape)
 
-    @jax.jit
-    def ours(x, w, δ):
-        return (
-            winograd.convolve(x, w, padding),
-            winograd.input_gradient(w, δ, padding),
-            winograd.weight_gradient(x, δ, padding),
-        )
-
-    for mine, theirs in zip(ours(x, w, δ), (y, *pull(δ)), strict=True):
+    for mine, theirs in zip(value_and_gradients(padding)(x, w, δ), (y, *pull(δ)), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-11)
 
 
@@ -144,17 +150,9 @@ def test_single_precision_is_rounded_as_the_forms_say(form, monkeypatch):
     wide = [a.astype(jnp.float64) for a in (x, w, δ)]
     y, pull = jax.vjp(lambda x, w: stock(x, w, padding), *wide[:2])
 
-    @jax.jit
-    def ours(x, w, δ):
-        return (
-            winograd.convolve(x, w, padding),
-            winograd.input_gradient(w, δ, padding),
-            winograd.weight_gradient(x, δ, padding),
-        )
-
     found = [
         float(jnp.linalg.norm(mine - exact) / jnp.linalg.norm(exact)) * 2**24
-        for mine, exact in zip(ours(x, w, δ), (y, *pull(wide[2])), strict=True)
+        for mine, exact in zip(value_and_gradients(padding)(x, w, δ), (y, *pull(wide[2])), strict=True)
     ]
     assert max(found) < ROUNDING[form], found
     assert max(found) > 0.3 * ROUNDING[form], found
